@@ -1,0 +1,1 @@
+"""What the data means: GLUE readers and metrics, token stores, batches."""
