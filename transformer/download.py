@@ -1,4 +1,4 @@
-"""Files from elsewhere: `cached_path` for addresses, `find_model_file` for model folders and hub names."""
+"""Files from elsewhere: `cached_path` for addresses, `find_model_file` for models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def find_model_file(
     revision: str | None = None,
     required: bool = True,
 ) -> Path | None:
-    """Return one file of a model: from a folder, the address of a folder, or the hub's `owner/name`.
+    """Return one file of a model, named by its folder, its address or its name on the hub.
 
     Returns None if the model has no such file and `required` is False.
 

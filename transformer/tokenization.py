@@ -1,8 +1,8 @@
 """BERT's tokenizer: the published classes, with the work done by the `tokenizers` library.
 
-Text is cleaned of control characters, CJK characters are set apart, accents are stripped and letters
-lowered (uncased vocabularies only), words are split at white space and punctuation, and each word is cut
-into the longest pieces that the vocabulary holds (WordPiece).
+Text is cleaned of control characters, CJK characters are set apart, accents are stripped and
+letters lowered (uncased vocabularies only), words are split at white space and punctuation, and
+each word is cut into the longest pieces that the vocabulary holds (WordPiece).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from transformer.file_utils import VOCAB_NAME, atomic_open
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 CONFIG_KEYS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# An encoding keeps some 100 bytes a token until its ids are read: texts are encoded this many at a time.
+# Encodings hold far more than their ids, so this many texts are encoded at a time.
 TEXTS_PER_BLOCK = 4096
 
 logger = logging.getLogger(__name__)
@@ -37,21 +37,17 @@ def load_vocab(vocab_file: str | os.PathLike) -> dict[str, int]:
     """Read a vocabulary file, one piece a line, into a dictionary piece -> id.
 
     Raises:
-        UserError: the file is missing, empty or not UTF-8, holds a piece twice or an empty line, or lacks
-            one of the five special pieces.
+        UserError: the file is missing, empty or not UTF-8, holds a piece twice or an empty line,
+            or lacks one of the five special pieces.
     """
     try:
         data = Path(vocab_file).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{vocab_file}: no such file; expected a WordPiece vocabulary") from None
     except IsADirectoryError:
-        raise UserError(
-            f"{vocab_file}: is a folder; expected a WordPiece vocabulary file"
-        ) from None
+        raise UserError(f"{vocab_file}: is a folder; expected a vocabulary file") from None
     if not data.strip():
-        raise UserError(
-            f"{vocab_file}: is empty; expected a WordPiece vocabulary, one piece a line"
-        )
+        raise UserError(f"{vocab_file}: is empty; expected a vocabulary, one piece a line")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -71,7 +67,8 @@ def load_vocab(vocab_file: str | os.PathLike) -> dict[str, int]:
     missing = [token for token in SPECIAL_TOKENS if token not in vocab]
     if missing:
         raise UserError(
-            f"{vocab_file}: lacks {' '.join(missing)}; expected a BERT vocabulary with {' '.join(SPECIAL_TOKENS)}"
+            f"{vocab_file}: lacks {' '.join(missing)}; expected a BERT vocabulary, "
+            f"which holds {' '.join(SPECIAL_TOKENS)}"
         )
     return vocab
 
@@ -80,11 +77,6 @@ def is_uncased(vocab: Iterable[str]) -> bool:
     """Whether no piece but the special ones (`[CLS]`, `<S>`) holds an upper-case letter."""
     special = re.compile(r"\[.*\]|<.*>", re.DOTALL)
     return not any(piece != piece.lower() and not special.fullmatch(piece) for piece in vocab)
-
-
-def whitespace_tokenize(text: str) -> list[str]:
-    """Split at white space; nothing from an empty text."""
-    return text.split()
 
 
 class BasicTokenizer:
@@ -108,15 +100,11 @@ class BasicTokenizer:
         self.never_split = tuple(never_split)
         self._normalizer = _bert_normalizer(do_lower_case, strip_accents, tokenize_chinese_chars)
         self._pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        self._kept = (
-            re.compile("|".join(map(re.escape, self.never_split))) if self.never_split else None
-        )
+        self._kept = re.compile("|".join(map(re.escape, self.never_split)) or "(?!)")
 
     def tokenize(self, text: str) -> list[str]:
         """Return the words and punctuation marks of `text`, in order."""
         text = _without_surrogates(text)
-        if self._kept is None:
-            return self._split(text)
         words, end = [], 0
         for match in self._kept.finditer(text):
             words += [*self._split(text[end : match.start()]), match.group()]
@@ -151,23 +139,23 @@ class WordpieceTokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """Return the pieces of the words of `text`, which are separated by white space."""
-        words = whitespace_tokenize(_without_surrogates(text))
+        words = _without_surrogates(text).split()
         return [piece.value for word in words for piece in self._model.tokenize(word)]
 
 
 class BertTokenizer:
     """Text to pieces to ids, end to end.
 
-    The strings of `never_split` that the vocabulary holds are found wherever they stand in the text,
-    before anything else is done to it, and become one piece each: `[MASK]` in a text is the mask token,
-    as in `transformers`.
+    The strings of `never_split` that the vocabulary holds are found wherever they stand in the
+    text, before anything else is done to it, and become one piece each: `[MASK]` in a text is the
+    mask token, as in `transformers`.
 
     Args:
         vocab_file: one piece a line; a piece's id is its line, from 0.
-        do_lower_case: None takes the casing from `tokenizer_config.json` beside the vocabulary, else
-            from the vocabulary: uncased if no piece holds an upper-case letter.
+        do_lower_case: None takes the casing from `tokenizer_config.json` beside the vocabulary,
+            else from the vocabulary: uncased if no piece holds an upper-case letter.
         max_len: `convert_tokens_to_ids` warns above this number of ids.
-        do_basic_tokenize: False leaves out everything before WordPiece but the split at white space.
+        do_basic_tokenize: False leaves out all before WordPiece but the split at white space.
         strip_accents, tokenize_chinese_chars: None as in `tokenizer_config.json`, else as in BERT.
 
     Raises:
@@ -192,9 +180,9 @@ class BertTokenizer:
                 CONFIG_KEYS, (do_lower_case, strip_accents, tokenize_chinese_chars), strict=True
             )
         )
-        self.do_lower_case: bool = (
-            is_uncased(self.vocab) if do_lower_case is None else do_lower_case
-        )
+        if do_lower_case is None:
+            do_lower_case = is_uncased(self.vocab)
+        self.do_lower_case: bool = do_lower_case
         self.strip_accents: bool | None = strip_accents
         self.tokenize_chinese_chars: bool = tokenize_chinese_chars is not False
         self.max_len: int = int(1e12) if max_len is None else max_len
@@ -205,7 +193,7 @@ class BertTokenizer:
         self._tokenizer = Tokenizer(_wordpiece_model(self.vocab))
         if do_basic_tokenize:
             self._tokenizer.normalizer = _bert_normalizer(
-                self.do_lower_case, strip_accents, self.tokenize_chinese_chars
+                do_lower_case, strip_accents, self.tokenize_chinese_chars
             )
             self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         else:
@@ -222,7 +210,7 @@ class BertTokenizer:
         cache_dir: str | os.PathLike | None = None,
         **options,
     ) -> BertTokenizer:
-        """Load the tokenizer of a model folder, a vocabulary file, a hub model or an http(s)/s3 address.
+        """Load the tokenizer of a model: its folder, vocabulary file, hub name or address.
 
         The casing is printed when it was inferred. An explicit `do_lower_case` is obeyed, with one
         warning line if the tokenizer's configuration or the vocabulary says otherwise.
@@ -295,7 +283,7 @@ class BertTokenizer:
         return [self.ids_to_tokens[index] for index in ids]
 
     def save_vocabulary(self, folder: str | os.PathLike) -> str:
-        """Write the vocabulary to `folder`/vocab.txt (or to the file named) and return the file's path."""
+        """Write `folder`/vocab.txt, or the file named, and return its path."""
         path = Path(folder)
         path = path / VOCAB_NAME if path.is_dir() or not path.suffix else path
         with atomic_open(path) as file:
@@ -303,7 +291,7 @@ class BertTokenizer:
         return str(path)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write what `transformers` needs to load the same tokenizer: vocabulary and configuration."""
+        """Write the vocabulary and the configuration that `transformers` reads."""
         config = {
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": self.do_lower_case,
@@ -367,14 +355,12 @@ def _read_config(path: Path | None) -> dict:
 def _say_casing(
     source: str | os.PathLike, tokenizer: BertTokenizer, told: bool | None, explicit: bool
 ) -> None:
-    """Tell which casing is used when nobody asked for one, or when another one was to be expected."""
+    """Tell the casing if nobody asked for it, or if another one was to be expected."""
     used = "uncased" if tokenizer.do_lower_case else "cased"
     expected = is_uncased(tokenizer.vocab) if told is None else told
     origin = "its vocabulary" if told is None else TOKENIZER_CONFIG_NAME
     if not explicit:
-        print(f"note: {source}: {used} text, as {origin} says", file=sys.stderr)
+        print(f"note: {source}: {used}, as {origin} says", file=sys.stderr)
     elif expected != tokenizer.do_lower_case:
         other = "uncased" if expected else "cased"
-        print(
-            f"warning: {source}: {used} text as asked for, but {origin} is {other}", file=sys.stderr
-        )
+        print(f"warning: {source}: {used} as asked for, but {origin} is {other}", file=sys.stderr)
