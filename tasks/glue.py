@@ -1,0 +1,341 @@
+"""The nine GLUE tasks and the diagnostic set: columns, labels, defaults, readers, submissions.
+
+A new task is one line in `TASKS`; how a file is read is in `tasks.tsv`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tasks.tsv import read_rows
+from transformer.errors import UserError
+from transformer.file_utils import atomic_open
+
+
+class Columns(NamedTuple):
+    """0-based columns of a file; a label of -1 is the last column, None means it has none."""
+
+    text_a: int
+    text_b: int | None
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """What a task's files look like and what the published programs use for it.
+
+    `labels` are the strings in the files and submissions in the order of the class ids, None for
+    regression; `label_names` are the words other people's models use for them. `metric` is what is
+    computed (see `tasks.metrics`), `main_metric` the one number by which a model is selected.
+    """
+
+    key: str
+    folder: str
+    columns: Columns
+    test_columns: Columns
+    labels: tuple[str, ...] | None
+    label_names: tuple[str, ...] | None = None
+    metric: str = "acc"
+    main_metric: str = "acc"
+    intermediate_epochs: int = 3
+    max_length: int = 128
+    augment_n: int = 30
+    has_header: bool = True
+    has_train: bool = True
+    skip_short_rows: bool = False
+    dev_files: Mapping[str, str] = field(default_factory=lambda: {"dev": "dev.tsv"})
+    test_files: Mapping[str, str] = field(default_factory=lambda: {"test": "test.tsv"})
+
+    @property
+    def pair(self) -> bool:
+        return self.columns.text_b is not None
+
+    @property
+    def output_mode(self) -> str:
+        return "regression" if self.labels is None else "classification"
+
+    @property
+    def num_labels(self) -> int:
+        """Width of the classifier: 1 for regression."""
+        return 1 if self.labels is None else len(self.labels)
+
+
+@dataclass
+class Examples:
+    """One split. `ids` are line numbers in the file, int64 [n]; labels int64 or float32 [n]."""
+
+    ids: np.ndarray
+    text_a: list[str]
+    text_b: list[str] | None
+    labels: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.text_a)
+
+
+_BINARY = ("0", "1")
+_NLI2 = ("entailment", "not_entailment")
+_NLI3 = ("contradiction", "entailment", "neutral")
+
+TASKS: dict[str, GlueTask] = {
+    task.key: task
+    for task in (
+        GlueTask("cola", "CoLA", Columns(3, None, 1), Columns(1, None), _BINARY,
+                 ("unacceptable", "acceptable"), "mcc", "mcc", intermediate_epochs=50,
+                 max_length=64, has_header=False),
+        GlueTask("sst2", "SST-2", Columns(0, None, 1), Columns(1, None), _BINARY,
+                 ("negative", "positive"), intermediate_epochs=10, max_length=64, augment_n=20),
+        GlueTask("mrpc", "MRPC", Columns(3, 4, 0), Columns(3, 4), _BINARY,
+                 ("not_equivalent", "equivalent"), "acc_and_f1", intermediate_epochs=20),
+        # Line breaks inside questions tore official rows apart; the published reader drops them.
+        GlueTask("qqp", "QQP", Columns(3, 4, 5), Columns(1, 2), _BINARY,
+                 ("not_duplicate", "duplicate"), "acc_and_f1", intermediate_epochs=5, augment_n=10,
+                 skip_short_rows=True),
+        GlueTask("stsb", "STS-B", Columns(7, 8, -1), Columns(7, 8), None, None, "corr", "corr",
+                 intermediate_epochs=20),
+        GlueTask("mnli", "MNLI", Columns(8, 9, -1), Columns(8, 9), _NLI3, intermediate_epochs=5,
+                 augment_n=10,
+                 dev_files={"dev_matched": "dev_matched.tsv",
+                            "dev_mismatched": "dev_mismatched.tsv"},
+                 test_files={"test_matched": "test_matched.tsv",
+                             "test_mismatched": "test_mismatched.tsv"}),
+        GlueTask("qnli", "QNLI", Columns(1, 2, -1), Columns(1, 2), _NLI2, intermediate_epochs=10,
+                 augment_n=20),
+        GlueTask("rte", "RTE", Columns(1, 2, -1), Columns(1, 2), _NLI2, intermediate_epochs=20),
+        GlueTask("wnli", "WNLI", Columns(1, 2, -1), Columns(1, 2), _BINARY,
+                 ("not_entailment", "entailment")),
+        GlueTask("ax", "diagnostic", Columns(1, 2), Columns(1, 2), _NLI3, has_train=False,
+                 dev_files={}, test_files={"test": "diagnostic.tsv"}),
+    )
+}  # fmt: skip
+
+_ALIASES = {"sst": "sst2", "sts": "stsb", "mnlim": "mnli", "mnlimm": "mnli", "diagnostic": "ax"}
+_SUBMISSIONS = {("mnli", "test_matched"): "MNLI-m.tsv", ("mnli", "test_mismatched"): "MNLI-mm.tsv",
+                ("ax", "test"): "AX.tsv"}  # fmt: skip
+
+
+def find_task(name: str) -> GlueTask:
+    """The task of a name in any spelling: SST-2, sst2, sst-2, STS-b, MNLI-mm, diagnostic.
+
+    Raises:
+        UserError: there is none; the message lists the names.
+    """
+    plain = _plain(name)
+    task = TASKS.get(_ALIASES.get(plain, plain))
+    if task is None:
+        names = ", ".join(task.folder for task in TASKS.values())
+        raise UserError(f"--task_name {name}: no such task; expected one of {names}")
+    return task
+
+
+def guess_task(data_dir: str | os.PathLike) -> GlueTask:
+    """The task a data folder belongs to, by its name: data/glue_data/RTE, SST-2/, my_cola_copy.
+
+    Raises:
+        UserError: the name fits no task, or several.
+    """
+    name = _plain(Path(data_dir).resolve().name)
+    exact = _ALIASES.get(name, name)
+    if exact in TASKS:
+        return TASKS[exact]
+    found = [task for task in TASKS.values() if task.has_train and task.key in name]
+    if len(found) != 1:
+        raise UserError(f"{data_dir}: the folder's name tells no GLUE task; give --task_name")
+    return found[0]
+
+
+def split_path(task: GlueTask, data_dir: str | os.PathLike, split: str) -> Path:
+    """Where a split's file is; `split` is train, train_aug, or one of the task's dev or test sets.
+
+    Raises:
+        UserError: the task has no such split, or its file is missing.
+    """
+    files = {**task.dev_files, **task.test_files}
+    if task.has_train:
+        files = {"train": "train.tsv", "train_aug": "train_aug.tsv", **files}
+    if split not in files:
+        raise UserError(f"{task.folder} has no split {split}; expected one of {', '.join(files)}")
+    path = Path(data_dir) / files[split]
+    if not path.is_file():
+        if split == "train_aug":
+            advice = f"run data_augmentation.py --task_name {task.folder} first"
+        else:
+            name = task.folder.split("-")[0]  # the download calls them SST and STS
+            advice = f"give the folder that holds it, or run download_glue.py --tasks {name}"
+        raise UserError(
+            f"{path}: no such file; expected the {split} set of {task.folder}; {advice}"
+        )
+    return path
+
+
+def dev_splits(task: GlueTask, data_dir: str | os.PathLike) -> list[str]:
+    """The dev sets that are there, the one models are selected on first.
+
+    Raises:
+        UserError: that one is missing. A missing further one (MNLI mismatched) is only a note.
+    """
+    first, *others = task.dev_files or {"dev": ""}
+    split_path(task, data_dir, first)
+    there = [split for split in others if (Path(data_dir) / task.dev_files[split]).is_file()]
+    for split in others:
+        if split not in there:
+            print(f"note: {data_dir}: no {task.dev_files[split]}, not evaluated", file=sys.stderr)
+    return [first, *there]
+
+
+def read_split(task: GlueTask, data_dir: str | os.PathLike, split: str) -> Examples:
+    """Read one split; test sets have no labels, except MRPC's own (`Quality` in its first column).
+
+    Raises:
+        UserError: `FILE:LINE` and what is wrong: encoding, columns, label, no rows, no such split.
+    """
+    path = split_path(task, data_dir, split)
+    is_test = split in task.test_files
+    columns = task.test_columns if is_test else task.columns
+    rows = read_rows(path, skip_short=task.skip_short_rows and not is_test)
+    first_line, first = next(rows)
+    if is_test and task.columns.label == 0 and first[0] == "Quality":
+        columns = task.columns
+    needed = max(column for column in columns if column is not None) + 1
+    if columns.label == -1:
+        needed += 1
+    if len(first) < needed:
+        raise UserError(
+            f"{path}:{first_line}: {len(first)} columns, expected at least {needed} for "
+            f"{task.folder}; fields are separated by tabs"
+        )
+    ids, text_a, text_b, labels = [], [], [], []
+
+    def add(line: int, fields: list[str]) -> None:
+        if columns.label is not None:
+            labels.append(_label(task, fields[columns.label], path, line))
+        ids.append(line)
+        text_a.append(fields[columns.text_a])
+        if columns.text_b is not None:
+            text_b.append(fields[columns.text_b])
+
+    if not (task.has_header or is_test):
+        add(first_line, first)
+    elif columns.label is not None and _is_label(task, first[columns.label]):
+        raise UserError(f"{path}:{first_line}: a row of data, expected a header; add one")
+    for line, fields in rows:
+        add(line, fields)
+    if not ids:
+        raise UserError(f"{path}: no rows below the header; expected the {split} set")
+    dtype = np.float32 if task.labels is None else np.int64
+    return Examples(
+        np.array(ids, dtype=np.int64),
+        text_a,
+        text_b if task.pair else None,
+        None if columns.label is None else np.array(labels, dtype=dtype),
+    )
+
+
+def check_label_order(
+    task: GlueTask, id2label: Mapping | None, source: str = "config.json"
+) -> np.ndarray:
+    """How to bring a model's classes into the order of `task.labels`.
+
+    Args:
+        id2label: the model's own names of its classes, as in its config.json; None trusts it.
+        source: the file to name in messages.
+
+    Returns:
+        p, int64 [num_labels]: our_logits = their_logits[:, p]. MNLI models of other people often
+        have entailment, neutral, contradiction, for which p is [2, 0, 1].
+
+    Raises:
+        UserError: another number of classes, or names that are not this task's.
+    """
+    identity = np.arange(task.num_labels, dtype=np.int64)
+    if not id2label:
+        return identity
+    try:
+        theirs = {int(number): _plain(name) for number, name in id2label.items()}
+    except (AttributeError, TypeError, ValueError):
+        theirs = {}
+    names = ", ".join(task.labels or ("one score",))
+    if sorted(theirs) != list(range(task.num_labels)):
+        raise UserError(
+            f"{source}: id2label {id2label} does not name the {task.num_labels} outputs of "
+            f"{task.folder} ({names}); use a model made for this task"
+        )
+    if task.labels is None:
+        return identity
+    if all(theirs[number] in (f"label{number}", str(number)) for number in theirs):
+        if task.labels != _BINARY:
+            print(f"note: {source} does not name its labels, assuming {names}", file=sys.stderr)
+        return identity
+    number_of = {name: number for number, name in theirs.items()}
+    for ours in (task.labels, task.label_names or ()):
+        places = [number_of.get(_plain(name)) for name in ours]
+        if places and None not in places:
+            return np.array(places, dtype=np.int64)
+    wanted = names + (f" or {', '.join(task.label_names)}" if task.label_names else "")
+    raise UserError(
+        f"{source}: id2label names {', '.join(map(str, id2label.values()))}; expected {wanted} for "
+        f"{task.folder}, in any order; correct id2label or use a model made for this task"
+    )
+
+
+def submission_name(task: GlueTask, split: str) -> str:
+    """The name the GLUE site wants for a test set's predictions: RTE.tsv, MNLI-mm.tsv, AX.tsv."""
+    if split not in task.test_files:
+        raise ValueError(f"{split} is no test set of {task.folder}")
+    return _SUBMISSIONS.get((task.key, split), f"{task.folder}.tsv")
+
+
+def write_predictions(task: GlueTask, path: str | os.PathLike, predictions: np.ndarray) -> None:
+    """Write a GLUE submission: index and label name a line; STS-B scores are clipped to 0..5.
+
+    Args:
+        predictions: class ids, or scores for regression, [n] or [n, 1], in the order of the file.
+
+    Raises:
+        ValueError: a class id the task does not have, or a score that is not finite.
+    """
+    values = np.asarray(predictions).reshape(-1)
+    if task.labels is None:
+        if not np.isfinite(values).all():
+            raise ValueError("a predicted score is not finite")
+        names = [f"{value:.3f}" for value in np.clip(values.astype(np.float64), 0.0, 5.0)]
+    else:
+        if ((values < 0) | (values >= len(task.labels))).any():
+            raise ValueError(f"a predicted class is not one of the {len(task.labels)} labels")
+        names = [task.labels[value] for value in values]
+    with atomic_open(path) as file:
+        file.write("index\tprediction\n")
+        file.writelines(f"{index}\t{name}\n" for index, name in enumerate(names))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _is_label(task: GlueTask, text: str) -> bool:
+    if task.labels is not None:
+        return text in task.labels
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _label(task: GlueTask, text: str, path: Path, line: int) -> int | float:
+    if task.labels is None:
+        score = float(text) if _is_label(task, text) else math.nan
+        if not 0.0 <= score <= 5.0:
+            raise UserError(f"{path}:{line}: score {text!r}, expected a number from 0 to 5")
+        return score
+    if text not in task.labels:
+        raise UserError(f"{path}:{line}: label {text!r}, expected one of {', '.join(task.labels)}")
+    return task.labels.index(text)

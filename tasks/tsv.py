@@ -1,0 +1,56 @@
+"""Tab-separated files as GLUE has them: raw fields, in which a quote character is text.
+
+Lines end in LF or CRLF; a byte-order mark at the beginning of the file is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+from transformer.errors import UserError
+
+
+def read_rows(path: str | os.PathLike, skip_short: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number from 1, fields) of a tab-separated file, its first line included.
+
+    Every row has as many fields as the first line. With `skip_short` rows with fewer are left out
+    and counted on standard error. One line is held in memory at a time.
+
+    Raises:
+        UserError: `FILE:LINE`: not UTF-8, a NUL byte, another number of fields; or an empty file.
+    """
+    expected = skipped = number = 0
+    blank = None  # blank lines are only allowed at the end of the file
+    with open(path, "rb") as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path}:{number}: byte {error.start + 1} is not UTF-8; convert the file"
+                ) from None
+            if "\0" in line:
+                raise UserError(f"{path}:{number}: holds a NUL byte; expected UTF-8 text")
+            line = line.rstrip("\n").removesuffix("\r")
+            if not line:
+                blank = blank or number
+                continue
+            fields = line.split("\t")
+            expected = expected or len(fields)
+            if skip_short and len(fields) < expected:
+                skipped += 1
+                continue
+            if blank or len(fields) != expected:
+                bad, count = (blank, 0) if blank else (number, len(fields))
+                raise UserError(
+                    f"{path}:{bad}: {count} columns, expected {expected} as in the first line; "
+                    "fields are separated by tabs, quotes have no meaning"
+                )
+            yield number, fields
+    if not expected:
+        raise UserError(f"{path}: the file is empty; expected tab-separated rows")
+    if skipped:
+        print(f"note: {path}: {skipped} of {number} lines have too few columns, skipped as in the "
+              "published reader", file=sys.stderr)  # fmt: skip
