@@ -24,6 +24,7 @@ from transformer.file_utils import atomic_open
 
 if TYPE_CHECKING:  # torch is imported by `collate` alone: preparing data need not wait for it
     import torch
+
     from transformer.tokenization import BertTokenizer
 
 MAX_SEQUENCE = np.iinfo(np.uint16).max
@@ -135,7 +136,7 @@ class TokenStoreWriter:
         for which in (1, 0, 2):
             file = self._stack.enter_context(atomic_open(self._paths[which], "wb"))
             self._files[which] = file
-            _write_header(file, self._dtypes[which], 0)
+            write_array_header(file, self._dtypes[which], 0)
         self._write(1, np.zeros(1))
 
     def append(self, tokens: np.ndarray, lengths: np.ndarray, boundaries: np.ndarray) -> None:
@@ -162,7 +163,7 @@ class TokenStoreWriter:
         """Finish the three files and let them appear under their names."""
         for file, dtype, count in zip(self._files, self._dtypes, self._counts, strict=True):
             file.seek(0)
-            _write_header(file, dtype, count)
+            write_array_header(file, dtype, count)
         # Between two renames a reader must find no store rather than halves of two.
         self._paths[1].unlink(missing_ok=True)
         self._stack.close()
@@ -208,15 +209,15 @@ def encode_pairs(
             ids_b, offsets_b = ids_a[:0], np.zeros_like(offsets_a)
         else:
             ids_b, offsets_b = tokenizer.encode_flat(text_b[rows])
-        keep_a, keep_b = _keep(np.diff(offsets_a), np.diff(offsets_b), max_length)
+        keep_a, keep_b = keep_longest_first(np.diff(offsets_a), np.diff(offsets_b), max_length)
         boundary = keep_a + 2
         length = boundary + keep_b + (keep_b > 0)
         begin = np.cumsum(length) - length
         # Whatever is not written below is a separator.
         flat = np.full(int(length.sum()), tokenizer.sep_id, dtype=dtype)
         flat[begin] = tokenizer.cls_id
-        flat[_ranges(begin + 1, keep_a)] = ids_a[_ranges(offsets_a[:-1], keep_a)]
-        flat[_ranges(begin + boundary, keep_b)] = ids_b[_ranges(offsets_b[:-1], keep_b)]
+        flat[ranges(begin + 1, keep_a)] = ids_a[ranges(offsets_a[:-1], keep_a)]
+        flat[ranges(begin + boundary, keep_b)] = ids_b[ranges(offsets_b[:-1], keep_b)]
         tokens.append(flat)
         lengths.append(length)
         boundaries.append(boundary.astype(np.uint16))
@@ -226,7 +227,9 @@ def encode_pairs(
     return TokenStore(np.concatenate(tokens), offsets, np.concatenate(boundaries))
 
 
-def _keep(length_a: np.ndarray, length_b: np.ndarray, max_length: int) -> tuple[np.ndarray, ...]:
+def keep_longest_first(
+    length_a: np.ndarray, length_b: np.ndarray, max_length: int
+) -> tuple[np.ndarray, ...]:
     """Tokens each side keeps once the longer has been shortened until both fit."""
     room = max_length - 2 - (length_b > 0)
     return (
@@ -235,7 +238,7 @@ def _keep(length_a: np.ndarray, length_b: np.ndarray, max_length: int) -> tuple[
     )
 
 
-def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """starts[0], starts[0]+1, … (counts[0] of them), starts[1], …, int64 [sum(counts)]."""
     before = np.cumsum(counts) - counts
     return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
@@ -246,7 +249,7 @@ def _paths(prefix: str | os.PathLike) -> tuple[Path, Path, Path]:
     return tuple(Path(f"{prefix}.{name}.npy") for name in ("tokens", "offsets", "boundaries"))
 
 
-def _write_header(file, dtype: np.dtype, count: int) -> None:
+def write_array_header(file, dtype: np.dtype, count: int) -> None:
     # numpy leaves room in the header for the count to grow, so the final one fits over the first.
     header = {"descr": dtype.str, "fortran_order": False, "shape": (count,)}
     np.lib.format.write_array_header_1_0(file, header)
