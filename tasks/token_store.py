@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -249,8 +249,9 @@ def _paths(prefix: str | os.PathLike) -> tuple[Path, Path, Path]:
     return tuple(Path(f"{prefix}.{name}.npy") for name in ("tokens", "offsets", "boundaries"))
 
 
-def write_array_header(file, dtype: np.dtype, count: int) -> None:
-    # numpy leaves room in the header for the count to grow, so the final one fits over the first.
+def write_array_header(file: IO[bytes], dtype: np.dtype, count: int) -> None:
+    """Write a one-dimensional .npy header; a later one with the final count fits over it."""
+    # numpy leaves room in the header for the count to grow.
     header = {"descr": dtype.str, "fortran_order": False, "shape": (count,)}
     np.lib.format.write_array_header_1_0(file, header)
 
