@@ -1,0 +1,207 @@
+"""BertAdam: the optimiser BERT was trained with, and its learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+# So many elements are updated at a time: on a CPU all they need stays in the cache, on a GPU the
+# temporaries (twice as much) stay small.
+CHUNK_ELEMENTS = {"cpu": 2**18, "cuda": 2**25}
+
+
+def warmup_linear(x: float, warmup: float = 0.002) -> float:
+    """Rise from 0 to 1 over the first `warmup` of progress `x`, then fall to 0 at x = 1."""
+    return x / warmup if x < warmup else max((x - 1.0) / (warmup - 1.0), 0.0)
+
+
+def warmup_constant(x: float, warmup: float = 0.002) -> float:
+    """Rise from 0 to 1 over the first `warmup` of progress `x`, then stay at 1."""
+    return x / warmup if x < warmup else 1.0
+
+
+def warmup_cosine(x: float, warmup: float = 0.002) -> float:
+    """Rise from 0 to 1 over the first `warmup` of progress `x`, then half a cosine down to 0."""
+    if x < warmup:
+        return x / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * min((x - warmup) / (1.0 - warmup), 1.0)))
+
+
+def constant(x: float, warmup: float = 0.002) -> float:
+    """Return 1 whatever the progress."""
+    return 1.0
+
+
+SCHEDULES: dict[str, Callable[[float, float], float]] = {
+    "none": constant,
+    "warmup_constant": warmup_constant,
+    "warmup_cosine": warmup_cosine,
+    "warmup_linear": warmup_linear,
+}
+
+
+class BertAdam(Optimizer):
+    """Adam as BERT uses it: no bias correction, decoupled weight decay, clipping tensor by tensor.
+
+    For every parameter tensor p with gradient g, at its step t = 0, 1, …:
+
+        g ← g · min(1, max_grad_norm / (‖g‖ + 1e-6))        (in place, as `clip_grad_norm_`)
+        m ← b1·m + (1 − b1)·g,    v ← b2·v + (1 − b2)·g²
+        p ← p − lr · schedule(t / t_total) · (m / (√v + e) + weight_decay · p)
+
+    The tensors are updated many at a time, and nothing waits for the device.
+
+    Args:
+        params: parameters, or groups of them; a group may set any of the options below for itself.
+        lr: peak learning rate.
+        warmup: share of `t_total` over which the rate rises from 0; -1 for none.
+        t_total: number of steps of the whole training; -1 keeps the rate constant.
+        schedule: a key of `SCHEDULES`.
+        max_grad_norm: largest norm of one tensor's gradient; -1 leaves gradients as they are.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        warmup: float = -1,
+        t_total: int = -1,
+        schedule: str = "warmup_linear",
+        b1: float = 0.9,
+        b2: float = 0.999,
+        e: float = 1e-6,
+        weight_decay: float = 0.01,
+        max_grad_norm: float = 1.0,
+    ):
+        defaults = {
+            "lr": lr,
+            "schedule": schedule,
+            "warmup": warmup,
+            "t_total": t_total,
+            "b1": b1,
+            "b2": b2,
+            "e": e,
+            "weight_decay": weight_decay,
+            "max_grad_norm": max_grad_norm,
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters; options it does not set are the optimiser's."""
+        _check_options({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def get_lr(self) -> list[float]:
+        """Return, for each parameter group, the learning rate that its next step will use."""
+        return [
+            _scheduled_lr(
+                group,
+                max((self.state.get(p, {}).get("step", 0) for p in group["params"]), default=0),
+            )
+            for group in self.param_groups
+        ]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Update every parameter that has a gradient; return what `closure` returns, if given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            # Tensors of one learning rate, device and type go together; nearly always that is all.
+            alike = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is not None:
+                    state = self.state[p]
+                    if not state:
+                        state["step"] = 0
+                        state["next_m"] = torch.zeros_like(p)
+                        state["next_v"] = torch.zeros_like(p)
+                    alike[state["step"], p.device, p.dtype].append(p)
+            for (step, _, _), params in alike.items():
+                _clip_each([p.grad for p in params], group["max_grad_norm"])
+                self._update(params, group, _scheduled_lr(group, step))
+        return loss
+
+    def _update(self, params: list[Tensor], group: dict[str, Any], lr: float) -> None:
+        states = [self.state[p] for p in params]
+        tensors = (
+            (p, p.grad, s["next_m"], s["next_v"]) for p, s in zip(params, states, strict=True)
+        )
+        limit = CHUNK_ELEMENTS.get(params[0].device.type, 2**25)
+        for values, grads, next_m, next_v in _chunks(tensors, limit):
+            torch._foreach_mul_(next_m, group["b1"])
+            torch._foreach_add_(next_m, grads, alpha=1 - group["b1"])
+            torch._foreach_mul_(next_v, group["b2"])
+            torch._foreach_addcmul_(next_v, grads, grads, value=1 - group["b2"])
+            root = torch._foreach_sqrt(next_v)
+            torch._foreach_add_(root, group["e"])
+            update = torch._foreach_div(next_m, root)
+            if group["weight_decay"] > 0:
+                # Not p·(1 − lr·decay): at usual rates that factor keeps one digit in float32.
+                torch._foreach_add_(update, values, alpha=group["weight_decay"])
+            torch._foreach_add_(values, update, alpha=-lr)
+        for state in states:
+            state["step"] += 1
+
+
+def _clip_each(grads: list[Tensor], max_norm: float) -> None:
+    """Scale each gradient in place to a norm of at most `max_norm`, if that is positive."""
+    if max_norm > 0:
+        norms = torch.stack(torch._foreach_norm(grads))
+        torch._foreach_mul_(grads, list((max_norm / (norms + 1e-6)).clamp_(max=1.0)))
+
+
+def _scheduled_lr(group: dict[str, Any], step: int) -> float:
+    if group["t_total"] == -1:
+        return group["lr"]
+    progress = step / group["t_total"]
+    return group["lr"] * SCHEDULES[group["schedule"]](progress, max(group["warmup"], 0.0))
+
+
+def _chunks(rows: Iterable[tuple[Tensor, ...]], limit: int) -> Iterator[list[list[Tensor]]]:
+    """Cut rows of equally shaped tensors into columns of at most `limit` elements.
+
+    Contiguous tensors are cut as well; one that is not stays whole.
+    """
+    pieces, size = [], 0
+    for row in rows:
+        if all(tensor.is_contiguous() for tensor in row):
+            parts = list(zip(*(tensor.view(-1).split(limit) for tensor in row), strict=True))
+        else:
+            parts = [row]
+        for part in parts:
+            if pieces and size + part[0].numel() > limit:
+                yield [list(column) for column in zip(*pieces, strict=True)]
+                pieces, size = [], 0
+            pieces.append(part)
+            size += part[0].numel()
+    if pieces:
+        yield [list(column) for column in zip(*pieces, strict=True)]
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    if not 0.0 <= options["lr"] < math.inf:
+        raise ValueError(f"lr is {options['lr']}; expected a finite number >= 0")
+    if options["schedule"] not in SCHEDULES:
+        raise ValueError(f"schedule is {options['schedule']!r}; expected one of {list(SCHEDULES)}")
+    if options["warmup"] != -1 and not 0.0 <= options["warmup"] < 1.0:
+        raise ValueError(f"warmup is {options['warmup']}; expected -1 or a share in [0, 1)")
+    if options["t_total"] != -1 and options["t_total"] < 1:
+        raise ValueError(f"t_total is {options['t_total']}; expected -1 or a number of steps >= 1")
+    for name in ("b1", "b2"):
+        if not 0.0 <= options[name] < 1.0:
+            raise ValueError(f"{name} is {options[name]}; expected a number in [0, 1)")
+    for name in ("e", "weight_decay"):
+        if not 0.0 <= options[name] < math.inf:
+            raise ValueError(f"{name} is {options[name]}; expected a finite number >= 0")
