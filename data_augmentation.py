@@ -1,0 +1,226 @@
+"""Data augmentation: variants of the training sentences, for task distillation (algorithm 1).
+
+    python data_augmentation.py --pretrained_bert_model models/bert-base-uncased \
+        --glove_embs data/glove.840B.300d.txt --glue_dir data/glue_data --task_name RTE
+
+Writes train_aug.tsv beside the task's train.tsv: every row, and after it the row with one sentence
+rewritten. A word of one piece is replaced by what the masked language model finds likely in its
+place, a word of several pieces by its neighbours among the word vectors. For a seed the output is
+the same whatever the batch size (--bf16 excepted).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from tasks.augmentation import PAIR_MODES, Augmenter, augmented_rows, likely_pieces, survey
+from tasks.glue import GlueTask, find_task, read_rows, read_split, split_path
+from tasks.sentence_words import SentenceSplitter, replacement_pieces
+from tasks.word_vectors import nearest_words, read_word_vectors
+from transformer.errors import UserError, run_script
+from transformer.file_utils import atomic_open, find_input
+from transformer.modeling import BertForMaskedLM
+from transformer.tokenization import BertTokenizer
+
+# Published code; paper, section 4.2, where M is called K. N None: the task's own.
+PRESETS = {"code": {"N": None, "M": 15, "p": 0.4}, "paper": {"N": 20, "M": 15, "p": 0.4}}
+BATCHES_PER_WINDOW = 64  # the masks of so many batches are sorted by length together
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    unset = argparse.SUPPRESS  # keeps "(default: None)" out of the help, and the presets in place
+    required = parser.add_argument_group("required")
+    required.add_argument(
+        "--pretrained_bert_model",
+        required=True,
+        default=unset,
+        help="BERT with its masked-language-model head: folder, hub name or address",
+    )
+    required.add_argument(
+        "--glove_embs", required=True, default=unset, help="word vectors in GloVe's text format"
+    )
+    required.add_argument(
+        "--glue_dir", required=True, default=unset, help="folder that holds the task's folder"
+    )
+    required.add_argument(
+        "--task_name", required=True, default=unset, help="CoLA, SST-2, RTE, ... in any spelling"
+    )
+
+    method = parser.add_argument_group("method")
+    for flag, kind, meaning in (
+        ("--N", int, "variants drawn for each sentence"),
+        ("--M", int, "candidates for each word"),
+        ("--p", float, "probability that a word is replaced"),
+    ):
+        method.add_argument(
+            flag, type=kind, default=unset, help=f"{meaning} (default: as --preset says)"
+        )
+    method.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="code",
+        help="what N, M and p are when not given. code: N by task, 10 (MNLI, QQP), "
+        "20 (SST-2, QNLI) or 30; paper: N 20; both: M 15, p 0.4",
+    )
+    method.add_argument(
+        "--pair_mode",
+        choices=PAIR_MODES,
+        default="independent",
+        help="pair tasks. independent: vary one sentence, the other as it is; legacy: vary "
+        "the second beside the last variant of the first, as the published code does",
+    )
+    method.add_argument(
+        "--glove_limit", type=int, default=100_000, help="use the first so many word vectors"
+    )
+    method.add_argument(
+        "--do_lower_case",
+        action="store_true",
+        help="lower-case the text (otherwise as the model's tokenizer or vocabulary says)",
+    )
+    method.add_argument("--seed", type=int, default=42, help="of the random choices")
+
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--batch_size",
+        type=int,
+        default=64,
+        help="masked sequences computed at once; changes speed and memory, not the output",
+    )
+    machine.add_argument(
+        "--bf16",
+        action="store_true",
+        help="bfloat16: faster; candidates of nearly equal score may differ",
+    )
+    machine.add_argument("--no_cuda", action="store_true", help="use the CPU though there is a GPU")
+    machine.add_argument("--cache_dir", help="where a model from the hub or an address is kept")
+
+    args = parser.parse_args(argv)
+    args = argparse.Namespace(**{**PRESETS[args.preset], **vars(args)})
+    for flag in ("N", "M", "glove_limit", "batch_size"):
+        value = getattr(args, flag)
+        if value is not None and value < 1:
+            raise UserError(f"--{flag} {value}: expected 1 or more")
+    if not 0 <= args.p <= 1:
+        raise UserError(f"--p {args.p}: expected a probability from 0 to 1")
+    return args
+
+
+def language_model(model: BertForMaskedLM, allowed: np.ndarray, bf16: bool):
+    """Wrap `model` as the function `predict` that tasks/augmentation.py describes.
+
+    Args:
+        allowed: bool [V], the pieces that may be answered.
+    """
+    device = next(model.parameters()).device
+    if bf16:
+        model = model.to(torch.bfloat16)
+    shut_out = (
+        torch.zeros(len(allowed)).masked_fill(torch.from_numpy(~allowed), -torch.inf).to(device)
+    )
+    most = int(allowed.sum())
+
+    @torch.inference_mode()
+    def predict(input_ids, token_type_ids, attention_mask, rows, columns, count):
+        ids, segments, mask, rows, columns = (
+            torch.from_numpy(array).to(device, non_blocking=True)
+            for array in (input_ids, token_type_ids, attention_mask, rows, columns)
+        )
+        logits = model(ids, segments, mask, masked_positions=(rows, columns))
+        values, pieces = (logits.float() + shut_out).topk(min(count, most))
+        return values.cpu().numpy(), pieces.cpu().numpy()
+
+    return predict
+
+
+def write_augmented(
+    path: Path, task: GlueTask, train: Path, variants: Iterator, pair_mode: str
+) -> int:
+    """Write header and rows, tab-separated and raw as GLUE's files; return the number of rows."""
+    columns = [column for column in task.columns[:2] if column is not None]
+    rows = read_rows(train, skip_short=task.skip_short_rows)
+    written = 0
+    with atomic_open(path) as file:
+        if task.has_header:
+            file.write("\t".join(next(rows)[1]) + "\n")
+        for (_, fields), new in zip(rows, variants, strict=True):
+            for row in augmented_rows(fields, columns, new, pair_mode):
+                file.write("\t".join(row) + "\n")
+                written += 1
+    return written
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    task = find_task(args.task_name)
+    folder = find_input(Path(args.glue_dir) / task.folder, f"the {task.folder} folder of GLUE")
+    train = split_path(task, folder, "train")
+    examples = read_split(task, folder, "train")
+    sides = [examples.text_a] + ([examples.text_b] if task.pair else [])
+    glove = find_input(args.glove_embs, "word vectors in GloVe's text format")
+    draws = args.N or task.augment_n
+
+    tokenizer = BertTokenizer.from_pretrained(
+        args.pretrained_bert_model, args.do_lower_case or None, args.cache_dir
+    )
+    model = BertForMaskedLM.from_pretrained(args.pretrained_bert_model, cache_dir=args.cache_dir)
+    if len(tokenizer) != model.config.vocab_size:
+        raise UserError(
+            f"{args.pretrained_bert_model}: its vocabulary has {len(tokenizer)} pieces, its model "
+            f"{model.config.vocab_size}; expected a vocabulary and a model that belong together"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() and not args.no_cuda else "cpu")
+    allowed = replacement_pieces(tokenizer)
+    predict = language_model(model.to(device), allowed, args.bf16)
+    max_positions = model.config.max_position_embeddings
+    splitter = SentenceSplitter(tokenizer, max_positions)
+
+    vectors = read_word_vectors(glove, args.glove_limit)
+    passes, compounds = survey(dict.fromkeys(text for side in sides for text in side), splitter)
+    neighbours = nearest_words(vectors, compounds, args.M)
+    print(
+        f"{task.folder}: {len(examples)} rows, N={draws} M={args.M} p={args.p:g} seed={args.seed}; "
+        f"{len(vectors.words)} word vectors ({vectors.skipped} skipped); "
+        f"{len(neighbours)} of {len(compounds)} words of several pieces have one; "
+        f"{passes} masked words"
+    )
+
+    with tqdm(total=passes, unit="word", disable=passes == 0, mininterval=1) as progress:
+
+        def pieces(sentences):
+            return likely_pieces(
+                sentences, predict, tokenizer, min(args.M, int(allowed.sum())), args.batch_size,
+                max_positions, exact=not args.bf16, on_batch=progress.update,
+            )  # fmt: skip
+
+        augmenter = Augmenter(
+            splitter, tokenizer.ids_to_tokens, pieces, neighbours, draws, args.p, args.seed,
+            window=BATCHES_PER_WINDOW * args.batch_size,
+        )  # fmt: skip
+        output = folder / "train_aug.tsv"
+        written = write_augmented(output, task, train, augmenter.variants(sides), args.pair_mode)
+
+    counts = augmenter.counts
+    print(
+        f"{output}: {len(examples)} rows in, {written} rows out; words with candidates: "
+        f"{counts.model_words} from the language model, {counts.vector_words} from word vectors; "
+        f"words left as they are: {counts.words_without_candidates} without candidates, "
+        f"{counts.words_beyond_model} beyond the model's {max_positions} positions; "
+        f"{counts.sentences} different sentences"
+    )
+    if not counts.model_words + counts.vector_words:
+        print("warning: no word could be replaced; is this text in Latin letters?", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

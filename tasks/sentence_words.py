@@ -1,0 +1,109 @@
+"""The words of a sentence, and which of them data augmentation may replace, and by what pieces."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from transformer.tokenization import BasicTokenizer, BertTokenizer, WordpieceTokenizer
+
+# The published list, contractions included although no word here holds an apostrophe.
+STOP_WORDS = frozenset(
+    """
+    i me my myself we our ours ourselves you you're you've you'll you'd your yours yourself
+    yourselves he him his himself she she's her hers herself it it's its itself they them their
+    theirs themselves this that that'll these those am is are was were be been being have has had
+    having do does did doing a an the and but if or because as until while of at by for with about
+    against between into through during before after above below to from up down in out on off over
+    under again further then once here there all any both each few more most other some such no nor
+    not only own same so than too very s t can will just don don't should should've now d ll m o re
+    ve y ain aren aren't couldn couldn't didn didn't doesn doesn't hadn hadn't hasn hasn't haven
+    haven't isn isn't ma mightn mightn't mustn mustn't needn needn't shan shan't shouldn shouldn't
+    wasn wasn't weren weren't won won't wouldn wouldn't 's 're
+    """.split()  # noqa: SIM905
+)
+
+_LETTERS = re.compile(r"[a-z]+")
+_BRACKETED = re.compile(r"\[\w+\]")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence as the augmentation sees it.
+
+    Attributes:
+        words: words and punctuation marks.
+        ids: int64 [P], the pieces of all words, without special tokens.
+        masked: (index in `words`, position of its piece counted from [CLS]) of the words the
+            language model is asked about.
+        compound: indices of the words of several pieces, which the word vectors are asked about.
+        beyond: words left alone because the model has no position for them.
+    """
+
+    words: list[str]
+    ids: np.ndarray
+    masked: list[tuple[int, int]]
+    compound: list[int]
+    beyond: int
+
+
+class SentenceSplitter:
+    """Cuts sentences into words and pieces, each distinct word once.
+
+    Args:
+        max_positions: positions of the language model; the last one is [SEP]'s.
+    """
+
+    def __init__(self, tokenizer: BertTokenizer, max_positions: int):
+        self._basic = BasicTokenizer(
+            tokenizer.do_lower_case,
+            strip_accents=tokenizer.strip_accents,
+            tokenize_chinese_chars=tokenizer.tokenize_chinese_chars,
+        )
+        self._wordpiece = WordpieceTokenizer(tokenizer.vocab)
+        self._vocab = tokenizer.vocab
+        self._max_positions = max_positions
+        self._pieces: dict[str, tuple[int, ...]] = {}
+
+    def __call__(self, text: str) -> Sentence:
+        words = self._basic.tokenize(text)
+        ids: list[int] = []
+        masked, compound, beyond = [], [], 0
+        for index, word in enumerate(words):
+            pieces = self._pieces_of(word)
+            if is_replaceable(word):
+                if len(pieces) > 1:
+                    compound.append(index)
+                elif len(ids) + 1 < self._max_positions - 1:
+                    masked.append((index, len(ids) + 1))
+                else:
+                    beyond += 1
+            ids.extend(pieces)
+        return Sentence(words, np.array(ids, dtype=np.int64), masked, compound, beyond)
+
+    def _pieces_of(self, word: str) -> tuple[int, ...]:
+        pieces = self._pieces.get(word)
+        if pieces is None:
+            pieces = tuple(self._vocab[piece] for piece in self._wordpiece.tokenize(word))
+            self._pieces[word] = pieces
+        return pieces
+
+
+def is_replaceable(word: str) -> bool:
+    """Whether a word consists of the letters a to z, in either case, and is no stop word."""
+    lower = word.lower()
+    return _LETTERS.fullmatch(lower) is not None and lower not in STOP_WORDS
+
+
+def replacement_pieces(tokenizer: BertTokenizer) -> np.ndarray:
+    """Which pieces may replace a word, bool [V]: whole words, nothing special, no spaces."""
+    return np.array(
+        [
+            not piece.startswith("##")
+            and not _BRACKETED.fullmatch(piece)
+            and piece.split() == [piece]
+            for piece in tokenizer.ids_to_tokens
+        ]
+    )
