@@ -1,0 +1,95 @@
+"""Who may know whom: the table of the design, read from the imports of every module."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = {  # room -> what of ours it may import, besides itself
+    "transformer": (),
+    "distillation": ("transformer",),
+    "tasks": ("transformer.tokenization", "transformer.errors", "transformer.file_utils"),
+}
+SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
+OURS = {*ROOMS, "demo", "benchmarks", *SCRIPTS}
+HEAVY = {"boto3", "huggingface_hub", "matplotlib", "nltk", "scipy", "sklearn", "transformers"}
+MODULES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.py", *(f"{room}/**/*.py" for room in ROOMS))
+    for path in ROOT.glob(pattern)
+)
+
+
+def imports(nodes: list[ast.stmt], package: str, inside: bool) -> Iterator[str]:
+    """Dotted names a module imports; `inside` also those inside its functions.
+
+    What only a type checker sees is left out. Of `from a import b` the name is `a.b`.
+    """
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, [package if node.level else "", node.module]))
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            yield from imports(node.orelse, package, inside)
+        elif inside or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            children = [
+                child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)
+            ]
+            yield from imports(children, package, inside)
+
+
+def imported_by(module: str, inside: bool = True) -> set[str]:
+    path = ROOT / module
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=module)
+    package = ".".join(path.parent.relative_to(ROOT).parts)
+    return set(imports(tree.body, package, inside))
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def test_every_room_is_found():
+    assert {module.split("/")[0] for module in MODULES if "/" in module} == set(ROOMS)
+
+
+def test_imports_inside_functions_are_seen():
+    source = (
+        "import a\ndef f():\n    if x:\n        from b.c import d\nif TYPE_CHECKING:\n    import e"
+    )
+    tree = ast.parse(source).body
+    assert set(imports(tree, "", inside=True)) == {"a", "b.c.d"}
+    assert set(imports(tree, "", inside=False)) == {"a"}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if "/" in module])
+def test_room_knows_only_whom_it_may(module):
+    room = module.split("/")[0]
+    allowed = (room, *ROOMS[room])
+    ours = {name for name in imported_by(module) if name.split(".")[0] in OURS}
+    assert {name for name in ours if not within(name, allowed)} == set()
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if "/" in module])
+def test_room_reads_no_flags(module):
+    assert not any(within(name, ("argparse",)) for name in imported_by(module))
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if "/" not in module])
+def test_script_imports_no_other_script(module):
+    assert {name.split(".")[0] for name in imported_by(module)} & SCRIPTS == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_slow_packages_are_imported_where_they_are_used(module):
+    top = {name.split(".")[0] for name in imported_by(module, inside=False)}
+    assert top & HEAVY == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_transformers_is_for_tests_alone(module):
+    assert "transformers" not in {name.split(".")[0] for name in imported_by(module)}
