@@ -1,0 +1,250 @@
+"""Turn a plain text corpus into the sentence pairs of general distillation.
+
+    python pregenerate_training_data.py --train_corpus wiki_for_bert.txt \
+        --bert_model models/bert-base-uncased --do_lower_case --epochs_to_generate 3 \
+        --output_dir data/json_wiki
+
+The corpus has one sentence a line and a blank line between documents (prepare_data.py writes it).
+Each epoch pairs the sentences anew, as in BERT's pre-training; with the default --masked_lm_prob 0
+nothing is masked, as TinyBERT's general distillation wants it. The documents are tokenised once, into
+memory-mapped files: neither memory nor --num_workers limits the corpus, and the result does not
+depend on them. tasks/corpus.py tells what is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from tasks.corpus import remove_epochs, write_epoch, write_json_epoch
+from tasks.documents import Documents, tokenize_corpus
+from tasks.parallel import ordered_map
+from tasks.pregeneration import MIN_SEQ_LEN, Examples, PairRecipe, make_examples
+from tasks.progress import progress_bar
+from tasks.token_store import MAX_SEQUENCE
+from transformer.errors import UserError, run_script
+from transformer.file_utils import find_input
+from transformer.tokenization import BertTokenizer
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; a value that cannot work is a UserError."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    paths = parser.add_argument_group("paths")
+    paths.add_argument("--train_corpus", required=True, help="one sentence a line, UTF-8")
+    paths.add_argument("--output_dir", required=True, help="folder to write; must be empty")
+    paths.add_argument("--bert_model", required=True, help="model folder whose vocabulary to use")
+    paths.add_argument("--overwrite", action="store_true", help="replace epochs in --output_dir")
+    paths.add_argument(
+        "--temp_dir",
+        help="folder for the tokenised corpus, 2 bytes a token (default: --output_dir)",
+    )
+    paths.add_argument(
+        "--format",
+        choices=("flat", "json"),
+        default="flat",
+        help="flat: memory-mapped arrays; json: the published format, six times the size",
+    )
+
+    pairs = parser.add_argument_group("pairs")
+    pairs.add_argument("--epochs_to_generate", type=int, default=3, help="pairings to make")
+    pairs.add_argument("--max_seq_len", type=int, default=128, help="most tokens in a sequence")
+    pairs.add_argument(
+        "--short_seq_prob", type=float, default=0.1, help="documents cut to a random shorter length"
+    )
+    pairs.add_argument(
+        "--one_seq",
+        action="store_true",
+        help="the second text always continues the first; none is drawn from another document",
+    )
+    pairs.add_argument(
+        "--do_lower_case",
+        action="store_true",
+        help="the vocabulary is uncased (without this flag the model folder tells)",
+    )
+    pairs.add_argument("--seed", type=int, default=42, help="what all random choices derive from")
+
+    masking = parser.add_argument_group("masking")
+    masking.add_argument("--masked_lm_prob", type=float, default=0.0, help="tokens to mask")
+    masking.add_argument(
+        "--max_predictions_per_seq", type=int, default=20, help="most masked tokens in a sequence"
+    )
+    masking.add_argument(
+        "--do_whole_word_mask", action="store_true", help="mask all pieces of a word or none"
+    )
+
+    runtime = parser.add_argument_group("runtime")
+    runtime.add_argument("--num_workers", type=int, default=1, help="processes that make pairs")
+    runtime.add_argument(
+        "--reduce_memory", action="store_true", help="accepted; documents are always kept on disk"
+    )
+    runtime.add_argument("--data_url", default="", help="accepted and ignored: a private cloud")
+
+    args = parser.parse_args(argv)
+    for flag, low, high in (
+        ("max_seq_len", MIN_SEQ_LEN, MAX_SEQUENCE),
+        ("epochs_to_generate", 1, 10**6),
+        ("num_workers", 1, 10**4),
+        ("max_predictions_per_seq", 1, MAX_SEQUENCE),
+        ("short_seq_prob", 0, 1),
+        ("masked_lm_prob", 0, 1),
+    ):
+        if not low <= getattr(args, flag) <= high:
+            value = getattr(args, flag)
+            raise UserError(f"--{flag} {value}: expected a value from {low} to {high}")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    if args.data_url:
+        print("note: --data_url is ignored: it named a private cloud", file=sys.stderr)
+    if args.do_whole_word_mask and args.masked_lm_prob == 0:
+        print("note: nothing is masked at --masked_lm_prob 0, words or pieces", file=sys.stderr)
+    corpus = find_input(args.train_corpus, "a text file, one sentence a line")
+    tokenizer = BertTokenizer.from_pretrained(args.bert_model, args.do_lower_case or None)
+    recipe = make_recipe(args, tokenizer)
+
+    with output_folder(args) as folder, temporary_folder(args.temp_dir or folder) as scratch:
+        documents = tokenize(corpus, tokenizer, scratch)
+        if documents.num_documents == 1 and not args.one_seq:
+            raise UserError(
+                f"{corpus}: is a single document, but half the second texts come from another one; "
+                "put blank lines between documents, or use --one_seq"
+            )
+        remove_epochs(folder)
+        make_part = partial(make_block, documents, recipe)
+        num_blocks = len(documents.blocks) - 1
+        todo = [(e, block) for e in range(args.epochs_to_generate) for block in range(num_blocks)]
+        with contextlib.closing(ordered_map(make_part, todo, args.num_workers)) as parts:
+            for epoch in range(args.epochs_to_generate):
+                write(args, folder, epoch, islice(parts, num_blocks), tokenizer, documents)
+    return 0
+
+
+def make_recipe(args: argparse.Namespace, tokenizer: BertTokenizer) -> PairRecipe:
+    """Collect what determines the examples, besides the documents."""
+    continuation = None
+    if args.do_whole_word_mask:
+        continuation = np.array([piece.startswith("##") for piece in tokenizer.ids_to_tokens])
+    return PairRecipe(
+        max_seq_len=args.max_seq_len,
+        short_seq_prob=args.short_seq_prob,
+        one_seq=args.one_seq,
+        seed=args.seed,
+        cls_id=tokenizer.cls_id,
+        sep_id=tokenizer.sep_id,
+        mask_id=tokenizer.mask_id,
+        vocab_size=len(tokenizer),
+        masked_lm_prob=args.masked_lm_prob,
+        max_predictions_per_seq=args.max_predictions_per_seq,
+        continuation=continuation,
+    )
+
+
+def make_block(documents: Documents, recipe: PairRecipe, item: tuple[int, int]) -> Examples:
+    """Make the examples of one (epoch, block); runs in the workers."""
+    return make_examples(documents, recipe, *item)
+
+
+@contextlib.contextmanager
+def output_folder(args: argparse.Namespace) -> Iterator[Path]:
+    """Make --output_dir, or check that it may be written; remove it again if nothing came of it."""
+    folder = Path(args.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output_dir {folder}: is a file; expected a folder")
+    if not args.overwrite and folder.is_dir() and os.listdir(folder):
+        raise UserError(
+            f"--output_dir {folder}: is not empty; name another folder, or --overwrite to replace "
+            "the epochs in it"
+        )
+    existed = folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # fails, as it should, unless it is empty
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: str | os.PathLike) -> Iterator[Path]:
+    """A private folder that goes away with all it holds."""
+    if not Path(parent).is_dir():
+        raise UserError(f"--temp_dir {parent}: no such folder; make it first")
+    with tempfile.TemporaryDirectory(prefix=".documents-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def tokenize(corpus: Path, tokenizer: BertTokenizer, folder: Path) -> Documents:
+    """Tokenise the corpus with a progress bar and say what it holds."""
+    start = time.perf_counter()
+    size = corpus.stat().st_size if corpus.is_file() else None
+    with progress_bar(size, "B", "tokenizing") as bar:
+        documents = tokenize_corpus(corpus, tokenizer, folder, bar.update)
+    rate = documents.num_tokens / (time.perf_counter() - start)
+    print(
+        f"corpus: {documents.num_documents:,} documents, {documents.num_sentences:,} sentences, "
+        f"{documents.num_tokens:,} tokens; {rate:,.0f} tokens/s"
+    )
+    return documents
+
+
+def write(
+    args: argparse.Namespace,
+    folder: Path,
+    epoch: int,
+    parts: Iterator[Examples],
+    tokenizer: BertTokenizer,
+    documents: Documents,
+) -> None:
+    """Write one epoch with a progress bar and say what it holds."""
+    facts = {
+        "max_seq_len": args.max_seq_len,
+        "vocab_hash": tokenizer.vocab_hash,
+        "vocab_size": len(tokenizer),
+        "do_lower_case": tokenizer.do_lower_case,
+        "masked_lm_prob": args.masked_lm_prob,
+        "short_seq_prob": args.short_seq_prob,
+        "one_seq": args.one_seq,
+        "seed": args.seed,
+        "documents": documents.num_documents,
+    }
+    start = time.perf_counter()
+    num_tokens = 0
+    with progress_bar(None, "tok", f"epoch {epoch}") as bar:
+
+        def counted() -> Iterator[Examples]:
+            nonlocal num_tokens
+            for part in parts:
+                yield part
+                bar.update(len(part.tokens))
+                num_tokens += len(part.tokens)
+
+        if args.format == "json":
+            pieces = tokenizer.ids_to_tokens
+            metrics = write_json_epoch(folder, epoch, counted(), pieces, args.max_seq_len)
+        else:
+            masked = args.masked_lm_prob > 0
+            metrics = write_epoch(folder, epoch, counted(), documents.dtype, masked, facts)
+    print(
+        f"epoch {epoch}: {metrics['num_training_examples']:,} examples, {num_tokens:,} tokens; "
+        f"{num_tokens / (time.perf_counter() - start):,.0f} tokens/s"
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

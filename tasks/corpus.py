@@ -1,0 +1,273 @@
+"""Pregenerated data on disk: what pregenerate_training_data.py writes and general_distill.py reads.
+
+The folder holds for each epoch i a token store `epoch_i` (see tasks/token_store.py) and
+
+    epoch_i.is_random_next.npy    uint8 [n]: 1 where the second text is from another document
+    epoch_i.masked_positions.npy  uint16 [K]: places in their sequences   } only if something
+    epoch_i.masked_labels.npy     like the tokens [K]: what stood there   } may be masked
+    epoch_i.masked_offsets.npy    int64 [n + 1]: where a sequence's begin }
+    epoch_i_metrics.json          how it was made; written last: without it the epoch is unfinished
+
+The published format, `epoch_i.json` with its metrics, is written and read as well.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.corpus_json import read_json, write_json
+from tasks.pregeneration import Examples, Masks
+from tasks.token_store import TokenStore, TokenStoreWriter, token_dtype, write_array_header
+from transformer.errors import UserError
+from transformer.file_utils import atomic_open
+
+if TYPE_CHECKING:
+    from transformer.tokenization import BertTokenizer
+
+_MASK_ARRAYS = ("masked_positions", "masked_labels", "masked_offsets")
+_ARRAYS = ("tokens", "offsets", "boundaries", "is_random_next", *_MASK_ARRAYS)
+_EPOCH_FILE = re.compile(rf"epoch_\d+(_metrics\.json|\.json|\.({'|'.join(_ARRAYS)})\.npy)")
+_CACHE = ".flat"  # inside a folder of the published format: the same epochs as arrays
+_AGAIN = "run pregenerate_training_data.py again"
+
+
+@dataclass(frozen=True)
+class CorpusEpoch:
+    """One epoch, memory-mapped; where `masked` is not None, the tokens of `store` are masked."""
+
+    store: TokenStore
+    is_random_next: np.ndarray
+    masked: Masks | None
+    max_seq_len: int
+    vocab_hash: str
+
+
+def available_epochs(folder: str | os.PathLike) -> int:
+    """Count the finished epochs 0, 1, … of a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    count = 0
+    while _metrics_path(folder, count).is_file():
+        count += 1
+    if count == 0:
+        raise UserError(
+            f"{folder}: holds no finished epoch (no epoch_0_metrics.json); expected the "
+            "--output_dir of pregenerate_training_data.py"
+        )
+    return count
+
+
+def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) -> CorpusEpoch:
+    """Open one epoch; nothing but headers is read.
+
+    An epoch of the published format is first turned into arrays, once: beside it in `.flat/`, or in
+    a private temporary folder where that cannot be written.
+
+    Raises:
+        UserError: the epoch is missing, torn, or made with another vocabulary than the tokenizer's.
+    """
+    folder = Path(folder)
+    metrics = _read_metrics(folder, epoch)
+    if metrics.get("format") != "flat":
+        folder, metrics = _flatten(folder, epoch, metrics, tokenizer)
+    if metrics.get("vocab_hash") != tokenizer.vocab_hash:
+        raise UserError(
+            f"{_metrics_path(folder, epoch)}: the data was made with another vocabulary "
+            f"({metrics.get('vocab_size')} pieces) than the model's ({len(tokenizer)} pieces); run "
+            "pregenerate_training_data.py with this model as --bert_model"
+        )
+    prefix = folder / f"epoch_{epoch}"
+    store = TokenStore.open(prefix)
+    is_random_next = _load(prefix, "is_random_next")
+    masks = None
+    if metrics.get("masked"):
+        masks = Masks(*(_load(prefix, name) for name in _MASK_ARRAYS))
+    if (
+        not len(store) == len(is_random_next) == metrics["num_training_examples"]
+        or (masks and len(masks.offsets) != len(store) + 1)
+        or (masks and not len(masks.positions) == len(masks.labels) == masks.offsets[-1])
+    ):
+        raise UserError(
+            f"{prefix}.*.npy: do not belong together (the metrics file says "
+            f"{metrics['num_training_examples']} examples); {_AGAIN}"
+        )
+    if masks and not len(masks.positions):
+        masks = None
+    return CorpusEpoch(store, is_random_next, masks, metrics["max_seq_len"], tokenizer.vocab_hash)
+
+
+def write_epoch(
+    folder: str | os.PathLike,
+    epoch: int,
+    parts: Iterable[Examples],
+    dtype: np.dtype,
+    masked: bool,
+    facts: dict,
+) -> dict:
+    """Write one epoch piece by piece in constant memory; return its metrics.
+
+    Args:
+        dtype: of the tokens.
+        masked: whether the parts have masks.
+        facts: further entries of the metrics file; max_seq_len, vocab_hash and vocab_size are
+            needed to open the epoch again.
+    """
+    prefix = Path(folder) / f"epoch_{epoch}"
+    num_examples = num_tokens = num_masked = 0
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(TokenStoreWriter(prefix, dtype))
+        append_random = stack.enter_context(_array_writer(prefix, "is_random_next", np.uint8))
+        if masked:
+            append_positions, append_labels, append_offsets = (
+                stack.enter_context(_array_writer(prefix, name, kind))
+                for name, kind in zip(_MASK_ARRAYS, (np.uint16, dtype, np.int64), strict=True)
+            )
+            append_offsets(np.zeros(1))
+        for part in parts:
+            store.append(part.tokens, part.lengths, part.boundaries)
+            append_random(part.is_random_next)
+            if masked:
+                append_positions(part.masks.positions)
+                append_labels(part.masks.labels)
+                append_offsets(num_masked + part.masks.offsets[1:])
+                num_masked += len(part.masks.labels)
+            num_examples += len(part.lengths)
+            num_tokens += len(part.tokens)
+    metrics = {"num_training_examples": num_examples, "num_tokens": num_tokens}
+    return _write_metrics(folder, epoch, metrics | facts | {"masked": masked, "format": "flat"})
+
+
+def write_json_epoch(
+    folder: str | os.PathLike,
+    epoch: int,
+    parts: Iterable[Examples],
+    pieces: list[str],
+    max_seq_len: int,
+) -> dict:
+    """Write one epoch in the published format, `pieces` being the vocabulary."""
+    num_examples = write_json(Path(folder) / f"epoch_{epoch}.json", parts, pieces)
+    metrics = {"num_training_examples": num_examples, "max_seq_len": max_seq_len}
+    return _write_metrics(folder, epoch, metrics | {"format": "json"})
+
+
+def remove_epochs(folder: str | os.PathLike) -> None:
+    """Remove every epoch of a folder, in either format, and nothing else."""
+    names = [name for name in os.listdir(folder) if _EPOCH_FILE.fullmatch(name)]
+    # The metrics go first: an epoch without them is not finished.
+    for name in sorted(names, key=lambda name: not name.endswith("_metrics.json")):
+        os.unlink(Path(folder) / name)
+    shutil.rmtree(Path(folder) / _CACHE, ignore_errors=True)
+
+
+def _flatten(
+    folder: Path, epoch: int, metrics: dict, tokenizer: BertTokenizer
+) -> tuple[Path, dict]:
+    """Turn an epoch of the published format into arrays, unless that was done before."""
+    source = folder / f"epoch_{epoch}.json"
+    try:
+        status = source.stat()
+    except FileNotFoundError:
+        raise UserError(f"{source}: no such file; expected it beside its metrics") from None
+    facts = {
+        "source": [status.st_size, status.st_mtime_ns],
+        "vocab_hash": tokenizer.vocab_hash,
+        "vocab_size": len(tokenizer),
+        "max_seq_len": metrics["max_seq_len"],
+    }
+    cache = folder / _CACHE
+    if _metrics_path(cache, epoch).is_file():
+        known = _read_metrics(cache, epoch)
+        if all(known.get(key) == value for key, value in facts.items()):
+            return cache, known
+    try:
+        cache.mkdir(exist_ok=True)
+        _metrics_path(cache, epoch).unlink(missing_ok=True)
+    except OSError:
+        cache = Path(tempfile.mkdtemp(prefix="pregenerated-"))
+        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    print(f"note: turning {source} into arrays in {cache}, once", file=sys.stderr)
+    expected = metrics["num_training_examples"]
+    parts = _counted(read_json(source, tokenizer), expected, source)
+    dtype = token_dtype(len(tokenizer))
+    return cache, write_epoch(cache, epoch, parts, dtype, True, facts)
+
+
+def _counted(parts: Iterable[Examples], expected: int, source: Path) -> Iterator[Examples]:
+    found = 0
+    for part in parts:
+        found += len(part.lengths)
+        yield part
+    if found != expected:
+        raise UserError(
+            f"{source}: holds {found} examples, its metrics file says {expected}; {_AGAIN}"
+        )
+
+
+def _metrics_path(folder: str | os.PathLike, epoch: int) -> Path:
+    return Path(folder) / f"epoch_{epoch}_metrics.json"
+
+
+def _read_metrics(folder: Path, epoch: int) -> dict:
+    path = _metrics_path(folder, epoch)
+    try:
+        metrics = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; epoch {epoch} is missing, {_AGAIN}") from None
+    except (ValueError, RecursionError):
+        metrics = None
+    needed = ("num_training_examples", "max_seq_len")
+    if not isinstance(metrics, dict) or any(type(metrics.get(key)) is not int for key in needed):
+        raise UserError(f"{path}: expected a JSON object with the numbers {' and '.join(needed)}")
+    return metrics
+
+
+def _write_metrics(folder: str | os.PathLike, epoch: int, metrics: dict) -> dict:
+    metrics = metrics | {"complete": True}
+    with atomic_open(_metrics_path(folder, epoch)) as file:
+        json.dump(metrics, file, indent=1)
+        file.write("\n")
+    return metrics
+
+
+def _load(prefix: Path, name: str) -> np.ndarray:
+    path = f"{prefix}.{name}.npy"
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {_AGAIN}") from None
+    except (ValueError, EOFError):
+        raise UserError(f"{path}: is torn; {_AGAIN}") from None
+
+
+@contextlib.contextmanager
+def _array_writer(
+    prefix: Path, name: str, dtype: np.dtype | type
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Give a function that appends to PREFIX.NAME.npy, which appears when the block ends."""
+    dtype, count = np.dtype(dtype), 0
+
+    def append(values: np.ndarray) -> None:
+        nonlocal count
+        file.write(np.ascontiguousarray(values, dtype).data)
+        count += len(values)
+
+    with atomic_open(f"{prefix}.{name}.npy", "wb") as file:
+        write_array_header(file, dtype, 0)
+        yield append
+        file.seek(0)
+        write_array_header(file, dtype, count)
