@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from transformer.errors import UserError
 _QUERIES = 256  # words compared with all others at once: 100 MB of similarities for 100,000 vectors
 # Cosines closer than this are in the order that single precision happens to give them.
 _CLOSE = 1e-5
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def read_word_vectors(path: str | os.PathLike, limit: int = 100_000) -> WordVect
                     (min(limit, 1 + size // max(1, 2 * dimension)), dimension), dtype=np.float32
                 )
             word, vector = _parse(line, dimension, f"{path}:{number}")
-            norm = np.sqrt(np.dot(vector, vector))
+            norm = np.linalg.norm(vector.astype(np.float64))
             if not np.isfinite(norm):
                 raise UserError(f"{path}:{number}: a number that is not finite or too large")
             usable = word.strip() and word != "<unk>" and not set(word) & set("\t\r\n")
@@ -125,7 +127,7 @@ def _parse(line: bytes, dimension: int, place: str) -> tuple[str, np.ndarray]:
     expected = f"expected a word and {dimension} numbers, as in the first line"
     if len(fields) != dimension + 1 or dimension < 1:
         raise UserError(f"{place}: {len(fields) - 1} numbers; expected a word and its vector")
-    if " " in word and "." in word and _is_number(word.rpartition(" ")[2]):
+    if " " in word and _NUMBER.fullmatch(word.rpartition(" ")[2]):
         raise UserError(f"{place}: more than {dimension} numbers; {expected}")
     try:
         vector = np.fromstring(line[len(fields[0]) + 1 :], dtype=np.float32, sep=" ")
@@ -134,14 +136,6 @@ def _parse(line: bytes, dimension: int, place: str) -> tuple[str, np.ndarray]:
     if len(vector) != dimension:
         raise UserError(f"{place}: not {dimension} numbers after {word[:40]!r}; {expected}")
     return word, vector
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _nearest_exactly(matrix: np.ndarray, row: int, among: np.ndarray, count: int) -> np.ndarray:
