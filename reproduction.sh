@@ -1,0 +1,349 @@
+#!/usr/bin/env bash
+# The whole reproduction, extension included: every stage of the README in order, resumable.
+#
+#   ./reproduction.sh                      the published run (profiles/full.env), about a week on an RTX 4090
+#   ./reproduction.sh --profile demo       the same on embedded data, about ten minutes on two CPU cores
+#   ./reproduction.sh --list               the stages
+#   ./reproduction.sh --dry-run            every command, none run
+#   ./reproduction.sh --from general       that stage and those after it
+#   ./reproduction.sh --only teachers --tasks RTE,CoLA
+#
+# A profile is a short file of settings; copy one to change sizes, tasks or seeds. Each stage function below lists
+# its commands with `run`; reproduction_engine.sh runs them, keeps a log of each, and does not repeat what finished.
+
+set -euo pipefail
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || { echo "error: bash 4.4 or newer is needed" >&2; exit 2; }
+CALLED_FROM=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source ./reproduction_engine.sh
+
+STAGES=(environment glove glue wiki models pregenerate general augment teachers task_4l task_6l smart_init report)
+declare -A ABOUT=(
+  [environment]="folders, and a record of the machine and the versions"
+  [glove]="word vectors, for augmentation"
+  [glue]="the tasks' data"
+  [wiki]="a Wikipedia dump as one sentence a line"
+  [models]="BERT-base and a fine-tuned BERT for each task"
+  [pregenerate]="the corpus as training sequences"
+  [general]="general distillation of the 4- and the 6-layer student"
+  [augment]="data augmentation of each task"
+  [teachers]="the final teachers, and their dev scores"
+  [task_4l]="task distillation of the 4-layer student, and two students without one half of it"
+  [task_6l]="task distillation of the 6-layer student"
+  [smart_init]="6-layer students that start from the teacher's own layers, with and without distillation"
+  [report]="the table of results"
+)
+
+# ------------------------------------------------------------------------------------------------ inputs
+
+stage_environment() {
+  run mkdir -p "$DATA" "$MODELS" "$RESULTS"
+  always python -m torch.utils.collect_env
+}
+
+stage_glove() {
+  if [[ $INPUTS == demo ]]; then
+    makes "$GLOVE"
+    run python -m demo.make --stage glove --output_dir "$DATA"
+    return
+  fi
+  # Unpacked beside its place and then moved: a vectors file that is there is a whole one.
+  makes "$GLOVE"
+  fetch wget --continue --directory-prefix "$DATA" https://nlp.stanford.edu/data/glove.840B.300d.zip
+  makes "$GLOVE"
+  fetch unzip -o "$DATA/glove.840B.300d.zip" -d "$DATA/glove.part"
+  makes "$GLOVE"
+  fetch mv "$DATA/glove.part/glove.840B.300d.txt" "$GLOVE"
+}
+
+stage_glue() {
+  if [[ $INPUTS == demo ]]; then
+    makes "$DATA/glue_data"
+    run python -m demo.make --stage glue --output_dir "$DATA"
+  else
+    makes "$DATA/glue_data"
+    fetch python download_glue.py --data_dir "$DATA/glue_data"
+  fi
+}
+
+stage_wiki() {
+  if [[ $INPUTS == demo ]]; then
+    makes "$DUMP"
+    run python -m demo.make --stage wiki --output_dir "$DATA"
+  fi
+  run python -m wikiextractor.WikiExtractor "$DUMP" --json --processes "$WORKERS" -o "$DATA/extracted_wiki"
+  makes "$DATA/wiki_for_bert.txt"
+  run python prepare_data.py --input_dir "$DATA/extracted_wiki" --output_file "$DATA/wiki_for_bert.txt" \
+    --num_workers "$WORKERS"
+}
+
+stage_models() {
+  if [[ $INPUTS == download ]]; then
+    makes "$MODELS/bert-base-uncased" "$MODELS"/bert-base-uncased-{mrpc,sst2,cola,rte}
+    fetch python get_bert_models.py --output_dir "$MODELS"
+    return
+  fi
+  # The demo has no hub: its BERT is pre-trained here, and fine-tuned here for each task.
+  run python -m demo.make --stage models --output_dir "$MODELS"
+  run python pregenerate_training_data.py --train_corpus "$DATA/wiki_for_bert.txt" \
+    --bert_model "$MODELS/bert-base-config" --reduce_memory --do_lower_case $PREGENERATE_FLAGS \
+    --num_workers "$WORKERS" --output_dir "$DATA/json_wiki_mlm"
+  run python pretrain_mlm.py --pregenerated_data "$DATA/json_wiki_mlm" --bert_model "$MODELS/bert-base-config" \
+    --from_scratch $MLM_FLAGS --output_dir "$MODELS/bert-base-uncased"
+  barrier
+  local task
+  for task in $TASKS; do
+    chain "$(key "$task")"
+    run python finetune_teacher.py --data_dir "$DATA/glue_data/$task" --bert_model "$MODELS/bert-base-uncased" \
+      --output_dir "$MODELS/bert-base-uncased-$(key "$task")" $DOWNLOADED_FLAGS
+  done
+}
+
+# ------------------------------------------------------------------------------------ general distillation
+
+stage_pregenerate() {
+  run python pregenerate_training_data.py --train_corpus "$DATA/wiki_for_bert.txt" \
+    --bert_model "$MODELS/bert-base-uncased" --reduce_memory --do_lower_case $PREGENERATE_FLAGS \
+    --num_workers "$WORKERS" --output_dir "$DATA/json_wiki"
+}
+
+general_distillation() { # STUDENT OUTPUT FLAG...
+  run python general_distill.py --pregenerated_data "$DATA/json_wiki" --teacher_model "$MODELS/bert-base-uncased" \
+    --student_model "$1" --reduce_memory --do_lower_case --output_dir "$2" $GENERAL_FLAGS "${@:3}"
+}
+
+stage_general() {
+  chain 4l
+  general_distillation "$STUDENT_4L" "$MODELS/distilled_tinybert_4l" $GENERAL_4L_FLAGS
+  chain 6l
+  general_distillation "$STUDENT_6L" "$MODELS/distilled_tinybert_6l" $GENERAL_6L_FLAGS
+}
+
+# --------------------------------------------------------------------------------------- task distillation
+
+stage_augment() {
+  local task
+  for task in $TASKS; do
+    chain "$(key "$task")"
+    makes "$DATA/glue_data/$task/train_aug.tsv"
+    run python data_augmentation.py --pretrained_bert_model "$MODELS/bert-base-uncased" --glove_embs "$GLOVE" \
+      --glue_dir "$DATA/glue_data" --task_name "$task" $AUGMENT_FLAGS
+  done
+}
+
+stage_teachers() {
+  local task
+  for task in $TASKS; do
+    chain "$(key "$task")"
+    makes "$MODELS/bert-base-uncased-$(key "$task")"
+    run python fix_teacher_layers.py --models "$MODELS/bert-base-uncased-$(key "$task")"
+    run python finetune_teacher.py --data_dir "$DATA/glue_data/$task" \
+      --bert_model "$MODELS/bert-base-uncased-$(key "$task")" --output_dir "$(teacher "$task")" $TEACHER_FLAGS
+    evaluation "$task" "final_$(key "$task")_teacher"
+  done
+}
+
+task_distillation() { # TASK STUDENT TMP_MODEL MODEL SEED [FLAG...]: intermediate layers, then predictions
+  local data="$DATA/glue_data/$1" seed=$5
+  needs "$data/train_aug.tsv"
+  run python task_distill.py --teacher_model "$(teacher "$1")" --student_model "$2" --data_dir "$data" \
+    --task_name "$1" --output_dir "$MODELS/$3" $INTERMEDIATE_FLAGS --aug_train --do_lower_case $(seed_flag "$seed") \
+    "${@:6}"
+  needs "$data/train_aug.tsv"
+  run python task_distill.py --pred_distill --teacher_model "$(teacher "$1")" --student_model "$MODELS/$3" \
+    --data_dir "$data" --task_name "$1" --output_dir "$MODELS/$4" --aug_train --do_lower_case $PREDICTION_FLAGS \
+    $(seed_flag "$seed")
+  evaluation "$1" "$4"
+}
+
+evaluation() { # TASK MODEL
+  run python task_distill.py --do_eval --student_model "$MODELS/$2" --data_dir "$DATA/glue_data/$1" \
+    --task_name "$1" --do_lower_case $EVAL_FLAGS --output_dir "$RESULTS/eval/$2"
+}
+
+stage_task_4l() {
+  local task seed name
+  for task in $TASKS; do
+    for seed in $SEEDS; do
+      name=$(key "$task")$(seed_suffix "$seed")
+      chain "$name"
+      task_distillation "$task" "$MODELS/distilled_tinybert_4l" \
+        "tmp_distilled_tinybert_4l_$name" "distilled_tinybert_4l_$name" "$seed"
+      # The two students the others are judged by: without general distillation, and without any teacher.
+      task_distillation "$task" "$STUDENT_4L" \
+        "tmp_tinybert_4l_no_gd_$name" "tinybert_4l_no_gd_$name" "$seed" --from_scratch
+      needs "$DATA/glue_data/$task/train_aug.tsv"
+      run python finetune_teacher.py --data_dir "$DATA/glue_data/$task" --bert_model "$STUDENT_4L" --from_scratch \
+        --output_dir "$MODELS/labels_only_4l_$name" $LABELS_ONLY_FLAGS $(seed_flag "$seed")
+      evaluation "$task" "labels_only_4l_$name"
+    done
+  done
+}
+
+stage_task_6l() {
+  local task seed name
+  for task in $TASKS; do
+    for seed in $SEEDS; do
+      name=$(key "$task")$(seed_suffix "$seed")
+      chain "$name"
+      task_distillation "$task" "$MODELS/distilled_tinybert_6l" \
+        "tmp_distilled_tinybert_6l_$name" "distilled_tinybert_6l_$name" "$seed"
+    done
+  done
+}
+
+# ------------------------------------------------------------------------------------------------ extension
+
+every_second_layer() { # NAME TEACHER
+  makes "$MODELS/tinybert_6l_smart_init_direct_$1"
+  needs "$2"
+  run python tinybert_6_from_bert.py --models_dir "$MODELS" --models "${2##*/}" $SMART_INIT_FLAGS
+}
+
+stage_smart_init() {
+  local task seed name direct smart=$MODELS/distilled_tinybert_6l_smart_init
+  chain general
+  every_second_layer base "$MODELS/bert-base-uncased"
+  general_distillation "$MODELS/tinybert_6l_smart_init_direct_base" "$smart" --continue_train $GENERAL_SMART_FLAGS
+  for task in $TASKS; do
+    direct=tinybert_6l_smart_init_direct_$(key "$task")
+    chain "$(key "$task")"
+    every_second_layer "$(key "$task")" "$(teacher "$task")"
+    evaluation "$task" "$direct"
+    for seed in $SEEDS; do
+      task_distillation "$task" "$MODELS/$direct" \
+        "tmp_$direct$(seed_suffix "$seed")" "${direct}_tsd$(seed_suffix "$seed")" "$seed"
+    done
+  done
+  barrier
+  for task in $TASKS; do
+    for seed in $SEEDS; do
+      name=$(key "$task")$(seed_suffix "$seed")
+      chain "$name"
+      task_distillation "$task" "$smart" "tmp_tinybert_6l_smart_init_$name" "tinybert_6l_smart_init_$name" "$seed"
+    done
+  done
+}
+
+stage_report() {
+  always python report.py --results "$RESULTS" --output_dir "$RESULTS/report"
+}
+
+# ---------------------------------------------------------------------------------------------------- names
+
+key() { tr -d - <<<"${1,,}"; }                                          # SST-2 -> sst2
+teacher() { printf '%s/final_%s_teacher' "$MODELS" "$(key "$1")"; }
+seed_suffix() { [[ $1 == "${SEEDS%% *}" ]] || printf -- '-seed%s' "$1"; } # the first seed's models have plain names
+seed_flag() { [[ $1 == 42 ]] || printf -- '--seed %s' "$1"; }            # 42 is the programs' own
+
+# ---------------------------------------------------------------------------------------------------- start
+
+preflight() { # STAGE...: everything that is missing, before anything starts
+  local stage
+  MISSING=()
+  check_packages torch numpy tqdm wikiextractor nltk tokenizers safetensors huggingface_hub sklearn scipy
+  for stage in "$@"; do
+    [[ $INPUTS == download ]] && ! stage_finished "$stage" || continue
+    case $stage in
+      glove)
+        [[ -e $GLOVE ]] && continue
+        check_programs wget unzip
+        check_reachable https://nlp.stanford.edu/data/glove.840B.300d.zip ;;
+      glue) [[ -e $DATA/glue_data ]] || check_reachable https://dl.fbaipublicfiles.com/glue/data/RTE.zip ;;
+      models)
+        [[ -e $MODELS/bert-base-uncased ]] ||
+          check_reachable "${HF_ENDPOINT:-https://huggingface.co}/bert-base-uncased/resolve/main/config.json" ;;
+      wiki)
+        [[ -e $DUMP ]] || missing "the Wikipedia dump $DUMP:" \
+          "download it from https://meta.wikimedia.org/wiki/Data_dump_torrents#English_Wikipedia" ;;
+    esac
+  done
+  [[ ${DISK_GB:-0} == 0 ]] || check_disk "$DISK_GB" "$DATA"
+  [[ ${NEED_GPU:-no} == no ]] || check_gpu
+  ((${#MISSING[@]})) || return 0
+  complain "the profile $PROFILE cannot run here; missing:"
+  printf '  - %s\n' "${MISSING[@]}" >&2
+  exit 2
+}
+
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' reproduction.sh; }
+
+fail_usage() { complain "$1"; exit 2; }
+
+find_stage() { # NAME: sets PLACE, its place among the stages
+  for PLACE in "${!STAGES[@]}"; do [[ ${STAGES[PLACE]} == "$1" ]] && return; done
+  fail_usage "no stage named '$1'; the stages are: ${STAGES[*]}"
+}
+
+main() {
+  local from='' only='' tasks='' list=no dry=no
+  PROFILE=full FORCE=0
+  while (($#)); do
+    case $1 in
+      --profile | --from | --only | --tasks)
+        (($# > 1)) || fail_usage "$1 needs a value"
+        case $1 in --profile) PROFILE=$2 ;; --from) from=$2 ;; --only) only=$2 ;; --tasks) tasks=$2 ;; esac
+        shift ;;
+      --list) list=yes ;;
+      --dry-run) dry=yes ;;
+      --force) FORCE=1 ;;
+      -h | --help) usage && exit ;;
+      *) fail_usage "unknown option '$1'; see --help" ;;
+    esac
+    shift
+  done
+  local file
+  for file in "$PROFILE" "$CALLED_FROM/$PROFILE" "profiles/$PROFILE.env" ''; do [[ -f $file ]] && break; done
+  [[ -n $file ]] || fail_usage "no profile '$PROFILE': neither a file nor one of profiles/*.env"
+  source "$(realpath "$file")"
+  # Of several dumps the newest counts.
+  DUMP=$(compgen -G "$DUMP" | sort | tail -n 1 | grep . || printf '%s' "${DUMP/\*/20251101}")
+  [[ -z $tasks ]] || choose_tasks "$tasks"
+
+  plan_stages "${STAGES[@]}"
+  local chosen=("${STAGES[@]}") stage
+  if [[ -n $only ]]; then
+    find_stage "$only"
+    chosen=("$only")
+  elif [[ -n $from ]]; then
+    find_stage "$from"
+    chosen=("${STAGES[@]:PLACE}")
+  fi
+
+  if [[ $list == yes ]]; then
+    for stage in "${chosen[@]}"; do printf '%-12s %s\n' "$stage" "${ABOUT[$stage]}"; done
+    exit
+  fi
+  if [[ $dry == yes ]]; then
+    for stage in "${chosen[@]}"; do
+      find_stage "$stage"
+      printf '# [stage %d/%d] %s: %s\n' $((PLACE + 1)) "${#STAGES[@]}" "$stage" "${ABOUT[$stage]}"
+      print_stage "$stage"
+    done
+    exit
+  fi
+
+  preflight "${chosen[@]}"
+  mkdir -p "$RESULTS/stages/commands" "$RESULTS/logs"
+  cp "$file" "$RESULTS/profile.env"
+  trap 'stop_all 130' INT
+  trap 'stop_all 143' TERM
+  trap 'stop_all 129' HUP
+  for stage in "${chosen[@]}"; do
+    find_stage "$stage"
+    run_stage "$stage" $((PLACE + 1)) "${#STAGES[@]}" || exit 1
+  done
+}
+
+choose_tasks() { # RTE,CoLA: in any case, as far as the profile has them
+  local name task found chosen=''
+  for name in ${1//,/ }; do
+    found=''
+    for task in $TASKS; do [[ $(key "$task") == "$(key "$name")" ]] && found=$task; done
+    [[ -n $found ]] || fail_usage "no task '$name' in the profile $PROFILE; it has: $TASKS"
+    chosen+="${chosen:+ }$found"
+  done
+  TASKS=$chosen
+}
+
+main "$@"

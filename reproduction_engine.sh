@@ -1,0 +1,282 @@
+# How reproduction.sh plans, runs, skips and reports its commands. Sourced by it; the stages are there.
+#
+# A stage function only *plans*: `run` adds one command to the plan, `chain` names the commands that follow one
+# another, `barrier` makes the chains after it wait for those before it. The engine then prints the plan
+# (--dry-run) or runs it, up to $JOBS chains at a time.
+#
+# A finished command is not run again. What counts as the same command is its fingerprint: its words, and the
+# fingerprints of the earlier commands that made the paths among its words. So a changed profile repeats what
+# the change touches and what is built on that, and nothing else. What is *not* noticed: edited programs and
+# hand-edited files; --force repeats the chosen stages whatever was finished.
+
+PLAN_STAGE=() PLAN_PHASE=() PLAN_CHAIN=() PLAN_COMMAND=() PLAN_OUTPUTS=() PLAN_PRINT=() PLAN_KIND=()
+declare -A MADE_BY=()     # path -> fingerprint of the planned command that makes it
+STAGE='' PHASE=0 CHAIN='' # where the next planned command goes
+OUTPUTS=() NEEDS=()       # of the next planned command
+declare -A RUNNING=()     # process group -> chain
+
+say() { printf '%s %s\n' "$(clock "$SECONDS")" "$*"; }
+complain() { printf 'error: %s\n' "$*" >&2; }
+clock() { printf '%02d:%02d:%02d' $(($1 / 3600)) $(($1 / 60 % 60)) $(($1 % 60)); }
+
+# ---------------------------------------------------------------------------------------------- planning
+
+chain() { CHAIN=$1; }
+barrier() { PHASE=$((PHASE + 1)) CHAIN=''; }
+
+# Paths that the next command makes or reads without naming them. What it names in --output_dir is known.
+makes() { OUTPUTS+=("$@"); }
+needs() { NEEDS+=("$@"); }
+
+run() { plan once "$@"; }           # a command that is run once
+fetch() { plan unless_there "$@"; } # a download: files already there, from wherever, are accepted
+always() { plan always "$@"; }      # a command that is run every time
+
+plan() {
+  local kind=$1 words word previous=''
+  shift
+  if ((${#OUTPUTS[@]} == 0)); then
+    for word in "$@"; do
+      [[ $previous == --output_dir || $previous == -o ]] && OUTPUTS+=("$word")
+      previous=$word
+    done
+  fi
+  printf -v words '%q ' "$@"
+  local print
+  print=$(fingerprint "$@" "${NEEDS[@]}")
+  PLAN_STAGE+=("$STAGE") PLAN_PHASE+=("$PHASE") PLAN_CHAIN+=("$CHAIN") PLAN_KIND+=("$kind")
+  PLAN_COMMAND+=("${words% }") PLAN_PRINT+=("$print")
+  words=''
+  ((${#OUTPUTS[@]} == 0)) || printf -v words '%q ' "${OUTPUTS[@]}"
+  PLAN_OUTPUTS+=("$words")
+  for word in "${OUTPUTS[@]}"; do MADE_BY[$word]=$print; done
+  OUTPUTS=() NEEDS=()
+}
+
+fingerprint() { # of a command: its words, and the commands that made them or a folder they lie in
+  local path
+  {
+    printf '%s\n' "$@"
+    for path in "$@"; do
+      while [[ -n $path ]]; do
+        [[ -n ${MADE_BY[$path]:-} ]] && printf '%s\n' "${MADE_BY[$path]}"
+        [[ $path == */* ]] || break
+        path=${path%/*}
+      done
+    done
+  } | cksum | tr ' ' -
+}
+
+plan_stages() { # STAGE...: every stage is planned, even when only some are run, so that fingerprints agree
+  for STAGE in "$@"; do
+    PHASE=0 CHAIN=''
+    "stage_$STAGE"
+  done
+}
+
+in_stage() { # STAGE [PHASE [CHAIN]]: the plan's indices there, one a line
+  local i
+  for i in "${!PLAN_STAGE[@]}"; do
+    [[ ${PLAN_STAGE[i]} == "$1" && ${PLAN_PHASE[i]} == "${2:-${PLAN_PHASE[i]}}" ]] || continue
+    [[ $# -lt 3 || ${PLAN_CHAIN[i]} == "$3" ]] && printf '%s\n' "$i"
+  done
+  return 0
+}
+
+phases_of() { for_each_of PLAN_PHASE "$1"; }            # STAGE
+chains_of() { for_each_of PLAN_CHAIN "$1" "$2"; }       # STAGE PHASE
+for_each_of() {                                         # the values at in_stage's indices, each once, in order
+  local -n values=$1
+  local i
+  for i in $(in_stage "${@:2}"); do printf '%s\n' "${values[i]}"; done | awk '!seen[$0]++'
+}
+
+print_stage() { # STAGE: its commands, as a shell would take them
+  local i
+  for i in $(in_stage "$1"); do printf '%s\n' "${PLAN_COMMAND[i]}"; done
+}
+
+# ------------------------------------------------------------------------------------ what is finished
+
+stage_print() { # STAGE: a fingerprint over all its commands
+  local i
+  for i in $(in_stage "$1"); do printf '%s\n' "${PLAN_PRINT[i]}"; done | cksum | tr ' ' -
+}
+
+marker_of() { printf '%s/stages/commands/%s' "$RESULTS" "${PLAN_PRINT[$1]}"; }
+
+command_finished() { # INDEX
+  local outputs output
+  [[ ${PLAN_KIND[$1]} == always ]] && return 1
+  eval "outputs=(${PLAN_OUTPUTS[$1]})"
+  for output in "${outputs[@]}"; do [[ -e $output ]] || return 1; done
+  [[ -e $(marker_of "$1") ]] && return 0
+  [[ ${PLAN_KIND[$1]} == unless_there && ${#outputs[@]} -gt 0 ]]
+}
+
+stage_finished() { # STAGE
+  local i
+  [[ $(cat "$RESULTS/stages/$1.done" 2>/dev/null) == "$(stage_print "$1")" ]] || return 1
+  for i in $(in_stage "$1"); do command_finished "$i" || return 1; done
+}
+
+# --------------------------------------------------------------------------------------------- running
+
+run_stage() { # STAGE NUMBER COUNT
+  local stage=$1 started=$SECONDS phase status=0 done_file="$RESULTS/stages/$1.done"
+  local seconds_file="$RESULTS/stages/$1.seconds"
+  if ((!FORCE)) && stage_finished "$stage"; then
+    say "[stage $2/$3] $stage: finished before, skipped"
+    return 0
+  fi
+  say "[stage $2/$3] $stage: ${ABOUT[$stage]}"
+  [[ -e $done_file ]] && rm -f "$done_file" "$seconds_file" # what it took is counted anew
+  for phase in $(phases_of "$stage"); do
+    run_phase "$stage" "$phase" || { status=1 && break; }
+  done
+  # Several attempts at one stage add up.
+  printf '%d\n' "$(($(cat "$seconds_file" 2>/dev/null || echo 0) + SECONDS - started))" >"$seconds_file"
+  ((status == 0)) || return 1
+  stage_print "$stage" >"$done_file"
+  say "[stage $2/$3] $stage: finished in $(clock $((SECONDS - started)))"
+}
+
+run_phase() { # STAGE PHASE: start chains, $JOBS at a time; after a failure start no more, wait for the rest
+  local stage=$1 phase=$2 name failed='' told='' waiting alone heartbeat=$SECONDS
+  mapfile -t waiting < <(chains_of "$stage" "$phase")
+  alone=$((JOBS == 1 || ${#waiting[@]} == 1))
+  while ((${#waiting[@]} || ${#RUNNING[@]})); do
+    while [[ -z $failed ]] && ((${#waiting[@]} && ${#RUNNING[@]} < JOBS)); do
+      start_chain "$stage" "$phase" "${waiting[0]}" "$alone"
+      waiting=("${waiting[@]:1}")
+    done
+    sleep 0.1
+    reap failed
+    if [[ -n $failed && -z $told ]]; then
+      waiting=() told=yes
+      ((${#RUNNING[@]} == 0)) || say "waiting for what else is running: ${RUNNING[*]} (Ctrl-C stops it)"
+    fi
+    if ((!alone && SECONDS - heartbeat >= 10)) && [[ -t 1 ]]; then
+      for name in "${RUNNING[@]}"; do say "  $name: $(last_line "$(log_of "$stage" "$name")")"; done
+      heartbeat=$SECONDS
+    fi
+  done
+  [[ -z $failed ]] || return 1
+}
+
+start_chain() { # STAGE PHASE CHAIN ALONE: in its own process group, so that it can be stopped as a whole
+  set -m
+  run_chain "$@" &
+  set +m
+  RUNNING[$!]=$3
+}
+
+reap() { # NAME_OF_VARIABLE: drop the chains that have ended; the variable gets the name of one that failed
+  local -n result=$1
+  local pid
+  for pid in "${!RUNNING[@]}"; do
+    kill -0 "$pid" 2>/dev/null && continue
+    wait "$pid" || result=${RUNNING[$pid]:-chain}
+    unset "RUNNING[$pid]"
+  done
+}
+
+run_chain() { # STAGE PHASE CHAIN ALONE: the chain's commands, in order, until one fails
+  local stage=$1 phase=$2 name=$3 alone=$4 i label started status log size
+  log=$(log_of "$stage" "$name")
+  if [[ -n ${THREADS:-} ]]; then # alone, a chain may use the cores of all
+    export OMP_NUM_THREADS=$((alone ? THREADS * JOBS : THREADS))
+    export RAYON_NUM_THREADS=$OMP_NUM_THREADS
+  fi
+  export PYTHONUNBUFFERED=1
+  mkdir -p "$RESULTS/stages/commands" "$RESULTS/logs"
+  for i in $(in_stage "$stage" "$phase" "$name"); do
+    label=$(label_of "$i")
+    if ((!FORCE)) && command_finished "$i"; then
+      say "  $label: finished before, skipped"
+      continue
+    fi
+    say "  $label: started"
+    started=$SECONDS status=0
+    printf '\n$ %s\n' "${PLAN_COMMAND[i]}" >>"$log"
+    size=$(wc -c <"$log")
+    if ((alone)); then
+      bash -c "${PLAN_COMMAND[i]}" 2>&1 | tee -a "$log" || status=$?
+    else
+      bash -c "${PLAN_COMMAND[i]}" >>"$log" 2>&1 || status=$?
+    fi
+    if ((status)); then
+      say "  $label: FAILED with exit status $status after $(clock $((SECONDS - started)))"
+      {
+        complain "stage $stage stopped at: ${PLAN_COMMAND[i]}"
+        ((alone)) || tail -c "+$((size + 1))" "$log" | tail -c 4000 | tr '\r' '\n' | tail -n 15 | sed 's/^/    /'
+        printf '    the log is %s\n' "$log"
+      } >&2
+      return 1
+    fi
+    printf '%d\n' $((SECONDS - started)) >"$(marker_of "$i")"
+    say "  $label: finished in $(clock $((SECONDS - started)))"
+  done
+}
+
+log_of() { printf '%s/logs/%s%s.log' "$RESULTS" "$1" "${2:+-$2}"; } # STAGE CHAIN
+
+label_of() { # INDEX: what a progress line calls a command, like "rte: task_distill.py -> final_rte_teacher"
+  local outputs words word program=''
+  eval "outputs=(${PLAN_OUTPUTS[$1]})"
+  eval "words=(${PLAN_COMMAND[$1]})"
+  for word in "${words[@]}"; do
+    [[ -n $program || $word == python || $word == -m ]] || program=$word
+    [[ $word == --do_eval ]] && program='evaluation'
+  done
+  printf '%s%s%s' "${PLAN_CHAIN[$1]:+${PLAN_CHAIN[$1]}: }" "$program" "${outputs[0]:+ -> ${outputs[0]##*/}}"
+}
+
+last_line() { tail -c 2000 "$1" 2>/dev/null | tr '\r' '\n' | awk 'NF { line = $0 } END { print substr(line, 1, 150) }'; }
+
+stop_all() { # EXIT_STATUS: on Ctrl-C or TERM
+  trap - INT TERM HUP
+  local pid
+  for pid in "${!RUNNING[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
+  wait
+  say "stopped; the same command goes on from here"
+  exit "$1"
+}
+
+# ------------------------------------------------------------------------------------------- preflight
+
+missing() { MISSING+=("$*"); }
+
+check_packages() { # NAME...: without importing them, which would take seconds
+  local absent
+  command -v python >/dev/null || { missing "no 'python' on the PATH: activate the environment" && return; }
+  absent=$(python -c 'import importlib.util as u, sys; print(*[n for n in sys.argv[1:] if not u.find_spec(n)])' "$@") ||
+    { missing "python does not start: activate the environment" && return; }
+  [[ -z $absent ]] || missing "Python packages $absent: activate the environment, or pip install -r requirements.txt"
+}
+
+check_programs() { # NAME...
+  local name
+  for name in "$@"; do command -v "$name" >/dev/null || missing "program '$name': install it with the system's packages"; done
+}
+
+check_disk() { # GIGABYTES FOLDER: the folder itself need not exist yet
+  local folder=$2 free
+  while [[ ! -d $folder ]]; do folder=$(dirname "$folder"); done
+  free=$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1048576) }')
+  ((free >= $1)) || missing "disk space: $1 GB wanted where $2 lies, $free GB free (DISK_GB in the profile)"
+}
+
+check_gpu() {
+  python -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("torch"))' 2>/dev/null || return 0 # has been named already
+  python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null ||
+    missing "a CUDA GPU that torch can use (NEED_GPU=no in a copy of the profile goes without, for a very long time)"
+}
+
+check_reachable() { # URL...
+  local url
+  command -v wget >/dev/null || return 0 # has been named already
+  for url in "$@"; do
+    wget --quiet --spider --tries=1 --timeout=10 "$url" || missing "a connection to $url"
+  done
+}
