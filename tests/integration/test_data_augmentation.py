@@ -1,0 +1,256 @@
+"""The whole script on tiny models: the published commands, repeatability, user mistakes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_augmentation import main
+from tasks.glue import find_task, read_split
+from transformer.configuration import BertConfig
+from transformer.errors import UserError
+from transformer.file_utils import WEIGHTS_NAME
+from transformer.modeling import BertForMaskedLM
+
+ROOT = Path(__file__).resolve().parents[2]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = """the cat dog bird house sees finds likes old small bright river is was king queen bread
+apple table chair window door road hill . , " ' no play walk good bad film""".split()  # noqa: SIM905
+ENDINGS = ["##s", "##ed", "##ing", "##er"]
+SENTENCES = [
+    "The cat sees the old bird .",
+    'A "small" dog likes bread',
+    "the king was walking , the queen was playing",
+    "bright river , \"old' house",
+    "Xyz is bad film .",
+]
+TRAIN = {
+    "RTE": ["index\tsentence1\tsentence2\tlabel"]
+    + [f"{i}\t{a}\t{b}\tentailment" for i, (a, b) in enumerate(zip(SENTENCES, SENTENCES[::-1], strict=True))],
+    "SST-2": ["sentence\tlabel"] + [f"{text} \t{i % 2}" for i, text in enumerate(SENTENCES)],
+    "CoLA": [f"gj04\t{i % 2}\t*\t{text}" for i, text in enumerate(SENTENCES)],
+    "MRPC": ["\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String"]
+    + [f"1\t{i}\t{i + 9}\t{text}\t{SENTENCES[0]}" for i, text in enumerate(SENTENCES)],
+}  # fmt: skip
+
+
+def save_model(folder: Path, seed: int = 0) -> None:
+    folder.mkdir(parents=True)
+    pieces = [*SPECIAL, *WORDS, *ENDINGS, *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(pieces),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    BertForMaskedLM.from_scratch(config).save_pretrained(folder)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working folder as the published commands expect it."""
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "models/bert-base-uncased")
+    for task, lines in TRAIN.items():
+        folder = tmp_path / "data/glue_data" / task
+        folder.mkdir(parents=True)
+        (folder / "train.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    vectors = np.random.default_rng(0).normal(size=(20, 5)).round(3)
+    words = ["walking", "playing", "finds", *(f"near{i}" for i in range(16)), "walked"]
+    rows = [f"{word} {' '.join(map(str, row))}" for word, row in zip(words, vectors, strict=True)]
+    (tmp_path / "data/glove.840B.300d.txt").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def command(task, *more, glue_dir="data/glue_data"):
+    return [
+        "--pretrained_bert_model", "models/bert-base-uncased",
+        "--glove_embs", "data/glove.840B.300d.txt",
+        "--glue_dir", glue_dir, "--task_name", task, *more,
+    ]  # fmt: skip
+
+
+def output(place, task):
+    return place / "data/glue_data" / task / "train_aug.tsv"
+
+
+def triples(examples):
+    texts_b = examples.text_b or examples.text_a
+    return list(zip(examples.text_a, texts_b, examples.labels.tolist(), strict=True))
+
+
+def rows(path):
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("task", "draws"), [("RTE", 30), ("SST-2", 20), ("CoLA", 30), ("MRPC", 30)]
+)
+def test_the_published_commands_write_every_row_and_its_variants(place, capsys, task, draws):
+    assert main(command(task)) == 0
+    glue_task, folder = find_task(task), place / "data/glue_data" / task
+    train = read_split(glue_task, folder, "train")
+    augmented = read_split(glue_task, folder, "train_aug")
+    sides = 2 if glue_task.pair else 1
+    assert len(train) * 3 < len(augmented) <= len(train) * (1 + sides * draws)
+    pairs = triples(augmented)
+    assert set(triples(train)) <= set(pairs)
+    if glue_task.has_header:
+        assert rows(output(place, task))[0] == TRAIN[task][0].removeprefix("\ufeff").split("\t")
+    out = capsys.readouterr().out
+    assert f"{len(train)} rows in, {len(augmented)} rows out" in out
+    assert f"N={draws} M=15 p=0.4 seed=42" in out
+
+
+def test_variants_keep_the_other_fields_of_their_row(place):
+    main(command("MRPC"))
+    sides = {}
+    for quality, id_a, id_b, a, b in rows(output(place, "MRPC"))[1:]:
+        assert (quality, int(id_b) - int(id_a)) == ("1", 9)
+        sides.setdefault(id_a, []).append((a, b))
+    for variants in sides.values():
+        original = variants[0]
+        assert all(a == original[0] or b == original[1] for a, b in variants)
+        assert len({a for a, _ in variants}) > 1 and len({b for _, b in variants}) > 1
+
+
+def test_quotes_stay_as_they_are(place):
+    main(command("SST-2"))
+    text = output(place, "SST-2").read_text()
+    assert 'A "small" dog likes bread \t1\n' in text
+    assert '""' not in text
+
+
+def test_the_learning_version_finds_the_task_folder_beside_it(place, monkeypatch):
+    save_model(place / "data/glue_data/teacher_model")
+    monkeypatch.chdir(place / "data/glue_data")
+    (place / "data/glue_data/glove.6B.100d.txt").write_text("a 1 2\nb 2 1\n")
+    line = (
+        "--pretrained_bert_model teacher_model --glove_embs glove.6B.100d.txt "
+        "--glue_dir . --task_name SST-2"
+    )
+    main(line.split())
+    assert output(place, "SST-2").exists()
+
+
+@pytest.mark.parametrize("task", ["RTE", "CoLA"])
+def test_the_output_is_the_same_whatever_the_batch_size(place, task):
+    written = []
+    for size in ("1", "3", "64"):
+        main(command(task, "--N", "5", "--M", "4", "--batch_size", size))
+        written.append(output(place, task).read_bytes())
+    assert written[0] == written[1] == written[2]
+    main(command(task, "--N", "5", "--M", "4", "--seed", "43"))
+    assert output(place, task).read_bytes() != written[0]
+
+
+def test_the_users_numbers_win_over_the_tables(place, capsys):
+    main(command("sst2", "--N", "2"))
+    assert "N=2 M=15 p=0.4" in capsys.readouterr().out
+    assert len(rows(output(place, "SST-2"))) <= 1 + 3 * len(SENTENCES)
+    main(command("rte", "--preset", "paper", "--p", "0.1"))
+    assert "N=20 M=15 p=0.1" in capsys.readouterr().out
+
+
+def test_the_legacy_mode_brings_back_the_stuck_first_sentence(place):
+    main(command("RTE", "--N", "3", "--p", "1", "--pair_mode", "legacy"))
+    first = [row for row in rows(output(place, "RTE"))[1:] if row[0] == "0"]
+    stuck = first.index([*first[0][:1], first[-1][1], *first[0][2:]])
+    assert len(first) - stuck > 2
+    assert {row[1] for row in first[stuck:]} == {first[-1][1]} != {SENTENCES[0]}
+
+
+def test_bfloat16_runs(place):
+    assert main(command("CoLA", "--bf16", "--no_cuda")) == 0
+
+
+def test_text_without_replaceable_words_is_kept_and_said(place, capsys):
+    train = place / "data/glue_data/SST-2/train.tsv"
+    train.write_text("sentence\tlabel\n\u4e2d \u6587\t1\nof the\t0\n", encoding="utf-8")
+    main(command("SST-2"))
+    assert rows(output(place, "SST-2"))[1:] == [["\u4e2d \u6587", "1"], ["of the", "0"]]
+    assert "no word could be replaced" in capsys.readouterr().err
+
+
+def test_an_encoder_without_its_head_stops_the_program(place):
+    weights = place / "models/bert-base-uncased" / WEIGHTS_NAME
+    state = torch.load(weights, weights_only=True)
+    torch.save({key: value for key, value in state.items() if "cls." not in key}, weights)
+    output(place, "RTE").write_text("what an earlier run left")
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "data_augmentation.py"), *command("RTE")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert result.returncode == 2
+    message = result.stderr.splitlines()[-1]
+    assert (
+        message.startswith("error: ") and "cls.predictions" in message and WEIGHTS_NAME in message
+    )
+    assert "Traceback" not in result.stderr
+    assert output(place, "RTE").read_text() == "what an earlier run left"
+    assert sorted(os.listdir(output(place, "RTE").parent)) == ["train.tsv", "train_aug.tsv"]
+
+
+def break_glove(place):
+    path = place / "data/glove.840B.300d.txt"
+    path.write_text(path.read_text() + "short 1 2\n")
+
+
+def break_train(text):
+    def write(place):
+        (place / "data/glue_data/RTE/train.tsv").write_bytes(text)
+
+    return write
+
+
+def shorten_vocabulary(place):
+    path = place / "models/bert-base-uncased/vocab.txt"
+    path.write_text("\n".join(path.read_text().split()[:-1]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "more", "message"),
+    [
+        (break_glove, [], "glove.840B.300d.txt:21: "),
+        (lambda place: (place / "data/glove.840B.300d.txt").unlink(), [], "no such file"),
+        (break_train(b""), [], "RTE/train.tsv: the file is empty"),
+        (break_train(b"index\ta\tb\tlabel\n1\tx\tentailment\n"), [], "RTE/train.tsv:2: "),
+        (break_train(b"index\ta\tb\tlabel\n1\tx\ty\tmaybe\n"), [], "RTE/train.tsv:2: label"),
+        (break_train(b"index\ta\tb\tlabel\n1\tx\t\xff\tentailment\n"), [], "RTE/train.tsv:2: "),
+        (lambda place: (place / "data/glue_data/RTE/train.tsv").unlink(), [], "RTE/train.tsv"),
+        (shorten_vocabulary, [], "vocabulary has"),
+        (lambda place: None, ["--N", "0"], "--N 0"),
+        (lambda place: None, ["--M", "-1"], "--M -1"),
+        (lambda place: None, ["--p", "1.5"], "--p 1.5"),
+        (lambda place: None, ["--p", "nan"], "--p nan"),
+        (lambda place: None, ["--batch_size", "0"], "--batch_size 0"),
+        (lambda place: None, ["--glove_limit", "0"], "--glove_limit 0"),
+        (lambda place: None, ["--task_name", "RTEE"], "no such task"),
+        (lambda place: None, ["--glue_dir", "nowhere"], "nowhere/RTE"),
+        (lambda place: None, ["--pretrained_bert_model", "models/none"], "models/none"),
+    ],
+)
+def test_a_mistake_is_one_message_and_nothing_written(place, damage, more, message):
+    damage(place)
+    with pytest.raises(UserError) as caught:
+        main(command("RTE", *more))
+    assert message in str(caught.value)
+    assert not output(place, "RTE").exists()
+
+
+def test_vectors_past_the_limit_are_not_read(place):
+    break_glove(place)
+    assert main(command("CoLA", "--glove_limit", "20")) == 0
