@@ -32,7 +32,7 @@ SENTENCES = [
 ]
 TRAIN = {
     "RTE": ["index\tsentence1\tsentence2\tlabel"]
-    + [f"{i}\t{a}\t{b}\tentailment" for i, (a, b) in enumerate(zip(SENTENCES, SENTENCES[::-1], strict=True))],
+    + [f"{i}\t{a}\t{SENTENCES[4 - i]}\tentailment" for i, a in enumerate(SENTENCES)],
     "SST-2": ["sentence\tlabel"] + [f"{text} \t{i % 2}" for i, text in enumerate(SENTENCES)],
     "CoLA": [f"gj04\t{i % 2}\t*\t{text}" for i, text in enumerate(SENTENCES)],
     "MRPC": ["\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String"]
