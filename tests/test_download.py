@@ -1,0 +1,223 @@
+"""Downloads against real servers on this machine: http.server, and moto's S3."""
+
+import hashlib
+import os
+
+import pytest
+
+from tests.serving import serve
+from transformer import download as module
+from transformer.download import cached_path, download, find_model_file
+from transformer.errors import UserError
+from transformer.file_utils import cached_path as published_cached_path
+
+
+@pytest.fixture
+def site(monkeypatch):
+    monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
+    with serve() as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def s3():
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BACKOFF_SECONDS", 0.01)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        import boto3
+
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="models")
+        yield client
+    server.stop()
+
+
+def contents(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_local_path_is_returned_as_it_is(tmp_path):
+    (tmp_path / "vocab.txt").write_text("x")
+    assert cached_path(tmp_path / "vocab.txt") == tmp_path / "vocab.txt"
+    assert published_cached_path(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize("wrong", ["nothing/here.txt", "ftp://host/file", "file:///etc/hosts"])
+def test_what_is_neither_path_nor_known_address_is_refused(wrong):
+    with pytest.raises(UserError, match=wrong):
+        cached_path(wrong)
+
+
+def test_a_file_is_fetched_once_for_each_version(site, tmp_path):
+    site.files["/m/vocab.txt"] = b"one\n"
+    first = cached_path(f"{site.url}/m/vocab.txt", tmp_path)
+    assert first.read_bytes() == b"one\n" and first.name.endswith("-vocab.txt")
+    os.utime(first, (1, 1))
+    assert published_cached_path(f"{site.url}/m/vocab.txt", tmp_path) == first
+    assert first.stat().st_mtime == 1
+    site.files["/m/vocab.txt"] = b"two\n"
+    second = cached_path(f"{site.url}/m/vocab.txt", tmp_path)
+    assert second != first and second.read_bytes() == b"two\n" and first.read_bytes() == b"one\n"
+
+
+def test_the_cache_folder_is_named_by_the_environment(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYBERT_CACHE", str(tmp_path / "cache"))
+    site.files["/a"] = b"a"
+    assert cached_path(f"{site.url}/a").parent == tmp_path / "cache"
+
+
+def test_an_address_never_becomes_a_path(site, tmp_path):
+    site.files["/x/..%2F..%2Fetc%2Fpasswd"] = b"a"
+    path = cached_path(f"{site.url}/x/..%2F..%2Fetc%2Fpasswd", tmp_path)
+    assert path.parent == tmp_path and "/" not in path.name
+
+
+def test_plain_http_is_said_not_to_be_encrypted(site, tmp_path, capsys):
+    site.files["/a"] = b"a"
+    cached_path(f"{site.url}/a", tmp_path)
+    assert "is not encrypted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("faults", [[500], [503, 429], ["cut"], ["cut", "cut", 502]], ids=str)
+def test_passing_faults_are_tried_again(site, tmp_path, faults):
+    site.files["/big"] = bytes(range(256)) * 5000
+    site.faults["/big"] = list(faults)
+    path = download(f"{site.url}/big", tmp_path / "big")
+    assert path.read_bytes() == site.files["/big"]
+    assert site.count("/big") == len(faults) + 1
+    assert contents(tmp_path) == ["big"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message", "requests"),
+    [
+        (404, "no such file", 1),
+        (403, "access denied", 1),
+        (418, "418", 1),
+        (500, "cannot be fetched", 4),
+        ("cut", "cannot be fetched", 4),
+    ],
+)
+def test_a_failure_says_why_and_leaves_nothing(site, tmp_path, fault, message, requests):
+    site.files["/f"] = b"content" * 1000
+    site.faults["/f"] = [fault] * 9
+    (tmp_path / "f").write_text("the old file")
+    with pytest.raises(UserError, match=message) as caught:
+        download(f"{site.url}/f", tmp_path / "f")
+    assert f"{site.url}/f" in str(caught.value)
+    assert site.count("/f") == requests
+    assert contents(tmp_path) == ["f"] and (tmp_path / "f").read_text() == "the old file"
+
+
+def test_nobody_listening_is_one_clear_line(site, tmp_path):
+    with pytest.raises(UserError, match="cannot be fetched .*[Cc]onnection refused") as caught:
+        download("http://127.0.0.1:9/f", tmp_path / "f")
+    assert len(str(caught.value)) < 200
+
+
+def test_a_cached_copy_serves_while_the_server_is_down(site, tmp_path, capsys):
+    site.files["/f"] = b"content"
+    path = cached_path(f"{site.url}/f", tmp_path)
+    site.faults["/f"] = [503] * 9
+    assert cached_path(f"{site.url}/f", tmp_path) == path
+    assert f"using {path}" in capsys.readouterr().err
+
+
+def test_checksum_and_size_are_checked(site, tmp_path):
+    site.files["/f"] = b"content"
+    good = hashlib.sha256(b"content").hexdigest()
+    download(f"{site.url}/f", tmp_path / "good", sha256=good, size=7)
+    with pytest.raises(UserError, match="SHA-256"):
+        download(f"{site.url}/f", tmp_path / "bad", sha256="0" * 64)
+    with pytest.raises(UserError, match="7 bytes; expected 8"):
+        download(f"{site.url}/f", tmp_path / "bad", size=8)
+    with pytest.raises(UserError, match="SHA-256"):
+        cached_path(f"{site.url}/f", tmp_path / "cache", sha256="0" * 64)
+    assert contents(tmp_path) == ["good"]
+
+
+def test_a_damaged_cached_copy_is_not_used(site, tmp_path):
+    site.files["/f"] = b"content"
+    good = hashlib.sha256(b"content").hexdigest()
+    cached_path(f"{site.url}/f", tmp_path, sha256=good).write_bytes(b"c0ntent")
+    with pytest.raises(UserError, match="remove the file"):
+        cached_path(f"{site.url}/f", tmp_path, sha256=good)
+
+
+def test_more_than_the_disk_holds_is_not_begun(site, tmp_path, monkeypatch):
+    site.files["/f"] = b"content"
+    usage = type("Usage", (), {"free": 6})
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(UserError, match="6 bytes free"):
+        download(f"{site.url}/f", tmp_path / "f")
+
+
+def test_redirects_are_followed(site, tmp_path):
+    site.files["/new"] = b"content"
+    site.redirects["/old"] = "/new"
+    assert download(f"{site.url}/old", tmp_path / "f").read_bytes() == b"content"
+
+
+def test_s3_files_are_cached_by_version(s3, tmp_path, capsys):
+    s3.put_object(Bucket="models", Key="tiny/vocab.txt", Body=b"one")
+    first = cached_path("s3://models/tiny/vocab.txt", tmp_path)
+    assert first.read_bytes() == b"one"
+    assert "is not encrypted" in capsys.readouterr().err  # this server has no TLS
+    s3.put_object(Bucket="models", Key="tiny/vocab.txt", Body=b"two")
+    second = cached_path("s3://models/tiny/vocab.txt", tmp_path)
+    assert second != first and second.read_bytes() == b"two"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://models/nothing", "no such file"),
+        ("s3://no-such-bucket/f", "no such file"),
+        ("s3://models", "expected s3://BUCKET/KEY"),
+        ("s3://No Bucket!/f", "bucket name"),
+    ],
+)
+def test_wrong_s3_addresses_are_refused(s3, tmp_path, address, message):
+    with pytest.raises(UserError, match=message):
+        cached_path(address, tmp_path)
+    assert contents(tmp_path) == []
+
+
+def test_an_s3_server_that_is_down_is_one_clear_line(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="cannot be fetched"):
+        cached_path("s3://models/f", tmp_path)
+
+
+def test_model_files_are_found_in_folders(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert find_model_file(tmp_path, "config.json") == tmp_path / "config.json"
+    assert find_model_file(tmp_path, "vocab.txt", required=False) is None
+    with pytest.raises(UserError, match=r"vocab\.txt: no such file"):
+        find_model_file(tmp_path, "vocab.txt")
+
+
+def test_model_files_are_found_at_addresses(site, tmp_path):
+    site.files["/m/config.json"] = b"{}"
+    for address in (f"{site.url}/m", f"{site.url}/m/", f"{site.url}/m/config.json"):
+        assert find_model_file(address, "config.json", tmp_path).read_bytes() == b"{}"
+    assert find_model_file(f"{site.url}/m", "vocab.txt", tmp_path, required=False) is None
+    with pytest.raises(UserError, match="no such file"):
+        find_model_file(f"{site.url}/m", "vocab.txt", tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["models/student", "/no/such/model", "../up", "a/b/c", ""])
+def test_a_missing_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch, missing):
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "_find_on_hub", lambda *a: pytest.fail("asked the hub"))
+    with pytest.raises(UserError, match="no such f"):
+        find_model_file(missing, "config.json")

@@ -1,0 +1,79 @@
+"""Files: names inside a model folder, safe writing, inputs that may stand in one of two places."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from transformer.errors import UserError
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "pytorch_model.bin"
+SAFE_WEIGHTS_NAME = "model.safetensors"
+VOCAB_NAME = "vocab.txt"
+RUN_RECORD_NAME = "run.json"
+
+
+@contextlib.contextmanager
+def atomic_open(path: str | os.PathLike, mode: str = "w", **options) -> Iterator[IO]:
+    """Open a file for writing that appears under `path` only once it is complete and on disk.
+
+    The bytes go to a private file in the same folder, which is flushed, synced and renamed when the
+    block ends without an error, and removed when it ends with one. Missing parent folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if "b" not in mode:
+        options.setdefault("encoding", "utf-8")
+        options.setdefault("newline", "\n")
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, mode, **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(partial, 0o666 & ~umask)  # mkstemp made it private; the finished one is not
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+        raise
+
+
+def find_input(path: str | os.PathLike, what: str) -> Path:
+    """Return `path` if it exists, else the same name with or without a leading `data/`.
+
+    The published command lines write `data/json_wiki` and read `json_wiki`, unzip GloVe here and read it
+    from `data/`; both work, and the choice is printed.
+
+    Raises:
+        UserError: neither place exists; the message names both.
+    """
+    path = Path(path)
+    if path.exists():
+        return path
+    other = Path(*path.parts[1:]) if path.parts[:1] == ("data",) else Path("data") / path
+    if not path.is_absolute() and other.exists():
+        print(f"note: {path} does not exist, using {other}", file=sys.stderr)
+        return other
+    places = f"{path}" if path.is_absolute() else f"{path} (nor {other})"
+    raise UserError(f"{places}: no such file or folder; expected {what}")
+
+
+def cached_path(
+    url_or_filename: str | os.PathLike, cache_dir: str | os.PathLike | None = None
+) -> Path:
+    """Return the path itself, or that of the cached copy of an http, https or s3 address.
+
+    See `transformer.download.cached_path`.
+    """
+    from transformer import download  # which needs this module
+
+    return download.cached_path(url_or_filename, cache_dir)
