@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from tasks.token_store import TokenStore
+
+if TYPE_CHECKING:
+    import torch
 
 _PURPOSE = zlib.crc32(b"batches")
 
@@ -50,6 +58,58 @@ def plan_batches(
     if shuffle:
         batches = [batches[i] for i in generator.permutation(len(batches))]
     return batches
+
+
+@dataclass(frozen=True)
+class StoreBatches:
+    """Batches of one token store after another: what a training loop draws from.
+
+    Attributes:
+        stores: epoch e reads stores[e % len(stores)].
+        batch_size: rows in a whole batch, over all processes and micro-steps.
+        seed: what the order is derived from.
+        columns: further values of every row, such as labels, [n, …] each; a batch carries its rows' share
+            under the same name. Only for sources of one store.
+        pad_to: width of every batch; None pads to the longest row of the batch.
+        drop_last: leave out an epoch's short last batch, as the published loops do.
+    """
+
+    stores: Sequence[TokenStore]
+    batch_size: int
+    seed: int
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pad_to: int | None = None
+    drop_last: bool = False
+
+    def store(self, epoch: int) -> TokenStore:
+        """The store an epoch reads."""
+        return self.stores[epoch % len(self.stores)]
+
+    def count(self, epoch: int) -> int:
+        """Number of batches in an epoch."""
+        rows = len(self.store(epoch))
+        whole, left = divmod(rows, self.batch_size)
+        return whole + (left > 0 and not (self.drop_last and whole))
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """Row numbers of every batch of an epoch, in order."""
+        return plan_batches(
+            self.store(epoch).lengths, self.batch_size, self.seed, epoch, drop_last=self.drop_last
+        )
+
+    def width(self, epoch: int, rows: np.ndarray) -> int:
+        """Padded length of a batch of these rows."""
+        if self.pad_to is not None:
+            return self.pad_to
+        offsets = self.store(epoch).offsets
+        return int((offsets[rows + 1] - offsets[rows]).max())
+
+    def collate(self, epoch: int, rows: np.ndarray, width: int) -> dict[str, torch.Tensor]:
+        """Make a batch: the store's three tensors [B, width] and the columns."""
+        import torch
+
+        batch = self.store(epoch).collate(rows, width)
+        return batch | {name: torch.from_numpy(v[rows]) for name, v in self.columns.items()}
 
 
 def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:

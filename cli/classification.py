@@ -1,0 +1,147 @@
+"""What task_distill.py and finetune_teacher.py share: a GLUE task's data and a classifier for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from distillation.records import file_facts
+from tasks.evaluation import predict_logits, predictions_of
+from tasks.glue import (
+    GlueTask,
+    check_label_order,
+    dev_splits,
+    read_split,
+    split_path,
+    submission_name,
+    write_predictions,
+)
+from tasks.token_store import TokenStore, encode_pairs
+from transformer.configuration import BertConfig
+from transformer.errors import UserError
+from transformer.modeling import TinyBertForSequenceClassification
+from transformer.tokenization import BertTokenizer
+
+
+class Split(NamedTuple):
+    """A tokenised split: its store and its labels, int64 or float32 [n] (None for a test set)."""
+
+    store: TokenStore
+    labels: np.ndarray | None
+
+
+def load_split(
+    task: GlueTask, data_dir: str | os.PathLike, split: str, tokenizer: BertTokenizer, length: int
+) -> Split:
+    """Read and tokenise one split."""
+    examples = read_split(task, data_dir, split)
+    store = encode_pairs(tokenizer, examples.text_a, examples.text_b, length)
+    return Split(store, examples.labels)
+
+
+def load_dev(
+    task: GlueTask, data_dir: str | os.PathLike, tokenizer: BertTokenizer, length: int
+) -> dict[str, Split]:
+    """Read and tokenise every dev set that is there, the one models are selected on first."""
+    return {
+        split: load_split(task, data_dir, split, tokenizer, length)
+        for split in dev_splits(task, data_dir)
+    }
+
+
+def train_split_name(task: GlueTask, data_dir: str | os.PathLike, augmented: bool) -> str:
+    """`train_aug` or `train`.
+
+    Raises:
+        UserError: the augmented file is not there; it says how to make it.
+    """
+    if not augmented:
+        return "train"
+    path = Path(data_dir) / "train_aug.tsv"
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; expected the output of data_augmentation.py --task_name "
+            f"{task.folder}, or leave out --aug_train"
+        )
+    return "train_aug"
+
+
+def data_facts(
+    task: GlueTask, data_dir: str | os.PathLike, splits: Mapping[str, Split]
+) -> dict[str, Any]:
+    """Path, checksum and number of rows of each split, for the run record."""
+    facts = file_facts(split_path(task, data_dir, name) for name in splits)
+    return {
+        name: fact | {"rows": len(split.store)}
+        for (name, split), fact in zip(splits.items(), facts, strict=True)
+    }
+
+
+def load_classifier(
+    task: GlueTask,
+    source: str | os.PathLike,
+    may_init: Sequence[str],
+    cache_dir: str | os.PathLike | None = None,
+    **settings: Any,
+) -> TinyBertForSequenceClassification:
+    """Load a classifier with its classes brought into the task's order.
+
+    Args:
+        may_init: name prefixes the checkpoint may lack, such as `classifier.` for a student that has
+            seen no task yet.
+        settings: fields of the config to set.
+
+    Raises:
+        UserError: weights are missing, or the model's labels are not the task's.
+    """
+    model = TinyBertForSequenceClassification.from_pretrained(
+        source, (*may_init, "fit_dense.", "fit_denses."), cache_dir, **settings
+    )
+    names = model.config.id2label
+    order = check_label_order(task, dict(enumerate(names)) if names else None, str(source))
+    if not np.array_equal(order, np.arange(task.num_labels)):
+        print(
+            f"note: {source}: classes reordered to {', '.join(label_names(task))}", file=sys.stderr
+        )
+        with torch.no_grad():
+            for tensor in (model.classifier.weight, model.classifier.bias):
+                tensor.copy_(tensor[torch.from_numpy(order)].clone())
+    model.config.id2label = label_names(task)
+    return model
+
+
+def label_names(task: GlueTask) -> list[str]:
+    """Names of the task's classes in logit order, as written to `config.json`."""
+    return list(task.label_names or task.labels or ["LABEL_0"])
+
+
+def sized_for(task: GlueTask, config: BertConfig) -> dict[str, Any]:
+    """The config setting that gives a model without a classifier one of the task's width."""
+    return {} if config.id2label else {"id2label": label_names(task)}
+
+
+def write_submissions(
+    task: GlueTask,
+    model: TinyBertForSequenceClassification,
+    data_dir: str | os.PathLike,
+    tokenizer: BertTokenizer,
+    length: int,
+    batch_size: int,
+    device: torch.device,
+    folder: Path,
+) -> list[Path]:
+    """Predict every test set that is there and write GLUE submission files; return their paths."""
+    written = []
+    for split in task.test_files:
+        test = load_split(task, data_dir, split, tokenizer, length)
+        logits = predict_logits(model, test.store, batch_size, device)
+        path = folder / submission_name(task, split)
+        write_predictions(task, path, predictions_of(task, logits))
+        written.append(path)
+    return written

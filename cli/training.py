@@ -1,0 +1,319 @@
+"""The part of a training script that is the same in all of them.
+
+Flags every training script takes, the checks before any work is done, and the files every run leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillation.checkpoint import ModelKeeper
+from distillation.distributed import Runtime
+from distillation.records import (
+    CHECKPOINT_NAME,
+    RunRecord,
+    claim_output_dir,
+)
+from distillation.training import BatchSource, LossFunction, TrainingSettings, train
+from transformer.configuration import BertConfig
+from transformer.download import find_model_file
+from transformer.errors import UserError
+from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, VOCAB_NAME, atomic_open
+from transformer.modeling import BertPreTrainedModel
+from transformer.tokenization import BertTokenizer
+
+
+def whole_number(text: str) -> int:
+    """Read a flag such as `3` or `3.0`, at least 1."""
+    value = float(text)
+    if value != int(value) or value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
+    return int(value)
+
+
+def proportion(text: str) -> float:
+    """Read a flag from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 1")
+    return value
+
+
+def add_training_flags(
+    parser: argparse.ArgumentParser,
+    *,
+    train_batch_size: int = 32,
+    eval_batch_size: int = 32,
+    learning_rate: float = 5e-5,
+    num_train_epochs: int | None = 3,
+    max_seq_length: int | None = 128,
+    eval_step: int = 50,
+) -> None:
+    """Add the flags of optimisation, of the data's shape and of the run itself."""
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--max_seq_length",
+        type=whole_number,
+        default=max_seq_length,
+        help="longest sequence in pieces; longer ones are truncated",
+    )
+    group.add_argument(
+        "--train_batch_size",
+        type=whole_number,
+        default=train_batch_size,
+        help="rows in a whole batch, over all micro-steps and processes",
+    )
+    group.add_argument(
+        "--eval_batch_size",
+        type=whole_number,
+        default=eval_batch_size,
+        help="rows in a batch of an evaluation",
+    )
+    group.add_argument(
+        "--num_train_epochs",
+        type=whole_number,
+        default=num_train_epochs,
+        help="passes over the training data",
+    )
+    group.add_argument(
+        "--max_steps",
+        type=whole_number,
+        help="stop after so many steps; the schedule then ends there",
+    )
+    group.add_argument(
+        "--gradient_accumulation_steps",
+        type=whole_number,
+        default=1,
+        help="micro-steps a batch is computed in",
+    )
+    group.add_argument(
+        "--drop_last",
+        action="store_true",
+        help="leave out an epoch's short last batch, as the original does",
+    )
+    group.add_argument(
+        "--pad_to_max_length",
+        action="store_true",
+        help="pad every batch to --max_seq_length, as the original does; this changes the "
+        "losses, whose means run over padding too",
+    )
+    group = parser.add_argument_group("optimisation")
+    group.add_argument(
+        "--learning_rate", type=float, default=learning_rate, help="peak learning rate"
+    )
+    group.add_argument(
+        "--weight_decay", "--wd", type=float, default=0.01, help="decay of weight matrices"
+    )
+    group.add_argument(
+        "--warmup_proportion",
+        type=proportion,
+        default=0.1,
+        help="share of the steps over which the learning rate rises",
+    )
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--seed", type=int, default=42, help="of data order, dropout and fresh weights"
+    )
+    group.add_argument(
+        "--eval_step",
+        type=whole_number,
+        default=eval_step,
+        help="evaluate and save every so many steps",
+    )
+    group.add_argument("--bf16", action="store_true", help="forward passes in bfloat16")
+    group.add_argument("--fp16", action="store_true", help="forward passes in float16 (GPU only)")
+    group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
+    group.add_argument(
+        "--local_rank",
+        "--local-rank",
+        type=int,
+        default=-1,
+        help="set by torch.distributed.launch; torchrun does without",
+    )
+    group.add_argument(
+        "--save_minutes",
+        type=float,
+        default=10.0,
+        help="minutes between checkpoints to resume from",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint in --output_dir, if there is one",
+    )
+    group.add_argument(
+        "--overwrite_output_dir", action="store_true", help="remove what --output_dir holds"
+    )
+    add_ignored_flags(parser)  # fmt: skip
+
+
+def add_ignored_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that published commands carry and that mean nothing outside the authors' cloud."""
+    group = parser.add_argument_group("accepted and ignored")
+    group.add_argument("--data_url", default="", help="served the authors' private cloud")
+
+
+def mention_ignored_flags(args: argparse.Namespace) -> None:
+    """Say that `--data_url` did nothing, if it was given."""
+    if args.data_url:
+        print("note: --data_url served a private cloud and is ignored", file=sys.stderr)
+
+
+def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
+    """Check the flags against each other and turn them into settings.
+
+    Raises:
+        UserError: flags that exclude each other, or a batch smaller than its micro-steps.
+    """
+    if args.bf16 and args.fp16:
+        raise UserError("--bf16 and --fp16: give one of them")
+    if args.train_batch_size < args.gradient_accumulation_steps:
+        raise UserError(
+            f"--train_batch_size {args.train_batch_size}: smaller than --gradient_accumulation_steps "
+            f"{args.gradient_accumulation_steps}; a micro-step needs at least one row"
+        )
+    if not args.learning_rate > 0:
+        raise UserError(f"--learning_rate {args.learning_rate}: expected a number above 0")
+    if not args.weight_decay >= 0:
+        raise UserError(f"--weight_decay {args.weight_decay}: expected a number from 0")
+    return TrainingSettings(
+        epochs=args.num_train_epochs,
+        learning_rate=args.learning_rate,
+        schedule=schedule,
+        warmup_proportion=args.warmup_proportion,
+        weight_decay=args.weight_decay,
+        accumulation=args.gradient_accumulation_steps,
+        precision="bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+        seed=args.seed,
+        max_steps=args.max_steps,
+        eval_step=args.eval_step,
+        save_minutes=args.save_minutes,
+    )
+
+
+def load_tokenizer(args: argparse.Namespace, *sources: str | os.PathLike | None) -> BertTokenizer:
+    """Load the tokenizer of the first source that has a vocabulary.
+
+    Args:
+        sources: model folders, names or addresses; None is passed over.
+
+    Raises:
+        UserError: none of them has one.
+    """
+    given = [source for source in sources if source is not None]
+    for source in given:
+        if find_model_file(source, VOCAB_NAME, args.cache_dir, required=False):
+            return BertTokenizer.from_pretrained(source, args.do_lower_case or None, args.cache_dir)
+    raise UserError(f"{' and '.join(map(str, given))}: no {VOCAB_NAME}; copy the teacher's there")
+
+
+def check_vocabulary(
+    tokenizer: BertTokenizer, config: BertConfig, source: str | os.PathLike, cache_dir=None
+) -> None:
+    """Refuse a model whose vocabulary is not the tokenizer's.
+
+    Raises:
+        UserError: it names both sizes, or says that the pieces differ.
+    """
+    if config.vocab_size != len(tokenizer):
+        raise UserError(
+            f"{source}: the model has {config.vocab_size} word embeddings, the vocabulary "
+            f"{len(tokenizer)} pieces; expected the same number"
+        )
+    vocabulary = find_model_file(source, VOCAB_NAME, cache_dir, required=False)
+    if vocabulary is not None:
+        own = BertTokenizer(vocabulary, tokenizer.do_lower_case)
+        if own.vocab_hash != tokenizer.vocab_hash:
+            raise UserError(
+                f"{vocabulary}: other pieces than the vocabulary in use; teacher and student must share "
+                f"one vocabulary"
+            )
+
+
+def check_length(config: BertConfig, length: int, source: str | os.PathLike) -> None:
+    """Refuse sequences longer than a model has positions for."""
+    if length > config.max_position_embeddings:
+        raise UserError(
+            f"--max_seq_length {length}: {source} has positions for {config.max_position_embeddings}"
+        )
+
+
+def read_config(source: str | os.PathLike, cache_dir=None) -> BertConfig:
+    """Read a model's `config.json` without its weights."""
+    return BertConfig.from_json_file(find_model_file(source, CONFIG_NAME, cache_dir))
+
+
+def show_summary(title: str, facts: Mapping[str, Any]) -> None:
+    """Print what is about to be done, a fact a line."""
+    width = max(map(len, facts))
+    lines = [f"  {name:<{width}}  {value}" for name, value in facts.items()]
+    print("\n".join([title, *lines]), file=sys.stderr)
+
+
+def run_training(
+    args: argparse.Namespace,
+    record: RunRecord,
+    model: BertPreTrainedModel,
+    tokenizer: BertTokenizer,
+    losses: LossFunction,
+    source: BatchSource,
+    settings: TrainingSettings,
+    runtime: Runtime,
+    make_keeper: Callable[[Path], ModelKeeper],
+) -> ModelKeeper:
+    """Open the output folder, train, and leave a complete model folder with its record.
+
+    The folder is claimed here, after everything that can go wrong with the inputs has been read.
+
+    Returns:
+        The keeper, which knows the metrics.
+    """
+    folder = Path(args.output_dir)
+    if runtime.is_main:
+        claim_output_dir(folder, args.overwrite_output_dir, args.resume)
+        tokenizer.save_pretrained(folder)
+        model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
+    runtime.wait()
+    keeper = make_keeper(folder)
+    facts = train(model, losses, source, settings, runtime, folder, keeper, args.resume)
+    if runtime.is_main:
+        metrics = {
+            "metrics": keeper.best,
+            "last_metrics": keeper.last,
+            "best_step": keeper.best_step,
+        }
+        written = record.write(
+            folder / RUN_RECORD_NAME, model=describe_model(model), **facts, **metrics
+        )
+        write_results(folder, written)
+        (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+        print(f"done in {written['seconds']:.0f} s: {folder}", file=sys.stderr)
+    return keeper
+
+
+def write_results(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write `eval_results.txt`, `key = value` a line as the published scripts, and print it."""
+    lines = [f"step = {record['best_step']}"] if "best_step" in record else []
+    for split, metrics in record["metrics"].items():
+        prefix = "" if len(record["metrics"]) == 1 else f"{split}_"
+        lines += [f"{prefix}{name} = {value}" for name, value in sorted(metrics.items())]
+    if record["metrics"]:
+        with atomic_open(folder / "eval_results.txt") as file:
+            file.write("\n".join(lines) + "\n")
+        print("\n".join(lines))
+
+
+def describe_model(model: torch.nn.Module) -> dict[str, Any]:
+    """Number of parameters and the configuration, for the run record."""
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "encoder_parameters": sum(p.numel() for p in model.bert.parameters()),
+        "config": model.config.to_dict(),
+    }

@@ -1,0 +1,121 @@
+"""Which models a run keeps, and what it needs to go on after an interruption."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from transformer.errors import UserError
+from transformer.file_utils import WEIGHTS_NAME, atomic_open
+from transformer.weights import save_weights
+
+LAST_WEIGHTS_NAME = "last_pytorch_model.bin"
+
+Metrics = dict[str, dict[str, float]]  # dev set -> metric -> value
+
+
+class ModelKeeper:
+    """Writes the model at every evaluation point.
+
+    With an `evaluate` function `pytorch_model.bin` is the best model so far and
+    `last_pytorch_model.bin` the newest; without one `pytorch_model.bin` is the newest. A score counts
+    as better from minus infinity on, so a model exists after the first evaluation whatever its score.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        folder: str | os.PathLike,
+        evaluate: Callable[[], Metrics] | None = None,
+        score: Callable[[Metrics], float] | None = None,
+        keep_steps: bool = False,
+    ) -> None:
+        """
+        Args:
+            model: the model itself (not a parallel wrapper around it).
+            folder: where its files go.
+            evaluate: returns the metrics of every dev set.
+            score: the number of those to select on; higher is better.
+            keep_steps: also keep `step_N_pytorch_model.bin`, as the published general distillation.
+        """
+        self.model, self.folder = model, Path(folder)
+        self.evaluate, self.score, self.keep_steps = evaluate, score, keep_steps
+        self.best_score, self.best_step = -math.inf, 0
+        self.best: Metrics = {}
+        self.last: Metrics = {}
+
+    def __call__(self, step: int, write: bool = True) -> Metrics:
+        """Evaluate and save after optimiser step `step`; return the metrics."""
+        if self.evaluate is None:
+            self.best_step = step
+            if write:
+                self._save(WEIGHTS_NAME, step)
+            return {}
+        self.last = self.evaluate()
+        score = self.score(self.last)
+        if math.isnan(score):
+            score = -math.inf
+        improved = score > self.best_score or not self.best
+        if improved:
+            self.best_score, self.best_step, self.best = score, step, self.last
+        if write:
+            self._save(LAST_WEIGHTS_NAME, step)
+            if improved:
+                _copy(self.folder / LAST_WEIGHTS_NAME, self.folder / WEIGHTS_NAME)
+        return self.last
+
+    def _save(self, name: str, step: int) -> None:
+        save_weights(self.model.state_dict(), self.folder / name)
+        if self.keep_steps:
+            _copy(self.folder / name, self.folder / f"step_{step}_{WEIGHTS_NAME}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know of the past."""
+        return {
+            "best_score": self.best_score,
+            "best_step": self.best_step,
+            "best": self.best,
+            "last": self.last,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the past of an interrupted run."""
+        vars(self).update(state)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, complete or not at all.
+
+    No hard link: `cp step_N_pytorch_model.bin pytorch_model.bin`, a published command, refuses two names
+    of one file.
+    """
+    with source.open("rb") as original, atomic_open(target, "wb") as copy:
+        shutil.copyfileobj(original, copy, 1 << 24)
+
+
+def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
+    """Write everything needed to go on; tensors and plain values only."""
+    with atomic_open(path, "wb") as file:
+        torch.save(state, file)
+
+
+def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote.
+
+    Raises:
+        UserError: the file is torn or holds anything but tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds on a torn file; each is the file's fault
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint ({type(error).__name__}); "
+            f"start again with --overwrite_output_dir"
+        ) from error

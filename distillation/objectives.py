@@ -1,0 +1,133 @@
+"""What a student is asked to match: pure functions of tensors, TinyBERT section 3.1.
+
+Every loss is computed in fp32 whatever the precision of the forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transformer.configuration import BertConfig
+from transformer.errors import UserError
+from transformer.modeling import EncoderOutput
+
+PADDING_THRESHOLD = -100.0  # scores at or below it belong to masked positions (mask = -10000)
+
+
+def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Σ over layer pairs of MSE(A^S, A^T), eq. 6 (its mean over heads is part of the mean here).
+
+    Args:
+        student, teacher: attention scores before the softmax, mask added, [B, A, L, L] each; the i-th
+            entries of the two sequences are compared.
+
+    Masked entries are set to 0 on both sides, as in the published code, and count in the mean over all
+    B · A · L · L entries.
+
+    Returns:
+        A scalar.
+    """
+    return _sum(
+        F.mse_loss(_without_mask(student_scores), _without_mask(teacher_scores))
+        for student_scores, teacher_scores in zip(student, teacher, strict=True)
+    )
+
+
+def _without_mask(scores: Tensor) -> Tensor:
+    scores = scores.float()
+    return scores.masked_fill(scores <= PADDING_THRESHOLD, 0.0)
+
+
+def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Σ over layer pairs of MSE(H^S · W_h, H^T), eq. 7 and, for the embedding outputs, eq. 8.
+
+    Args:
+        student: hidden states already mapped to the teacher's width by `fit_dense`, [B, L, H_T] each.
+        teacher: hidden states, [B, L, H_T] each.
+    """
+    return _sum(F.mse_loss(s.float(), t.float()) for s, t in zip(student, teacher, strict=True))
+
+
+def soft_cross_entropy(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 1.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """-softmax(z^T / t) · log_softmax(z^S / t), eq. 10.
+
+    Args:
+        student_logits, teacher_logits: [B, C].
+        reduction: `"mean"` over batch and classes, as published (1/C times the cross-entropy);
+            `"batchmean"` over the batch alone, the cross-entropy itself.
+    """
+    targets = F.softmax(teacher_logits.float() / temperature, dim=-1)
+    products = -targets * F.log_softmax(student_logits.float() / temperature, dim=-1)
+    return products.mean() if reduction == "mean" else products.sum(dim=-1).mean()
+
+
+def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """MSE between logits: the prediction loss of a regression task (STS-B), both [B, 1]."""
+    return F.mse_loss(student_logits.float(), teacher_logits.float())
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with class ids (int64 [B]), or MSE with scores (float32 [B]): training on labels."""
+    if labels.is_floating_point():
+        return F.mse_loss(logits.float().squeeze(-1), labels)
+    return F.cross_entropy(logits.float(), labels)
+
+
+def _sum(losses) -> Tensor:
+    total: Tensor | float = 0.0
+    for loss in losses:
+        total = total + loss
+    return torch.as_tensor(total)
+
+
+class LayerWeights(NamedTuple):
+    """Weights of the losses over encoder layers; a loss of weight 0 is not computed."""
+
+    attention: float = 1.0
+    hidden: float = 1.0
+
+
+def layer_losses(
+    student: EncoderOutput, teacher: EncoderOutput, weights: LayerWeights
+) -> dict[str, Tensor]:
+    """The intermediate loss: attention and hidden-state losses, weighted, by name.
+
+    Args:
+        student, teacher: outputs holding the matched layers in the same order.
+    """
+    losses = {}
+    if weights.attention:
+        losses["attention_loss"] = weights.attention * attention_loss(
+            student.attentions, teacher.attentions
+        )
+    if weights.hidden:
+        losses["hidden_loss"] = weights.hidden * hidden_loss(
+            student.hidden_states, teacher.hidden_states
+        )
+    return losses
+
+
+def check_heads(student: BertConfig, teacher: BertConfig, weights: LayerWeights) -> None:
+    """Refuse an attention loss between models of different head counts.
+
+    Raises:
+        UserError: it names both counts; or nothing is left to learn.
+    """
+    if not weights.attention and not weights.hidden:
+        raise UserError("--att_weight and --rep_weight are both 0: nothing would be learned")
+    if weights.attention and student.num_attention_heads != teacher.num_attention_heads:
+        raise UserError(
+            f"the student has {student.num_attention_heads} attention heads, the teacher "
+            f"{teacher.num_attention_heads}: their attention cannot be matched head by head; give both "
+            f"the same number, or leave that loss out with --att_weight 0"
+        )

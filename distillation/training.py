@@ -1,0 +1,406 @@
+"""The one training loop.
+
+It takes whole batches, splits them over processes and micro-steps, adds up the losses it is handed, steps
+the optimiser, logs, evaluates, keeps models, and can go on where a killed run stopped. It knows nothing of
+what the losses are or what the rows mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from distillation.checkpoint import ModelKeeper, load_checkpoint, save_checkpoint
+from distillation.distributed import Runtime
+from distillation.records import CHECKPOINT_NAME, METRICS_NAME
+from transformer.errors import UserError
+from transformer.optimization import BertAdam
+
+Batch = dict[str, Tensor]
+LossFunction = Callable[[nn.Module, Batch], dict[str, Tensor]]
+
+
+class BatchSource(Protocol):
+    """Where batches come from; everything is a function of the epoch and the rows asked for."""
+
+    def count(self, epoch: int) -> int:
+        """Number of batches in an epoch."""
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """Row numbers of every batch of an epoch, in order."""
+
+    def width(self, epoch: int, rows: np.ndarray) -> int:
+        """Padded length of a batch of these rows."""
+
+    def collate(self, epoch: int, rows: np.ndarray, width: int) -> Batch:
+        """The batch itself, on the CPU."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the data.
+        learning_rate, schedule, warmup_proportion, weight_decay: see `BertAdam`.
+        accumulation: micro-steps a batch is computed in.
+        precision: `fp32`, `bf16` (forward pass in bfloat16, weights and losses in fp32), or `fp16` (GPU).
+        seed: of dropout; rank r of several processes uses seed + r.
+        max_steps: stop after so many optimiser steps; the schedule then ends there as well.
+        eval_step: evaluate and save every so many optimiser steps.
+        save_minutes: write a checkpoint to resume from every so many minutes.
+    """
+
+    epochs: int
+    learning_rate: float
+    schedule: str = "warmup_linear"
+    warmup_proportion: float = 0.1
+    weight_decay: float = 0.01
+    accumulation: int = 1
+    precision: str = "fp32"
+    seed: int = 42
+    max_steps: int | None = None
+    eval_step: int = 1000
+    save_minutes: float = 10.0
+
+
+def train(
+    model: nn.Module,
+    losses: LossFunction,
+    source: BatchSource,
+    settings: TrainingSettings,
+    runtime: Runtime,
+    folder: Path,
+    keeper: ModelKeeper,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Train `model` and keep what `keeper` keeps.
+
+    Args:
+        model: what is trained; on `runtime.device` already.
+        losses: called as `losses(model, batch)`; returns named scalars, each a mean over the rows it was
+            given and already weighted. Their sum is minimised.
+        folder: receives `metrics.jsonl` and, while training, a checkpoint to resume from.
+        resume: go on from the checkpoint in `folder`, if one is there.
+
+    Returns:
+        Facts for the run record: steps, epochs, examples, seconds in the loop, examples per second.
+
+    Raises:
+        UserError: the loss is not finite, the batch is smaller than what it is split into, or fp16 was
+            asked for without a GPU.
+    """
+    _check(settings, runtime)
+    counts = [source.count(epoch) for epoch in range(settings.epochs)]
+    total = sum(counts) if settings.max_steps is None else min(sum(counts), settings.max_steps)
+    optimizer = make_optimizer(model, settings, total)
+    scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
+    wrapped = _wrap(model, runtime)
+    torch.manual_seed(settings.seed + runtime.rank)
+
+    checkpoint = folder / CHECKPOINT_NAME
+    step, log_bytes = 0, 0
+    if resume and checkpoint.exists():
+        step, log_bytes = _restore(
+            checkpoint, model, optimizer, scaler, keeper, total, settings.seed, runtime
+        )
+    if runtime.is_main and step:
+        print(f"resuming after step {step} of {total}", file=sys.stderr)
+
+    window = _Window()
+    started = saved = time.monotonic()
+    model.train()
+    with (
+        _open_log(folder / METRICS_NAME, log_bytes, runtime) as log,
+        _bar(total, step, runtime) as bar,
+    ):
+        first = step
+        log_step = max(1, min(50, total // 20))
+        for batch in _prefetched(source, settings, runtime, counts, step, total):
+            _step(wrapped, losses, batch, optimizer, scaler, settings, runtime, window)
+            step += 1
+            bar.update()
+            if step % log_step == 0 or step == total:
+                window.write(log, bar, step, batch.epoch, optimizer.get_lr()[0])
+            if step % settings.eval_step == 0 or batch.closes_epoch or step == total:
+                _evaluate(model, keeper, step, log, bar, runtime)
+            if time.monotonic() - saved > 60 * settings.save_minutes and step < total:
+                window.write(log, bar, step, batch.epoch, optimizer.get_lr()[0])
+                state = _state(model, optimizer, scaler, keeper, step, total, log)
+                if runtime.is_main:
+                    save_checkpoint(checkpoint, state)
+                saved = time.monotonic()
+    seconds = time.monotonic() - started
+    if total == 0 or first == total:
+        _evaluate(model, keeper, step, None, None, runtime)
+    runtime.wait()
+    return {
+        "steps": step,
+        "examples": window.examples,
+        "training_seconds": round(seconds, 3),
+        "examples_per_second": round(window.examples / max(seconds, 1e-9), 2),
+    }
+
+
+def make_optimizer(model: nn.Module, settings: TrainingSettings, total: int) -> BertAdam:
+    """BertAdam over the trainable parameters; no decay on biases and LayerNorm, as BERT was trained."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    plain = [p for name, p in named if name.endswith(".bias") or "LayerNorm" in name]
+    decayed = [p for name, p in named if not (name.endswith(".bias") or "LayerNorm" in name)]
+    return BertAdam(
+        [
+            {"params": decayed, "weight_decay": settings.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+        warmup=settings.warmup_proportion,
+        t_total=max(total, 1),
+        schedule=settings.schedule,
+    )
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager:
+    """The context that a forward pass of the given precision runs in."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+@dataclass(frozen=True)
+class _WholeBatch:
+    """One optimiser step's rows on this process: (micro-batch, its share of the whole batch) each."""
+
+    epoch: int
+    closes_epoch: bool
+    rows: int
+    parts: list[tuple[Batch, float]]
+
+
+def _check(settings: TrainingSettings, runtime: Runtime) -> None:
+    if settings.precision == "fp16" and runtime.device.type != "cuda":
+        raise UserError("--fp16: needs a CUDA GPU; expected none of it on the CPU, use --bf16")
+    if settings.accumulation < 1:
+        raise UserError(
+            f"--gradient_accumulation_steps {settings.accumulation}: expected at least 1"
+        )
+
+
+def _wrap(model: nn.Module, runtime: Runtime) -> nn.Module:
+    if runtime.world == 1:
+        return model
+    ids = [runtime.device.index] if runtime.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=ids)
+
+
+def _prefetched(
+    source: BatchSource,
+    settings: TrainingSettings,
+    runtime: Runtime,
+    counts: list[int],
+    done: int,
+    total: int,
+) -> Iterator[_WholeBatch]:
+    """Yield whole batches from step `done` on, each made while the one before is computed."""
+
+    def make(epoch: int, rows: np.ndarray, closes_epoch: bool) -> _WholeBatch:
+        # Every micro-batch of every process is as wide as the whole batch, so that means over padded
+        # positions are the same however the batch is split.
+        width = source.width(epoch, rows)
+        pieces = np.array_split(rows, runtime.world * settings.accumulation)
+        parts = []
+        for piece in pieces[runtime.rank * settings.accumulation :][: settings.accumulation]:
+            share = len(piece) / len(rows)
+            if runtime.world > 1 and len(piece) == 0:
+                piece = rows[
+                    :1
+                ]  # every process must take part in the exchange; this row weighs nothing
+            if len(piece):
+                batch = source.collate(epoch, piece, width)
+                if runtime.device.type == "cuda":
+                    batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
+                parts.append((batch, share))
+        return _WholeBatch(epoch, closes_epoch, len(rows), parts)
+
+    def jobs() -> Iterator[tuple[int, np.ndarray, bool]]:
+        before = 0
+        for epoch, count in enumerate(counts):
+            if before + count > done:
+                plan = source.plan(epoch)
+                for i in range(max(done - before, 0), min(count, total - before)):
+                    yield epoch, plan[i], i == count - 1
+            before += count
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for job in jobs():
+            coming = pool.submit(make, *job)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = coming
+        if waiting is not None:
+            yield waiting.result()
+
+
+def _step(
+    model: nn.Module,
+    losses: LossFunction,
+    whole: _WholeBatch,
+    optimizer: BertAdam,
+    scaler: torch.amp.GradScaler,
+    settings: TrainingSettings,
+    runtime: Runtime,
+    window: _Window,
+) -> None:
+    """Forward and backward over the micro-batches, then one optimiser step."""
+    optimizer.zero_grad(set_to_none=True)
+    for i, (batch, share) in enumerate(whole.parts):
+        batch = {k: v.to(runtime.device, non_blocking=True) for k, v in batch.items()}
+        last = i == len(whole.parts) - 1
+        hold = contextlib.nullcontext() if last or runtime.world == 1 else model.no_sync()
+        with hold:
+            with autocast(settings.precision, runtime.device):
+                parts = losses(model, batch)
+            # Gradients are averaged over processes, so a share of the whole counts `world` times here.
+            scaler.scale(sum(parts.values()) * (share * runtime.world)).backward()
+        window.add(parts, share * runtime.world)
+    window.examples += whole.rows
+    window.steps += 1
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+
+
+def _evaluate(model, keeper, step, log, bar, runtime) -> None:
+    """Evaluate and save on the main process while the others wait."""
+    model.eval()
+    if runtime.is_main:
+        metrics = keeper(step)
+        if metrics and log is not None:
+            _write_line(log, {"step": step, "dev": metrics})
+            shown = "  ".join(
+                f"{name} {metric} {value:.4f}"
+                for name, values in metrics.items()
+                for metric, value in values.items()
+            )
+            bar.write(f"step {step}: {shown}", file=sys.stderr)
+    model.train()
+    runtime.wait()
+
+
+class _Window:
+    """Losses since the last log line, added up on the device: reading them is a synchronisation."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.steps = 0
+        self.examples = 0
+        self._logged_examples = 0
+        self._since = time.monotonic()
+
+    def add(self, parts: dict[str, Tensor], share: float) -> None:
+        for name, value in parts.items():
+            value = value.detach() * share
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def write(self, log: IO[str] | None, bar: tqdm, step: int, epoch: int, rate: float) -> None:
+        """Log the means since the last line and start anew."""
+        if not self.steps:
+            return
+        names = list(self.sums)
+        means = (torch.stack([self.sums[name].float() for name in names]) / self.steps).tolist()
+        loss = sum(means)
+        if not math.isfinite(loss):
+            raise UserError(
+                f"step {step}: the loss is {loss}; the run was stopped. Lower --learning_rate, or use "
+                f"fp32 in place of --bf16/--fp16"
+            )
+        now = time.monotonic()
+        speed = (self.examples - self._logged_examples) / max(now - self._since, 1e-9)
+        line = {"step": step, "epoch": epoch, "loss": loss}
+        line |= dict(zip(names, means, strict=True)) if len(names) > 1 else {}
+        line |= {"learning_rate": rate, "examples_per_second": round(speed, 2)}
+        if log is not None:
+            _write_line(log, line)
+        bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        self.sums, self.steps = {}, 0
+        self._logged_examples, self._since = self.examples, now
+
+
+def _write_line(log: IO[str], line: dict[str, Any]) -> None:
+    log.write(json.dumps(line) + "\n")
+    log.flush()
+
+
+@contextlib.contextmanager
+def _open_log(path: Path, keep_bytes: int, runtime: Runtime) -> Iterator[IO[str] | None]:
+    """Open `metrics.jsonl`, cut back to what the checkpoint knows of; None on other processes."""
+    if not runtime.is_main:
+        yield None
+        return
+    with open(path, "a", encoding="utf-8") as file:
+        file.truncate(keep_bytes)
+        yield file
+
+
+def _bar(total: int, done: int, runtime: Runtime) -> tqdm:
+    """A progress bar; in a log file it writes a line now and then instead of thousands."""
+    quiet = not sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=done,
+        unit="step",
+        desc="training",
+        disable=not runtime.is_main,
+        mininterval=15.0 if quiet else 0.2,
+        dynamic_ncols=not quiet,
+        smoothing=0.05,
+    )
+
+
+def _state(model, optimizer, scaler, keeper, step, total, log) -> dict[str, Any]:
+    return {
+        "step": step,
+        "total": total,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict(),
+        "keeper": keeper.state_dict(),
+        "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "log_bytes": log.tell() if log is not None else 0,
+    }
+
+
+def _restore(path, model, optimizer, scaler, keeper, total, seed, runtime) -> tuple[int, int]:
+    """Take everything back from a checkpoint; return the step and the length of the log then."""
+    state = load_checkpoint(path)
+    if state["total"] != total:
+        raise UserError(
+            f"{path}: belongs to a run of {state['total']} steps, this one has {total}; resume with the "
+            f"same data and flags, or start again with --overwrite_output_dir"
+        )
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
+    keeper.load_state_dict(state["keeper"])
+    if runtime.is_main:
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"]:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+    else:  # the checkpoint holds the main process's generator; others draw a stream of their own
+        torch.manual_seed(hash((seed, runtime.rank, state["step"])) % 2**63)
+    return state["step"], state["log_bytes"]

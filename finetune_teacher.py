@@ -1,0 +1,165 @@
+"""Fine-tune BERT on the labels of a GLUE task: a teacher, or a student that has none.
+
+    python finetune_teacher.py --data_dir data/glue_data/RTE --bert_model models/bert-base-uncased-rte \\
+        --output_dir models/final_rte_teacher --num_train_epochs 5 --train_batch_size 32 --learning_rate 2e-5
+
+The dev set is scored before training and after every epoch; the best model is kept. With --from_scratch
+the model starts from fresh weights: the baseline that distillation is compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from cli.classification import (
+    data_facts,
+    load_classifier,
+    load_dev,
+    load_split,
+    sized_for,
+    train_split_name,
+)
+from cli.training import (
+    add_training_flags,
+    check_length,
+    check_vocabulary,
+    describe_model,
+    load_tokenizer,
+    mention_ignored_flags,
+    read_config,
+    run_training,
+    settings_from,
+    show_summary,
+)
+from distillation.checkpoint import ModelKeeper
+from distillation.distributed import start_runtime
+from distillation.objectives import label_loss
+from distillation.records import RunRecord
+from tasks.batching import StoreBatches
+from tasks.evaluation import evaluate
+from tasks.glue import find_task, guess_task
+from transformer.configuration import CLASSIFIER_HEADS
+from transformer.errors import run_script
+from transformer.file_utils import find_input
+from transformer.modeling import TinyBertForSequenceClassification
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument("--data_dir", required=True, help="the task's folder, e.g. glue_data/RTE")
+    group.add_argument("--task_name", help="a GLUE task; without it the folder's name decides")
+    group.add_argument("--bert_model", required=True, help="folder, hub name or address")
+    group.add_argument("--output_dir", required=True, help="folder for the fine-tuned model")
+    group.add_argument("--cache_dir", default="", help="where fetched models are kept")
+    group.add_argument(
+        "--vocab_model", help="folder to take the vocabulary from, if --bert_model has none"
+    )
+    group.add_argument(
+        "--from_scratch",
+        action="store_true",
+        help="start from fresh weights: --bert_model needs a config.json alone",
+    )
+    group.add_argument("--aug_train", action="store_true", help="train on train_aug.tsv")
+    group.add_argument(
+        "--head",
+        choices=CLASSIFIER_HEADS,
+        help="kind of classifier; without it the model's own, TinyBERT's for a new one",
+    )
+    group.add_argument(
+        "--do_lower_case",
+        action="store_true",
+        help="lower-case the text; without it the vocabulary decides",
+    )
+    # The dev set is scored at each epoch's end; more often only if asked.
+    add_training_flags(parser, learning_rate=2e-5, eval_step=1_000_000)  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    args.cache_dir = args.cache_dir or None
+    settings = settings_from(args, schedule="warmup_linear")
+    mention_ignored_flags(args)
+    data_dir = find_input(args.data_dir, "the folder of a GLUE task")
+    task = find_task(args.task_name) if args.task_name else guess_task(data_dir)
+    runtime = start_runtime(args.no_cuda, args.local_rank)
+
+    config = read_config(args.bert_model, args.cache_dir)
+    tokenizer = load_tokenizer(args, args.bert_model, args.vocab_model)
+    check_vocabulary(tokenizer, config, args.bert_model, args.cache_dir)
+    check_length(config, args.max_seq_length, args.bert_model)
+    torch.manual_seed(args.seed)
+    shape = sized_for(task, config) | ({"classifier_head": args.head} if args.head else {})
+    if args.from_scratch:
+        model = TinyBertForSequenceClassification.from_scratch(config, **shape)
+    else:
+        fresh = ("classifier.", "bert.pooler.")
+        model = load_classifier(task, args.bert_model, fresh, args.cache_dir, **shape)
+    model.to(runtime.device).requires_grad_(True)
+    for projection in ("fit_dense", "fit_denses"):  # no objective here reads a student's projection
+        getattr(model, projection, torch.nn.Module()).requires_grad_(False)
+
+    name = train_split_name(task, data_dir, args.aug_train)
+    train = load_split(task, data_dir, name, tokenizer, args.max_seq_length)
+    dev = load_dev(task, data_dir, tokenizer, args.max_seq_length)
+    source = StoreBatches(
+        [train.store],
+        args.train_batch_size,
+        args.seed,
+        {"labels": train.labels},
+        args.max_seq_length if args.pad_to_max_length else None,
+        args.drop_last,
+    )
+    scorer = partial(evaluate, task, model, dev, args.eval_batch_size, runtime.device)
+    before = None
+    if runtime.is_main:
+        show_summary(
+            f"fine-tuning on {task.folder}",
+            {
+                "training rows": f"{len(train.store):,} ({name}.tsv), "
+                f"{train.store.lengths.mean():.1f} pieces on average",
+                "model": f"{describe_model(model)['encoder_parameters']:,} parameters in the encoder, "
+                f"{model.config.classifier_head} head",
+                "steps": f"{source.count(0) * args.num_train_epochs:,} of {args.train_batch_size} rows",
+            },
+        )
+        before = scorer()
+        print(f"before training: {before}", file=sys.stderr)
+
+    def losses(model, batch):
+        labels = batch.pop("labels")
+        return {
+            "label_loss": label_loss(
+                model(**batch, attention_layers=(), hidden_layers=()).output, labels
+            )
+        }
+
+    record = RunRecord(
+        "finetune",
+        vars(args),
+        task=task.folder,
+        student=args.bert_model,
+        teacher=None,
+        output_dir=args.output_dir,
+        data=data_facts(task, data_dir, {name: train, **dev}),
+        main_metric=task.main_metric,
+        metrics_before=before,
+    )
+    first_dev = next(iter(dev))
+    run_training(
+        args, record, model, tokenizer, losses, source, settings, runtime,
+        lambda folder: ModelKeeper(model, folder, scorer, lambda m: m[first_dev][task.main_metric]),
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

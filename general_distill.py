@@ -1,0 +1,190 @@
+"""General distillation: a small BERT learns a large one's inner life on plain text (TinyBERT, section 3.2).
+
+    python general_distill.py --pregenerated_data data/json_wiki --teacher_model models/bert-base-uncased \\
+        --student_model tinybert_4l_config --output_dir models/distilled_tinybert_4l \\
+        --do_lower_case --reduce_memory --train_batch_size 64 --eval_step 10000
+
+The student matches the teacher's attention scores (eq. 6), embedding output and hidden states (eq. 7, 8). It
+starts from fresh weights, or from those in --student_model with --continue_train.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+
+from cli.training import (
+    add_training_flags,
+    check_length,
+    check_vocabulary,
+    describe_model,
+    load_tokenizer,
+    mention_ignored_flags,
+    read_config,
+    run_training,
+    settings_from,
+    show_summary,
+)
+from distillation.checkpoint import ModelKeeper
+from distillation.distributed import start_runtime
+from distillation.mapping import layer_mapping
+from distillation.objectives import LayerWeights, check_heads, layer_losses
+from distillation.records import RunRecord
+from tasks.batching import StoreBatches
+from tasks.corpus import available_epochs, open_epoch
+from transformer.errors import run_script
+from transformer.file_utils import find_input
+from transformer.modeling import BertModel, TinyBertForPreTraining
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument(
+        "--pregenerated_data",
+        required=True,
+        help="folder written by pregenerate_training_data.py, in either format",
+    )
+    group.add_argument(
+        "--teacher_model",
+        required=True,
+        help="BERT that was not fine-tuned: folder, hub name or address",
+    )
+    group.add_argument(
+        "--student_model",
+        required=True,
+        help="folder with the student's config.json (and weights with --continue_train)",
+    )
+    group.add_argument("--output_dir", required=True, help="folder for the student")
+    group.add_argument("--cache_dir", default="", help="where fetched models are kept")
+    group.add_argument(
+        "--continue_train",
+        action="store_true",
+        help="start from the student's weights instead of fresh ones",
+    )
+    group.add_argument(
+        "--do_lower_case",
+        action="store_true",
+        help="lower-case the text; without it the vocabulary decides",
+    )
+    group.add_argument(
+        "--reduce_memory", action="store_true", help="accepted: data are always memory-mapped"
+    )
+    group.add_argument(
+        "--do_eval", action="store_true", help="accepted: there is nothing to evaluate on"
+    )
+    group = parser.add_argument_group("distillation")
+    group.add_argument(
+        "--layer_map",
+        default="uniform",
+        help="uniform, top, bottom, or student:teacher pairs such as 1:3,2:6,3:9,4:12",
+    )
+    group.add_argument("--att_weight", type=float, default=1.0, help="weight of the attention loss")
+    group.add_argument(
+        "--rep_weight", type=float, default=1.0, help="weight of the hidden-state loss"
+    )
+    group.add_argument(
+        "--teacher_dropout",
+        action="store_true",
+        help="leave dropout on in the teacher, as the original does by mistake",
+    )
+    add_training_flags(parser, eval_batch_size=8, eval_step=1000)  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    args.cache_dir = args.cache_dir or None
+    settings = settings_from(args, schedule="warmup_linear")
+    runtime = start_runtime(args.no_cuda, args.local_rank)
+    mention_ignored_flags(args)
+    data = find_input(args.pregenerated_data, "the output of pregenerate_training_data.py")
+    tokenizer = load_tokenizer(args, args.student_model, args.teacher_model)
+    epochs = [open_epoch(data, i, tokenizer) for i in range(available_epochs(data))]
+    length = max(epoch.max_seq_len for epoch in epochs)
+
+    teacher_config = read_config(args.teacher_model, args.cache_dir)
+    student_config = read_config(args.student_model, args.cache_dir)
+    for config, name in (
+        (teacher_config, args.teacher_model),
+        (student_config, args.student_model),
+    ):
+        check_vocabulary(tokenizer, config, name, args.cache_dir)
+        check_length(config, length, name)
+    weights = LayerWeights(args.att_weight, args.rep_weight)
+    check_heads(student_config, teacher_config, weights)
+    mapping = layer_mapping(
+        args.layer_map, student_config.num_hidden_layers, teacher_config.num_hidden_layers
+    )
+
+    torch.manual_seed(args.seed)
+    teacher = BertModel.from_pretrained(args.teacher_model, cache_dir=args.cache_dir)
+    teacher.requires_grad_(False).train(args.teacher_dropout).to(runtime.device)
+    load = (
+        TinyBertForPreTraining.from_pretrained
+        if args.continue_train
+        else TinyBertForPreTraining.from_scratch
+    )
+    student = load(args.student_model, fit_size=teacher_config.hidden_size).to(runtime.device)
+    # The pre-training heads and the pooler travel with the checkpoint; no objective here reads them.
+    student.cls.requires_grad_(False)
+    student.bert.pooler.requires_grad_(False)
+
+    source = StoreBatches(
+        [epoch.store for epoch in epochs],
+        args.train_batch_size,
+        args.seed,
+        pad_to=length if args.pad_to_max_length else None,
+        drop_last=args.drop_last,
+    )
+    steps = sum(source.count(epoch) for epoch in range(args.num_train_epochs))
+    if runtime.is_main:
+        show_summary(
+            "general distillation",
+            {
+                "data": f"{data}: {len(epochs)} epochs, {len(epochs[0].store):,} sequences in the first",
+                "student": f"{describe_model(student)['encoder_parameters']:,} parameters in the encoder",
+                "steps": f"{min(steps, args.max_steps or steps):,} of {args.train_batch_size} rows",
+            },
+        )
+        print(mapping.table(), flush=True)
+
+    def losses(model, batch):
+        with torch.no_grad():
+            target = teacher(
+                **batch,
+                attention_layers=[t for _, t in mapping.attention] if weights.attention else (),
+                hidden_layers=[t for _, t in mapping.hidden] if weights.hidden else (),
+                pool=False,
+            )
+        out = model(
+            **batch,
+            attention_layers=[s for s, _ in mapping.attention] if weights.attention else (),
+            hidden_layers=[s for s, _ in mapping.hidden] if weights.hidden else (),
+        )
+        return layer_losses(out, target, weights)
+
+    record = RunRecord(
+        "general",
+        vars(args),
+        task=None,
+        student=args.student_model,
+        teacher=args.teacher_model,
+        output_dir=args.output_dir,
+        mapping=mapping._asdict(),
+        data={"train": {"path": str(data), "rows": [len(epoch.store) for epoch in epochs]}},
+        main_metric=None,
+    )
+    run_training(
+        args, record, student, tokenizer, losses, source, settings, runtime,
+        lambda folder: ModelKeeper(student, folder, keep_steps=True),
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

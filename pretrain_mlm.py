@@ -1,0 +1,140 @@
+"""Masked language modelling on pregenerated text: a language-model head for an encoder that has none.
+
+    python pretrain_mlm.py --pregenerated_data data/json_wiki --bert_model models/encoder \\
+        --output_dir models/encoder-mlm --train_batch_size 32 --learning_rate 1e-4 --num_train_epochs 1
+
+data_augmentation.py needs a model whose head was really trained. 15 % of the tokens are hidden anew in
+every epoch (BERT, section 3.1); the next-sentence objective is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from cli.training import (
+    add_training_flags,
+    check_length,
+    check_vocabulary,
+    describe_model,
+    load_tokenizer,
+    mention_ignored_flags,
+    proportion,
+    read_config,
+    run_training,
+    settings_from,
+    show_summary,
+)
+from distillation.checkpoint import ModelKeeper
+from distillation.distributed import start_runtime
+from distillation.records import RunRecord
+from tasks.corpus import available_epochs, open_epoch
+from tasks.masking import MaskedBatches
+from transformer.errors import UserError, run_script
+from transformer.file_utils import find_input
+from transformer.modeling import BertForMaskedLM
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument(
+        "--pregenerated_data",
+        required=True,
+        help="folder written by pregenerate_training_data.py with nothing masked",
+    )
+    group.add_argument("--bert_model", required=True, help="folder, hub name or address")
+    group.add_argument("--output_dir", required=True, help="folder for the trained model")
+    group.add_argument("--cache_dir", default="", help="where fetched models are kept")
+    group.add_argument(
+        "--from_scratch",
+        action="store_true",
+        help="start from fresh weights: --bert_model needs config.json and vocab.txt",
+    )
+    group.add_argument(
+        "--do_lower_case",
+        action="store_true",
+        help="lower-case the text; without it the vocabulary decides",
+    )
+    group.add_argument(
+        "--masked_lm_prob", type=proportion, default=0.15, help="share of the tokens to hide"
+    )
+    add_training_flags(parser, learning_rate=1e-4, num_train_epochs=1, eval_step=1000)  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    args.cache_dir = args.cache_dir or None
+    settings = settings_from(args, schedule="warmup_linear")
+    runtime = start_runtime(args.no_cuda, args.local_rank)
+    mention_ignored_flags(args)
+    data = find_input(args.pregenerated_data, "the output of pregenerate_training_data.py")
+    config = read_config(args.bert_model, args.cache_dir)
+    tokenizer = load_tokenizer(args, args.bert_model)
+    check_vocabulary(tokenizer, config, args.bert_model, args.cache_dir)
+    epochs = [open_epoch(data, i, tokenizer) for i in range(available_epochs(data))]
+    length = max(epoch.max_seq_len for epoch in epochs)
+    check_length(config, length, args.bert_model)
+    if any(epoch.masked for epoch in epochs):
+        raise UserError(f"{data}: its tokens are masked already; make it with --masked_lm_prob 0")
+
+    torch.manual_seed(args.seed)
+    if args.from_scratch:
+        model = BertForMaskedLM.from_scratch(config)
+    else:
+        fresh = ("cls.predictions.", "bert.pooler.")
+        model = BertForMaskedLM.from_pretrained(args.bert_model, fresh, args.cache_dir)
+    model.to(runtime.device).bert.pooler.requires_grad_(False)
+
+    source = MaskedBatches(
+        [epoch.store for epoch in epochs],
+        args.train_batch_size,
+        args.seed,
+        pad_to=length if args.pad_to_max_length else None,
+        drop_last=args.drop_last,
+        tokenizer=tokenizer,
+        probability=args.masked_lm_prob,
+    )
+    steps = sum(source.count(epoch) for epoch in range(args.num_train_epochs))
+    if runtime.is_main:
+        show_summary(
+            "masked language modelling",
+            {
+                "data": f"{data}: {len(epochs)} epochs, {len(epochs[0].store):,} sequences in the first",
+                "model": f"{describe_model(model)['parameters']:,} parameters",
+                "steps": f"{min(steps, args.max_steps or steps):,} of {args.train_batch_size} rows",
+            },
+        )
+
+    def losses(model, batch):
+        labels = batch.pop("masked_labels")
+        places = batch.pop("masked_rows"), batch.pop("masked_columns")
+        return {
+            "mlm_loss": F.cross_entropy(model(**batch, masked_positions=places).float(), labels)
+        }
+
+    record = RunRecord(
+        "mlm",
+        vars(args),
+        task=None,
+        student=args.bert_model,
+        teacher=None,
+        output_dir=args.output_dir,
+        data={"train": {"path": str(data), "rows": [len(epoch.store) for epoch in epochs]}},
+        main_metric=None,
+    )
+    run_training(
+        args, record, model, tokenizer, losses, source, settings, runtime,
+        lambda folder: ModelKeeper(model, folder),
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

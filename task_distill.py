@@ -1,0 +1,331 @@
+"""Task distillation: a student learns one GLUE task from a fine-tuned teacher (TinyBERT, section 3.2).
+
+First the layers, then the predictions:
+
+    python task_distill.py --teacher_model models/final_rte_teacher --student_model models/distilled_tinybert_4l \\
+        --data_dir data/glue_data/RTE --task_name RTE --output_dir models/tmp_distilled_tinybert_4l_rte \\
+        --max_seq_length 128 --train_batch_size 32 --num_train_epochs 10 --aug_train --do_lower_case
+    python task_distill.py --pred_distill --teacher_model models/final_rte_teacher \\
+        --student_model models/tmp_distilled_tinybert_4l_rte --data_dir data/glue_data/RTE --task_name RTE \\
+        --output_dir models/distilled_tinybert_4l_rte --aug_train --do_lower_case \\
+        --learning_rate 3e-5 --num_train_epochs 3 --eval_step 100 --max_seq_length 128 --train_batch_size 32
+
+and to score a student: --do_eval; to write a GLUE submission: --do_predict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from cli.classification import (
+    Split,
+    data_facts,
+    load_classifier,
+    load_dev,
+    load_split,
+    sized_for,
+    train_split_name,
+    write_submissions,
+)
+from cli.training import (
+    add_training_flags,
+    check_length,
+    check_vocabulary,
+    describe_model,
+    load_tokenizer,
+    mention_ignored_flags,
+    read_config,
+    run_training,
+    settings_from,
+    show_summary,
+    write_results,
+)
+from distillation.checkpoint import ModelKeeper
+from distillation.distributed import Runtime, start_runtime
+from distillation.mapping import layer_mapping
+from distillation.objectives import (
+    LayerWeights,
+    check_heads,
+    label_loss,
+    layer_losses,
+    logit_mse,
+    soft_cross_entropy,
+)
+from distillation.records import RunRecord
+from distillation.training import LossFunction
+from tasks.batching import StoreBatches
+from tasks.evaluation import evaluate
+from tasks.glue import GlueTask, find_task
+from transformer.errors import UserError, run_script
+from transformer.file_utils import find_input
+from transformer.modeling import TinyBertForSequenceClassification
+
+PREDICTION_EPOCHS = 3
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument("--data_dir", required=True, help="the task's folder, e.g. glue_data/RTE")
+    group.add_argument("--task_name", required=True, help="a GLUE task, in any case: RTE, sst-2 …")
+    group.add_argument("--student_model", required=True, help="folder, hub name or address")
+    group.add_argument("--teacher_model", help="classifier fine-tuned on the task; for training")
+    group.add_argument("--output_dir", required=True, help="folder for the student or the scores")
+    group.add_argument("--cache_dir", default="", help="where fetched models are kept")
+    group.add_argument(
+        "--from_scratch",
+        action="store_true",
+        help="give the student fresh weights: its folder needs a config.json alone",
+    )
+    group.add_argument(
+        "--do_lower_case",
+        action="store_true",
+        help="lower-case the text; without it the vocabulary decides",
+    )
+    group = parser.add_argument_group("what to do (default: distil the intermediate layers)")
+    group.add_argument("--pred_distill", action="store_true", help="distil the predictions")
+    group.add_argument("--do_eval", action="store_true", help="score the student and stop")
+    group.add_argument(
+        "--do_predict",
+        action="store_true",
+        help="write GLUE submission files for the test sets and stop",
+    )
+    group = parser.add_argument_group("distillation")
+    group.add_argument("--aug_train", action="store_true", help="train on train_aug.tsv")
+    group.add_argument(
+        "--layer_map",
+        default="uniform",
+        help="uniform, top, bottom, or student:teacher pairs such as 1:3,2:6,3:9,4:12",
+    )
+    group.add_argument("--att_weight", type=float, default=1.0, help="weight of the attention loss")
+    group.add_argument(
+        "--rep_weight", type=float, default=1.0, help="weight of the hidden-state loss"
+    )
+    group.add_argument("--temperature", type=float, default=1.0, help="softens both distributions")
+    group.add_argument(
+        "--ce_reduction",
+        choices=("mean", "batchmean"),
+        default="mean",
+        help="prediction loss: mean over batch and classes as published, or over the batch",
+    )
+    group.add_argument(
+        "--hard_labels",
+        action="store_true",
+        help="STS-B: learn from the labels, as the original does by mistake",
+    )
+    group.add_argument(
+        "--teacher_dropout",
+        action="store_true",
+        help="leave dropout on in the teacher, as the original does by mistake",
+    )
+    add_training_flags(parser, num_train_epochs=None, max_seq_length=None)  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def resolve_defaults(args: argparse.Namespace, task: GlueTask) -> None:
+    """Fill what the user left open: length and epochs per task, as the authors meant them to be."""
+    args.cache_dir = args.cache_dir or None
+    if args.max_seq_length is None:
+        args.max_seq_length = task.max_length
+    if args.num_train_epochs is None:
+        args.num_train_epochs = PREDICTION_EPOCHS if args.pred_distill else task.intermediate_epochs
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    task = find_task(args.task_name)
+    resolve_defaults(args, task)
+    mention_ignored_flags(args)
+    args.data_dir = str(find_input(args.data_dir, f"the folder of {task.folder}"))
+    runtime = start_runtime(args.no_cuda, args.local_rank)
+    if args.do_eval or args.do_predict:
+        return score_student(args, task, runtime)
+    if args.teacher_model is None:
+        raise UserError("--teacher_model: expected for training; for scores alone add --do_eval")
+    stage = "prediction" if args.pred_distill else "intermediate"
+    settings = settings_from(args, schedule="warmup_linear" if args.pred_distill else "none")
+
+    tokenizer = load_tokenizer(args, args.student_model, args.teacher_model)
+    teacher_config = read_config(args.teacher_model, args.cache_dir)
+    student_config = read_config(args.student_model, args.cache_dir)
+    for config, name in (
+        (teacher_config, args.teacher_model),
+        (student_config, args.student_model),
+    ):
+        check_vocabulary(tokenizer, config, name, args.cache_dir)
+        check_length(config, args.max_seq_length, name)
+
+    torch.manual_seed(args.seed)
+    teacher = load_classifier(task, args.teacher_model, (), args.cache_dir)
+    teacher.requires_grad_(False).train(args.teacher_dropout).to(runtime.device)
+    student = load_student(args, task, teacher.config.hidden_size).to(runtime.device)
+    if args.pred_distill:
+        for projection in ("fit_dense", "fit_denses"):
+            getattr(student, projection, torch.nn.Module()).requires_grad_(False)
+        losses, plan = prediction_losses(args, task, teacher), "logits"
+    else:
+        student.classifier.requires_grad_(False)  # no objective of this stage reads it
+        student.bert.pooler.requires_grad_(False)
+        losses, plan = intermediate_losses(args, student, teacher)
+
+    name = train_split_name(task, args.data_dir, args.aug_train)
+    train = load_split(task, args.data_dir, name, tokenizer, args.max_seq_length)
+    dev = load_dev(task, args.data_dir, tokenizer, args.max_seq_length) if args.pred_distill else {}
+    source = StoreBatches(
+        [train.store],
+        args.train_batch_size,
+        args.seed,
+        {"labels": train.labels},
+        args.max_seq_length if args.pad_to_max_length else None,
+        args.drop_last,
+    )
+    steps = source.count(0) * args.num_train_epochs
+    if runtime.is_main:
+        show_summary(
+            f"{stage} distillation on {task.folder}",
+            {
+                "training rows": f"{len(train.store):,} ({name}.tsv), "
+                f"{train.store.lengths.mean():.1f} pieces on average, at most {args.max_seq_length}",
+                "student": f"{describe_model(student)['encoder_parameters']:,} parameters in the encoder",
+                "steps": f"{min(steps, args.max_steps or steps):,} of {args.train_batch_size} rows "
+                f"({args.num_train_epochs} epochs)",
+                "learns": plan,
+            },
+        )
+    record = RunRecord(
+        stage,
+        vars(args),
+        task=task.folder,
+        student=args.student_model,
+        teacher=args.teacher_model,
+        output_dir=args.output_dir,
+        data=data_facts(task, args.data_dir, {name: train, **dev}),
+        main_metric=task.main_metric,
+    )
+    run_training(
+        args, record, student, tokenizer, losses, source, settings, runtime,
+        partial(make_keeper, args, task, student, dev, runtime),
+    )  # fmt: skip
+    return 0
+
+
+def load_student(
+    args: argparse.Namespace, task: GlueTask, teacher_width: int
+) -> TinyBertForSequenceClassification:
+    """Load the student, or make it; its classifier may be fresh only before the prediction stage."""
+    config = read_config(args.student_model, args.cache_dir)
+    settings = {**sized_for(task, config), "fit_size": teacher_width}
+    if args.from_scratch:
+        return TinyBertForSequenceClassification.from_scratch(config, **settings)
+    return load_classifier(
+        task, args.student_model, ("classifier.", "bert.pooler."), args.cache_dir, **settings
+    )
+
+
+def intermediate_losses(
+    args: argparse.Namespace,
+    student: TinyBertForSequenceClassification,
+    teacher: TinyBertForSequenceClassification,
+) -> tuple[LossFunction, str]:
+    """Attention and hidden-state losses over the mapped layers (eq. 6, 7, 8), and what they match."""
+    weights = LayerWeights(args.att_weight, args.rep_weight)
+    check_heads(student.config, teacher.config, weights)
+    mapping = layer_mapping(
+        args.layer_map, student.config.num_hidden_layers, teacher.config.num_hidden_layers
+    )
+    attention = mapping.attention if weights.attention else ()
+    hidden = mapping.hidden if weights.hidden else ()
+
+    def losses(model, batch):
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        with torch.no_grad():
+            target = teacher(
+                **inputs,
+                attention_layers=[t for _, t in attention],
+                hidden_layers=[t for _, t in hidden],
+            )
+        out = model(
+            **inputs,
+            attention_layers=[s for s, _ in attention],
+            hidden_layers=[s for s, _ in hidden],
+            is_student=True,
+        )
+        return layer_losses(out, target, weights)
+
+    return losses, "student <- teacher\n" + mapping.table()
+
+
+def prediction_losses(
+    args: argparse.Namespace, task: GlueTask, teacher: TinyBertForSequenceClassification
+) -> LossFunction:
+    """Soft cross-entropy with the teacher's logits (eq. 10); for STS-B their MSE."""
+    if not args.temperature > 0:
+        raise UserError(f"--temperature {args.temperature}: expected a number above 0")
+
+    def losses(model, batch):
+        labels = batch.pop("labels")
+        logits = model(**batch, attention_layers=(), hidden_layers=()).output
+        if task.labels is None and args.hard_labels:
+            return {"prediction_loss": label_loss(logits, labels)}
+        with torch.no_grad():
+            target = teacher(**batch, attention_layers=(), hidden_layers=()).output
+        if task.labels is None:
+            return {"prediction_loss": logit_mse(logits, target)}
+        loss = soft_cross_entropy(logits, target, args.temperature, args.ce_reduction)
+        return {"prediction_loss": loss}
+
+    return losses
+
+
+def make_keeper(
+    args: argparse.Namespace,
+    task: GlueTask,
+    student: TinyBertForSequenceClassification,
+    dev: dict[str, Split],
+    runtime: Runtime,
+    folder: Path,
+) -> ModelKeeper:
+    """Keep the best model on the (first) dev set, or the newest where none is evaluated."""
+    evaluation: Callable | None = None
+    if dev:
+        evaluation = partial(evaluate, task, student, dev, args.eval_batch_size, runtime.device)
+    return ModelKeeper(
+        student, folder, evaluation, lambda metrics: metrics[next(iter(dev))][task.main_metric]
+    )
+
+
+def score_student(args: argparse.Namespace, task: GlueTask, runtime: Runtime) -> int:
+    """Score the student on the dev sets, predict the test sets, or both."""
+    tokenizer = load_tokenizer(args, args.student_model)
+    student = load_classifier(task, args.student_model, (), args.cache_dir).to(runtime.device)
+    check_vocabulary(tokenizer, student.config, args.student_model, args.cache_dir)
+    check_length(student.config, args.max_seq_length, args.student_model)
+    folder = Path(args.output_dir)
+    if args.do_eval:
+        dev = load_dev(task, args.data_dir, tokenizer, args.max_seq_length)
+        record = RunRecord(
+            "evaluate", vars(args), task=task.folder, student=args.student_model, teacher=None,
+            output_dir=args.output_dir, data=data_facts(task, args.data_dir, dev),
+            main_metric=task.main_metric, model=describe_model(student),
+        )  # fmt: skip
+        metrics = evaluate(task, student, dev, args.eval_batch_size, runtime.device)
+        write_results(folder, record.write(folder / "eval.json", metrics=metrics))
+    if args.do_predict:
+        for path in write_submissions(
+            task, student, args.data_dir, tokenizer, args.max_seq_length, args.eval_batch_size,
+            runtime.device, folder,
+        ):  # fmt: skip
+            print(f"wrote {path}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,65 @@
+"""What a classifier answers on a split, and how good that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from tasks.batching import plan_batches
+from tasks.glue import GlueTask
+from tasks.metrics import compute_metrics
+from tasks.token_store import TokenStore
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def predict_logits(
+    model: nn.Module,
+    store: TokenStore,
+    batch_size: int,
+    device: torch.device,
+    precision: AbstractContextManager | None = None,
+) -> np.ndarray:
+    """Run a classifier over every row of a store.
+
+    Args:
+        model: `TinyBertForSequenceClassification`, in evaluation mode.
+        precision: an autocast context for the forward passes, None for fp32.
+
+    Returns:
+        Logits, float32 [n, C], in the order of the store.
+    """
+    rows_done, logits = [], []
+    with torch.inference_mode(), precision or nullcontext():
+        for rows in plan_batches(store.lengths, batch_size, seed=0, epoch=0, shuffle=False):
+            batch = {name: t.to(device) for name, t in store.collate(rows).items()}
+            logits.append(model(**batch, attention_layers=(), hidden_layers=()).output.float())
+            rows_done.append(rows)
+    order = np.argsort(np.concatenate(rows_done))
+    return torch.cat(logits).cpu().numpy()[order]
+
+
+def predictions_of(task: GlueTask, logits: np.ndarray) -> np.ndarray:
+    """Class ids int64 [n] from logits [n, C], or scores float32 [n] for regression."""
+    return logits[:, 0] if task.labels is None else logits.argmax(axis=1)
+
+
+def evaluate(
+    task: GlueTask,
+    model: nn.Module,
+    splits: Mapping[str, tuple[TokenStore, np.ndarray]],
+    batch_size: int,
+    device: torch.device,
+) -> dict[str, dict[str, float]]:
+    """Score a classifier on dev sets given as name -> (store, labels); return name -> metrics."""
+    return {
+        name: compute_metrics(
+            task, predictions_of(task, predict_logits(model, store, batch_size, device)), labels
+        )
+        for name, (store, labels) in splits.items()
+    }

@@ -1,0 +1,114 @@
+"""Smart initialisation: a 6-layer student made of every second layer of its 12-layer teacher.
+
+    python tinybert_6_from_bert.py
+
+makes models/tinybert_6l_smart_init_direct_{mrpc,sst2,cola,rte} from models/final_{mrpc,sst2,cola,rte}_teacher
+and models/tinybert_6l_smart_init_direct_base from models/bert-base-uncased. Embeddings, pooler and classifier
+are the teacher's; --keep_layers chooses others, in any number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from distillation.initialisation import keep_layers
+from transformer.configuration import BertConfig
+from transformer.download import find_model_file
+from transformer.errors import UserError, run_script
+from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+from transformer.modeling import BertModel, TinyBertForSequenceClassification
+from transformer.tokenization import BertTokenizer
+from transformer.weights import load_weights, read_weights, save_weights
+
+NAMES = ("mrpc", "sst2", "cola", "rte", "base")
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "--models_dir", default="models", help="folder of the teachers and the students"
+    )
+    parser.add_argument(
+        "--names",
+        default=",".join(NAMES),
+        help="which to make: tasks, for final_TASK_teacher, and base",
+    )
+    parser.add_argument(
+        "--base_model",
+        default="bert-base-uncased",
+        help="the folder in --models_dir that `base` is made from",
+    )
+    parser.add_argument("--source", help="make one student from this model folder instead")
+    parser.add_argument("--output_dir", help="the student's folder, with --source")
+    parser.add_argument("--keep_layers", default="0,2,4,6,8,10",
+                        help="layers of the teacher to keep, counted from 0")  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    if bool(args.source) != bool(args.output_dir):
+        raise UserError("--source and --output_dir: give both or neither")
+    try:
+        layers = [int(item) for item in args.keep_layers.split(",")]
+    except ValueError:
+        raise UserError(f"--keep_layers {args.keep_layers}: expected numbers like 0,2,4") from None
+    if args.source:
+        pairs = [(Path(args.source), Path(args.output_dir))]
+    else:
+        pairs = [find_pair(args, name) for name in args.names.split(",")]
+    # Every teacher is read before the first student is written.
+    students = [(source, target, read_kept(source, layers)) for source, target in pairs]
+    for source, target, (config, state) in students:
+        write_student(source, target, config, state)
+        print(f"{target}: layers {args.keep_layers} of {source}", file=sys.stderr)
+    return 0
+
+
+def find_pair(args: argparse.Namespace, name: str) -> tuple[Path, Path]:
+    """The teacher's and the student's folder for a task key or `base`."""
+    models = Path(args.models_dir)
+    source = models / (args.base_model if name == "base" else f"final_{name}_teacher")
+    underscored = models / args.base_model.replace("-", "_")
+    if name == "base" and not source.is_dir() and underscored.is_dir():
+        source = underscored  # the published script's own spelling of the folder
+    if not source.is_dir():
+        raise UserError(
+            f"{source}: no such folder; expected a teacher (leave it out with --names, which now lists "
+            f"{args.names})"
+        )
+    return source, models / f"tinybert_6l_smart_init_direct_{name}"
+
+
+def read_kept(source: Path, layers: list[int]) -> tuple[BertConfig, dict[str, Tensor]]:
+    """Read a teacher and keep the given layers; check that every weight of the student is there."""
+    weights = find_model_file(source, SAFE_WEIGHTS_NAME, required=False)
+    weights = weights or find_model_file(source, WEIGHTS_NAME)
+    config = BertConfig.from_json_file(source / CONFIG_NAME)
+    state = keep_layers(read_weights(weights), layers)
+    config = dataclasses.replace(config, num_hidden_layers=len(layers))
+    load_weights(BertModel(config), state, weights, may_init=("bert.pooler.",))
+    return config, state
+
+
+def write_student(source: Path, target: Path, config: BertConfig, state: dict[str, Tensor]) -> None:
+    """Write a complete model folder."""
+    is_classifier = "classifier.weight" in state
+    architecture = (
+        TinyBertForSequenceClassification(config).architecture() if is_classifier else None
+    )
+    BertTokenizer.from_pretrained(source).save_pretrained(target)
+    save_weights(state, target / WEIGHTS_NAME)
+    config.to_json_file(target / CONFIG_NAME, architecture or BertModel.__name__)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,180 @@
+"""The shape of a BERT model, as read from and written to `config.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from transformer.errors import UserError
+from transformer.file_utils import atomic_open
+
+CLASSIFIER_HEADS = ("tinybert", "hf")
+FIT_DENSES = ("shared", "per_layer")
+
+# What a size may be at most: far above any BERT, far below what would exhaust memory by a typing error.
+_LARGEST = {
+    "vocab_size": 2_000_000,
+    "hidden_size": 16_384,
+    "num_hidden_layers": 256,
+    "num_attention_heads": 256,
+    "intermediate_size": 131_072,
+    "max_position_embeddings": 65_536,
+    "type_vocab_size": 1_024,
+    "fit_size": 16_384,
+}
+
+
+@dataclasses.dataclass
+class BertConfig:
+    """Sizes and settings of a BERT encoder and of the heads on it.
+
+    The first twelve fields carry the names of Google's and Hugging Face's `config.json`; the rest are:
+
+    Attributes:
+        classifier_head: `"tinybert"` is `classifier(relu(pooled))`, `"hf"` is `classifier(dropout(pooled))`.
+        id2label: class names in logit order, or None for a model without a classifier.
+        fit_size: width that `fit_dense` maps hidden states to (the teacher's), or None.
+        fit_dense: `"shared"`, one projection for all layers, or `"per_layer"` as in the released
+            second-version models (`fit_denses.0` … `fit_denses.N`).
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    classifier_head: str = "tinybert"
+    id2label: list[str] | None = None
+    fit_size: int | None = None
+    fit_dense: str = "shared"
+
+    def __post_init__(self) -> None:
+        for name, largest in _LARGEST.items():
+            value = getattr(self, name)
+            if name == "fit_size" and value is None:
+                continue
+            if type(value) is not int or not 1 <= value <= largest:
+                raise UserError(f"{name} is {value!r}; expected a whole number from 1 to {largest}")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value < 1:
+                raise UserError(
+                    f"{name} is {value!r}; expected a number from 0 up to, not including, 1"
+                )
+        for name in ("initializer_range", "layer_norm_eps"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 < value < 1:
+                raise UserError(f"{name} is {value!r}; expected a number between 0 and 1")
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(
+                f"hidden_size {self.hidden_size} is not a multiple of "
+                f"num_attention_heads {self.num_attention_heads}"
+            )
+        for name, choices in (
+            ("hidden_act", ("gelu", "relu")),
+            ("classifier_head", CLASSIFIER_HEADS),
+            ("fit_dense", FIT_DENSES),
+        ):
+            if getattr(self, name) not in choices:
+                expected = " or ".join(repr(choice) for choice in choices)
+                raise UserError(f"{name} is {getattr(self, name)!r}; expected {expected}")
+
+    @property
+    def num_labels(self) -> int:
+        """Width of the classifier; 2 when no labels are recorded, as in the published code."""
+        return len(self.id2label) if self.id2label else 2
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> BertConfig:
+        """Build a config from a parsed `config.json`; keys of other programs are passed over.
+
+        Raises:
+            UserError: a wrong type, an absurd size, heads that do not divide the width.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        chosen = {name: value for name, value in values.items() if name in known}
+        if chosen.get("id2label") is not None:
+            chosen["id2label"] = _label_list(chosen["id2label"])
+        elif values.get("num_labels") is not None:
+            if type(values["num_labels"]) is not int or not 1 <= values["num_labels"] <= 10_000:
+                raise UserError(
+                    f"num_labels is {values['num_labels']!r}; expected a whole number from 1"
+                )
+            chosen["id2label"] = [f"LABEL_{i}" for i in range(values["num_labels"])]
+        if "classifier_head" not in values and values.get("architectures") == [
+            "BertForSequenceClassification"
+        ]:
+            chosen["classifier_head"] = "hf"  # a classifier made with Hugging Face's own class
+        return cls(**chosen)
+
+    @classmethod
+    def from_json_file(cls, path: str | os.PathLike) -> BertConfig:
+        """Read a `config.json`.
+
+        Raises:
+            UserError: the file is missing, is no JSON object, or holds an impossible value.
+        """
+        path = Path(path)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; expected a BERT config.json") from None
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise UserError(f"{path}: not JSON ({error})") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{path}: expected a JSON object with the model's sizes")
+        if values.get("model_type", "bert") != "bert":
+            raise UserError(f"{path}: model_type is {values['model_type']!r}; expected 'bert'")
+        try:
+            return cls.from_dict(values)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `config.json` holds, in the form `transformers` reads too."""
+        values: dict[str, Any] = {
+            "model_type": "bert",
+            **dataclasses.asdict(self),
+            "pad_token_id": 0,
+        }
+        if self.id2label is None:
+            del values["id2label"]
+        else:
+            values["id2label"] = {str(i): name for i, name in enumerate(self.id2label)}
+            values["label2id"] = {name: i for i, name in enumerate(self.id2label)}
+        if self.fit_size is None:
+            del values["fit_size"], values["fit_dense"]
+        return values
+
+    def to_json_file(self, path: str | os.PathLike, architecture: str) -> None:
+        """Write `config.json`, naming the class whose weights stand beside it."""
+        with atomic_open(path) as file:
+            json.dump({"architectures": [architecture], **self.to_dict()}, file, indent=2)
+            file.write("\n")
+
+
+def _label_list(id2label: Any) -> list[str]:
+    """Turn `{"0": "a", "1": "b"}` into `["a", "b"]`, checking that the ids are 0 … n-1."""
+    if isinstance(id2label, list):
+        id2label = {str(i): name for i, name in enumerate(id2label)}
+    if not isinstance(id2label, dict) or not 1 <= len(id2label) <= 10_000:
+        raise UserError('id2label is no object like {"0": "negative", "1": "positive"}')
+    names = []
+    for i in range(len(id2label)):
+        name = id2label.get(str(i), id2label.get(i))
+        if not isinstance(name, str):
+            raise UserError(
+                f"id2label has no name for class {i}; expected ids 0 to {len(id2label) - 1}"
+            )
+        names.append(name)
+    return names

@@ -1,0 +1,135 @@
+"""Checkpoints on disk: reading them safely, the names parameters go by, and what must be there."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from transformer.errors import UserError
+from transformer.file_utils import atomic_open
+
+# Heads that other classes keep in the same file: not ours to load, nothing to complain of.
+_HEADS = ("cls.", "classifier.", "fit_dense.", "fit_denses.", "qa_outputs.", "bert.pooler.")
+# Buffers and tied copies that carry nothing a model does not already hold.
+_REDUNDANT = (
+    "bert.embeddings.position_ids",
+    "bert.embeddings.token_type_ids",
+    "cls.predictions.decoder.weight",
+    "cls.predictions.decoder.bias",
+)
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Read a `.safetensors` or a `torch.save` file of tensors, on the CPU, under canonical names.
+
+    A `torch.save` file is read weights-only: one that carries code is refused, not run.
+
+    Raises:
+        UserError: the file is torn, is of another kind, or holds anything but tensors.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected a model's weights") from None
+    except pickle.UnpicklingError as error:
+        reason = "it is torn or holds more than tensors, and code from a file is never run"
+        raise UserError(f"{path}: cannot be read as weights: {reason}") from error
+    except (
+        Exception
+    ) as error:  # the readers raise many kinds on a torn file; each is the file's fault
+        raise UserError(
+            f"{path}: cannot be read as weights ({type(error).__name__}: {error})"
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise UserError(f"{path}: expected a plain table of named tensors (a state dict)")
+    return canonical_names(state)
+
+
+def canonical_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename parameters to `bert.…`, `cls.…`, `classifier.…`, `fit_dense.…` with `weight`/`bias`.
+
+    Undoes `module.` (saved from inside a parallel wrapper), `gamma`/`beta` (TensorFlow's LayerNorm) and a
+    missing `bert.` prefix; leaves out position-id buffers and the decoder tied to the word embeddings.
+    """
+    renamed = {}
+    for name, value in state.items():
+        name = name.removeprefix("module.")
+        if name.startswith(("embeddings.", "encoder.", "pooler.")):
+            name = "bert." + name
+        if name.endswith("LayerNorm.gamma"):
+            name = name.removesuffix("gamma") + "weight"
+        elif name.endswith("LayerNorm.beta"):
+            name = name.removesuffix("beta") + "bias"
+        if name not in _REDUNDANT:
+            renamed[name] = value
+    return renamed
+
+
+def load_weights(
+    model: nn.Module, state: dict[str, Tensor], source: str | os.PathLike, may_init: Iterable[str]
+) -> list[str]:
+    """Copy a state dict into `model`, and say what was not there.
+
+    Args:
+        state: tensors under canonical names.
+        source: the file named in errors.
+        may_init: name prefixes that may be missing and then keep their fresh values.
+
+    Returns:
+        The names that kept their fresh values.
+
+    Raises:
+        UserError: a parameter is missing that may not be, the file holds encoder weights the model has
+            no place for, or two shapes differ; the message names the key, both shapes and the file.
+    """
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    forbidden = [name for name in missing if not name.startswith(tuple(may_init))]
+    if forbidden:
+        raise UserError(
+            f"{source}: {forbidden[0]} is missing ({len(forbidden)} weights in all); it would be filled "
+            f"with random numbers. Expected a checkpoint that holds it"
+        )
+    unexpected = [name for name in state if name not in own and not name.startswith(_HEADS)]
+    if unexpected:
+        raise UserError(
+            f"{source}: {unexpected[0]} has no place in this model ({len(unexpected)} weights in all); "
+            f"config.json describes another model than the weights"
+        )
+    for name, value in own.items():
+        if name in state and state[name].shape != value.shape:
+            raise UserError(
+                f"{source}: {name} has shape {list(state[name].shape)}, the model expects "
+                f"{list(value.shape)}; config.json or the command asks for another size"
+            )
+    model.load_state_dict({name: state[name] for name in own if name in state}, strict=False)
+    return missing
+
+
+def save_weights(state: dict[str, Tensor], path: str | os.PathLike) -> None:
+    """Write tensors under `path` in `torch.save`'s format, complete or not at all."""
+    with atomic_open(path, "wb") as file:
+        torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()}, file)
+
+
+def report_fresh(names: list[str], source: str | os.PathLike) -> None:
+    """Say on standard error which weights a checkpoint lacked and training starts from scratch."""
+    if names:
+        heads = sorted({name.rsplit(".", 1)[0] for name in names})
+        print(
+            f"note: {source} has no {', '.join(heads)}: starting from fresh values", file=sys.stderr
+        )
