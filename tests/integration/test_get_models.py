@@ -1,0 +1,216 @@
+"""get_bert_models.py against a small imitation of the hub on this machine."""
+
+import hashlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.serving import serve
+
+ROOT = Path(__file__).parents[2]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """A site with the hub's paths."""
+
+    def __init__(self, site):
+        self.site = site
+
+    def add(self, model, files, revision="main"):
+        siblings = [{"rfilename": name} for name in files]
+        answer = {"id": model, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
+        for asked in {revision, COMMIT}:
+            self.site.files[f"/api/models/{model}/revision/{asked}"] = json.dumps(answer).encode()
+        self.site.headers[f"/api/models/{model}/revision/{revision} refused"] = {}
+        for name, content in files.items():
+            path = f"/{model}/resolve/{COMMIT}/{name}"
+            self.site.files[path] = content
+            self.site.headers[path] = {"X-Repo-Commit": COMMIT}
+
+    def run(self, folder, *arguments):
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": self.site.url,
+            "HF_HOME": str(folder / "hf"),
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        environment.pop("HF_HUB_OFFLINE", None)
+        return subprocess.run(
+            [sys.executable, ROOT / "get_bert_models.py", *arguments],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def hub():
+    with serve() as site:
+        yield Hub(site)
+
+
+def bert_files(weights="model.safetensors", **config):
+    return {
+        "config.json": json.dumps({"model_type": "bert", **config}).encode(),
+        "vocab.txt": b"[PAD]\n[UNK]\n",
+        "tokenizer_config.json": b'{"do_lower_case": true}',
+        weights: bytes(range(256)) * 100,
+        "flax_model.msgpack": b"not wanted",
+        "training_args.bin": b"not wanted",
+    }
+
+
+def test_no_flags_download_the_five_models_at_their_pinned_commits(hub, tmp_path):
+    sys.path.insert(0, str(ROOT))
+    revisions = importlib.import_module("get_bert_models").REVISIONS
+    for number, (model, revision) in enumerate(revisions.items()):
+        assert len(revision) == 40
+        hub.add(
+            model, bert_files("model.safetensors" if number % 2 else "pytorch_model.bin"), revision
+        )
+    result = hub.run(tmp_path)
+    assert result.returncode == 0, result.stderr
+    names = {path.name for path in (tmp_path / "models").iterdir()}
+    assert names == {
+        "bert-base-uncased",
+        *(f"bert-base-uncased-{task}" for task in ("mrpc", "sst2", "cola", "rte")),
+    }
+    asked = [path for _, path in hub.site.requests]
+    for model, revision in revisions.items():
+        assert f"/api/models/{model}/revision/{revision}" in asked
+
+    hub.site.requests.clear()
+    again = hub.run(tmp_path)
+    assert again.returncode == 0 and again.stdout.count("already there") == 5
+    assert hub.site.requests == []
+
+
+def test_files_arrive_unchanged_and_with_their_origin(hub, tmp_path):
+    files = {**bert_files(), "pytorch_model.bin": b"the same weights again"}
+    hub.add("someone/tiny-bert", files)
+    result = hub.run(tmp_path, "--models", "someone/tiny-bert", "--output_dir", "a/b")
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "a" / "b" / "tiny-bert"
+    wanted = {"config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {*wanted, "source.json"}
+    source = json.loads((folder / "source.json").read_text())
+    assert (source["model"], source["commit"]) == ("someone/tiny-bert", COMMIT)
+    assert source["requested_revision"] == "main"
+    for name in wanted:
+        assert (folder / name).read_bytes() == files[name]
+        assert source["files"][name]["sha256"] == hashlib.sha256(files[name]).hexdigest()
+
+
+def test_an_interrupted_download_leaves_no_model_and_is_continued(hub, tmp_path):
+    hub.add("someone/tiny", bert_files())
+    weights = f"/someone/tiny/resolve/{COMMIT}/model.safetensors"
+    hub.site.faults[weights] = [404] * 20
+    result = hub.run(tmp_path, "--models", "someone/tiny")
+    assert result.returncode == 2
+    assert not (tmp_path / "models" / "tiny").exists()
+    hub.site.faults.clear()
+    hub.site.requests.clear()
+    assert hub.run(tmp_path, "--models", "someone/tiny").returncode == 0
+    assert ("GET", f"/someone/tiny/resolve/{COMMIT}/config.json") not in hub.site.requests
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "message"),
+    [
+        (bert_files(model_type="gpt2"), ["someone/tiny"], "is a gpt2 model"),
+        (
+            {"config.json": b"[]", "vocab.txt": b"", "model.safetensors": b""},
+            ["someone/tiny"],
+            "JSON",
+        ),
+        (
+            {"config.json": b"{}", "tokenizer.json": b"{}"},
+            ["someone/tiny"],
+            "lacks vocab.txt, model",
+        ),
+        (bert_files(), ["someone/tiny", "else/tiny"], "would both be"),
+        (bert_files(), ["../../etc"], "OWNER/NAME"),
+        (bert_files(), ["someone/tiny", "--revision", "v9"], "To fetch it by hand"),
+    ],
+    ids=["architecture", "configuration", "files", "same folder", "name", "revision"],
+)
+def test_mistakes_are_one_line_and_fetch_no_weights(hub, tmp_path, files, arguments, message):
+    hub.add("someone/tiny", files)
+    result = hub.run(tmp_path, "--models", *arguments)
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and message in lines[0], result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.rglob("model.safetensors"))
+    assert not (tmp_path / "models" / "tiny").exists()
+
+
+def test_an_unknown_model_says_what_to_fetch_by_hand(hub, tmp_path):
+    hub.site.headers["/api/models/no/such/revision/main refused"] = {"X-Error-Code": "RepoNotFound"}
+    result = hub.run(tmp_path, "--models", "no/such")
+    assert result.returncode == 2
+    assert "no such model on the hub" in result.stderr
+    assert (
+        f"config.json, vocab.txt and model.safetensors or pytorch_model.bin of {hub.site.url}/no/such"
+        in (result.stderr)
+    )
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(hub, tmp_path):
+    hub.site.url = "http://127.0.0.1:9"
+    result = hub.run(tmp_path, "--models", "someone/tiny")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "To fetch it by hand" in result.stderr
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / "hf"])
+
+
+def test_an_incomplete_folder_is_left_alone_and_named(hub, tmp_path):
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    (tmp_path / "models" / "tiny" / "config.json").write_text("{}")
+    result = hub.run(tmp_path, "--models", "someone/tiny")
+    assert result.returncode == 2
+    assert "lacks vocab.txt, model.safetensors or pytorch_model.bin" in result.stderr
+    assert hub.site.requests == []
+
+
+def test_a_model_named_on_the_hub_is_found_file_by_file(hub, tmp_path):
+    hub.add("someone/tiny", bert_files())
+    for name, content in bert_files().items():
+        hub.site.files[f"/someone/tiny/resolve/main/{name}"] = content
+        hub.site.headers[f"/someone/tiny/resolve/main/{name}"] = {"X-Repo-Commit": COMMIT}
+    hub.site.headers["/someone/tiny/resolve/main/added.json refused"] = {
+        "X-Error-Code": "EntryNotFound",
+        "X-Repo-Commit": COMMIT,
+    }
+    code = (
+        "from transformer.download import find_model_file as find\n"
+        "print(find('someone/tiny', 'vocab.txt', 'cache').read_text().split())\n"
+        "print(find('someone/tiny', 'added.json', 'cache', required=False))\n"
+        "try: find('someone/tiny', 'added.json', 'cache')\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "HF_ENDPOINT": hub.site.url,
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.stdout.splitlines()[:2] == ["['[PAD]', '[UNK]']", "None"], result.stderr
+    assert "FileMissing" in result.stdout and "has no added.json" in result.stdout
