@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.text_files import read_blocks
 from tasks.token_store import token_dtype
 from transformer.errors import UserError
 
@@ -80,10 +81,10 @@ def tokenize_corpus(
                 block_start = token
                 blocks.append(num_documents)
 
-        for lines, num_bytes in read_lines(corpus):
+        for block in read_blocks(corpus, _READ_BYTES):
             texts: list[str] = []
             breaks: list[int] = []
-            for line in map(str.strip, lines):
+            for line in map(str.strip, block.lines()):
                 if line:
                     texts.append(line)
                 else:
@@ -99,7 +100,7 @@ def tokenize_corpus(
                 )
             num_sentences += int(kept_before[-1])
             num_tokens += len(ids)
-            on_progress(num_bytes)
+            on_progress(len(block.data))
         end_document(num_sentences, num_tokens)
         tokens.write(np.array([tokenizer.vocab.get(".", tokenizer.unk_id)], dtype))
     if num_documents == 0:
@@ -110,38 +111,3 @@ def tokenize_corpus(
     if blocks[-1] != num_documents:
         blocks.append(num_documents)
     return Documents(folder, dtype, num_documents, num_sentences, num_tokens, tuple(blocks))
-
-
-def read_lines(path: str | os.PathLike) -> Iterator[tuple[list[str], int]]:
-    """Read a UTF-8 file as pieces of whole lines, each with its number of bytes."""
-    first_line, rest = 1, b""
-    with _open_text(path) as file:
-        while True:
-            data = file.read(_READ_BYTES)
-            piece, newline, tail = (rest + data).rpartition(b"\n") if data else (rest, b"", b"")
-            if data and not newline:
-                rest = tail
-                continue
-            rest = tail
-            try:
-                text = piece.decode("utf-8-sig" if first_line == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                line = first_line + piece.count(b"\n", 0, error.start)
-                raise UserError(f"{path}:{line}: is not UTF-8; convert the file to UTF-8") from None
-            if piece or newline:
-                # Not splitlines(): only a line feed ends a sentence here.
-                yield text.split("\n"), len(piece) + len(newline)
-            if not data:
-                return
-            first_line += piece.count(b"\n") + 1
-
-
-def _open_text(path: str | os.PathLike):
-    try:
-        return open(path, "rb")
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; expected a text file (prepare_data.py writes one)"
-        ) from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder; expected a text file") from None

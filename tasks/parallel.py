@@ -6,12 +6,14 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import TypeVar
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AHEAD = 2  # items waiting per worker: keeps it busy, and bounds what finished results occupy
+_worker_function: Callable[[Any], Any] | None = None  # in a worker: what it was started for
 
 
 def ordered_map(
@@ -19,23 +21,39 @@ def ordered_map(
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in the order of the items.
 
-    With one worker nothing but this process is used. With more, `function` must be picklable; only
-    a few items a worker are taken from `items` before their results are asked for, so that neither
-    a long input nor a slow consumer fills the memory. An error in a worker is raised here.
+    With one worker or one item nothing but this process is used. Else `function` must be picklable;
+    only a few items a worker are taken from `items` before their results are asked for, so that
+    neither a long input nor a slow consumer fills the memory. An error in a worker is raised here.
     """
-    if workers <= 1:
+    items = iter(items)
+    first = list(islice(items, 2))
+    items = chain(first, items)
+    if workers <= 1 or len(first) <= 1:
         yield from map(function, items)
         return
-    # Not fork: the tokenizer's threads do not survive it.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context)
+    pool = ProcessPoolExecutor(
+        workers,
+        # Not fork: the tokenizer's threads do not survive it.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(function,),
+    )
     waiting: deque = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(pool.submit(_run_worker, item))
             if len(waiting) > _AHEAD * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(function: Callable[[Any], Any]) -> None:
+    global _worker_function
+    _worker_function = function
+
+
+def _run_worker(item: Any) -> Any:
+    return _worker_function(item)

@@ -1,8 +1,8 @@
 """Sentence pairs as in BERT's pre-training, made from a tokenised corpus.
 
 Every epoch cuts each document into chunks of about the wanted length and splits each chunk into a
-pair. Both texts of a pair are runs of consecutive tokens, so planning a pair costs a few numbers for
-each chunk, and the tokens themselves are only ever moved by array operations.
+pair. Both texts of a pair are runs of consecutive tokens, so planning a pair costs a few numbers
+for each chunk, and the tokens themselves are only ever moved by array operations.
 
 What is drawn for a document comes from a generator of its own, seeded by (seed, purpose, epoch,
 document): neither the number of workers nor the cut of the work into blocks changes the result.

@@ -1,0 +1,92 @@
+"""Documents to sentences with Punkt (Kiss and Strunk, 2006), as nltk has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformer.errors import UserError
+
+if TYPE_CHECKING:
+    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
+
+_MODEL_FILE = "abbrev_types.txt"
+# Punkt wants white space after a full stop; Chinese and Japanese write none.
+_CJK_END = re.compile(r"(?<=[。！？])(?![。！？”’」』）])")
+
+
+def find_punkt(language: str, folder: str | None = None) -> tuple[PunktParameters, str] | None:
+    """Load Punkt's data for a language from where nltk looks, or from `folder` alone.
+
+    `folder` may be nltk's data folder, its `punkt_tab` or the language's own folder.
+
+    Returns:
+        The parameters and where they were found; None if nltk has none.
+
+    Raises:
+        UserError: `folder` was given and holds none.
+    """
+    from nltk import data
+    from nltk.tokenize.punkt import load_punkt_params
+
+    if folder is None:
+        try:
+            pointer = data.find(f"tokenizers/punkt_tab/{language}/")
+            return load_punkt_params(pointer), str(pointer)
+        except LookupError:
+            return None
+    places = (f"tokenizers/punkt_tab/{language}", f"punkt_tab/{language}", language, ".")
+    for place in (Path(folder).resolve() / place for place in places):
+        if (place / _MODEL_FILE).is_file():
+            data.path.insert(0, str(place))  # nltk reads nothing outside its data folders
+            try:
+                return load_punkt_params(data.FileSystemPathPointer(str(place))), str(place)
+            except (LookupError, ValueError) as error:
+                raise UserError(f"--punkt_dir {place}: is incomplete: {error}") from None
+    raise UserError(
+        f"--punkt_dir {folder}: holds no Punkt data for {language}; expected a folder with "
+        f"tokenizers/punkt_tab/{language}/{_MODEL_FILE}"
+    )
+
+
+def download_punkt() -> None:
+    """Fetch nltk's `punkt_tab` data into nltk's own folder.
+
+    Raises:
+        UserError: the download failed.
+    """
+    import nltk
+
+    if not nltk.download("punkt_tab", quiet=True):
+        raise UserError(
+            "--download_punkt: the download failed; fetch punkt_tab elsewhere and name its folder "
+            "with --punkt_dir, or leave the flag out to train Punkt on the corpus"
+        )
+
+
+def train_punkt(texts: Iterable[str]) -> PunktParameters:
+    """Learn abbreviations, collocations and sentence starters from the texts themselves."""
+    from nltk.tokenize.punkt import PunktTrainer
+
+    trainer = PunktTrainer()
+    for text in texts:
+        trainer.train(text, finalize=False)
+    trainer.finalize_training()
+    return trainer.get_params()
+
+
+def make_splitter(parameters: PunktParameters) -> PunktSentenceTokenizer:
+    """Make what `split_sentences` needs."""
+    from nltk.tokenize.punkt import PunktSentenceTokenizer
+
+    return PunktSentenceTokenizer(parameters)
+
+
+def split_sentences(splitter: PunktSentenceTokenizer, paragraph: str) -> list[str]:
+    """Split a paragraph into sentences, each with its white space folded to single blanks."""
+    pieces = (
+        piece for sentence in splitter.tokenize(paragraph) for piece in _CJK_END.split(sentence)
+    )
+    return [folded for piece in pieces if (folded := " ".join(piece.split()))]

@@ -1,0 +1,50 @@
+"""The wikiextractor command, run as a program of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from transformer.errors import UserError
+
+_NEEDED = (3, 1)  # 3.0 does not start on Python 3.11
+
+
+def extract_dump(
+    dump: str | os.PathLike, folder: str | os.PathLike, processes: int, templates: bool
+) -> None:
+    """Extract a MediaWiki dump (.xml or .xml.bz2) into `folder` as JSON lines, passing messages on.
+
+    Raises:
+        UserError: wikiextractor is missing, too old, or fails.
+    """
+    if importlib.util.find_spec("wikiextractor") is None:
+        raise UserError(
+            f"{dump}: a dump needs the program wikiextractor, which is not installed; "
+            "`pip install 'wikiextractor>=3.1'`, or extract elsewhere and give the folder"
+        )
+    version = metadata.version("wikiextractor")
+    if tuple(int(part) for part in version.split(".")[:2]) < _NEEDED:
+        raise UserError(
+            f"{dump}: wikiextractor {version} is too old; `pip install 'wikiextractor>=3.1'`"
+        )
+    command = [sys.executable, "-m", "wikiextractor.WikiExtractor", os.fspath(dump), "--json"]
+    command += ["-o", os.fspath(folder), "--processes", str(processes)]
+    if not templates:
+        command.append("--no-templates")
+    last = ""
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+    ) as run:
+        for line in run.stderr:
+            last = line.strip() or last
+            if line.startswith(("INFO", "WARNING")):
+                print(f"wikiextractor: {line.rstrip()}", file=sys.stderr)
+    if run.returncode:
+        raise UserError(f"{dump}: wikiextractor failed: {last}")
+    if not any(Path(folder).rglob("wiki_*")):
+        raise UserError(f"{dump}: wikiextractor found no article; expected a MediaWiki XML dump")
