@@ -1,0 +1,195 @@
+"""The sections of report.py: each a Markdown text made from the results."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from cli.results import Results, Score, model_of
+
+TASK_ORDER = ("RTE", "SST-2", "CoLA", "MRPC")  # the published table's
+
+# Folder name without its task -> what the report calls it, in the report's order.
+LABELS = {
+    "final_teacher": "teacher",
+    "labels_only_4l": "4-layer student, labels only",
+    "tinybert_4l_no_gd": "TinyBERT_4, task distillation only",
+    "distilled_tinybert_4l": "TinyBERT_4, general + task",
+    "distilled_tinybert_6l": "TinyBERT_6, general + task",
+    "tinybert_6l_smart_init_direct": "TinyBERT_6 smart init, no task distillation",
+    "tinybert_6l_smart_init_direct_tsd": "TinyBERT_6 smart init, task",
+    "tinybert_6l_smart_init": "TinyBERT_6 smart init, general + task",
+}
+ORDERINGS = (  # better, worse: what the method promises
+    ("final_teacher", "distilled_tinybert_4l"),
+    ("distilled_tinybert_4l", "tinybert_4l_no_gd"),
+    ("tinybert_4l_no_gd", "labels_only_4l"),
+    ("distilled_tinybert_4l", "labels_only_4l"),
+    ("distilled_tinybert_6l", "distilled_tinybert_4l"),
+    ("tinybert_6l_smart_init_direct_tsd", "tinybert_6l_smart_init_direct"),
+    ("tinybert_6l_smart_init", "tinybert_6l_smart_init_direct_tsd"),
+    ("tinybert_6l_smart_init", "distilled_tinybert_6l"),
+)
+
+Row = Sequence[object]
+
+
+def in_order(names: Collection[str], first: Collection[str]) -> list[str]:
+    """Those of `names` that `first` knows, in its order, then the others by name."""
+    return [name for name in first if name in names] + sorted(set(names) - set(first))
+
+
+def label(model: str) -> str:
+    return LABELS.get(model, model)
+
+
+def table(header: Row, rows: Sequence[Row]) -> str:
+    """A Markdown table whose columns also line up in a terminal."""
+    lines = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def headline(results: Results, model: str, task: str) -> Score | None:
+    """The one score a table shows for a model on a task."""
+    return results.scores.get((model, task, *results.headlines[task]))
+
+
+def results_section(results: Results, models: list[str], tasks: list[str]) -> str:
+    rows = [
+        [label(model), *(headline(results, model, task) or "–" for task in tasks)]
+        for model in models
+    ]
+    names = {"acc": "accuracy", "f1": "F1", "mcc": "Matthews"}
+    how = ", ".join(f"{t} {names.get(m, m)}" for t, (_, m) in results.headlines.items())
+    seeds = max(len(score.values) for score in results.scores.values())
+    over = "one seed" if seeds == 1 else f"mean ± standard deviation over up to {seeds} seeds"
+    return f"{table(['model', *tasks], rows)}\n\nDev scores × 100 ({how}); {over}."
+
+
+def orderings_section(results: Results, tasks: list[str]) -> str:
+    """Each ordering: the difference of the means, and in how many of the common seeds it holds."""
+
+    def compare(better: str, worse: str, task: str) -> str:
+        high, low = headline(results, better, task), headline(results, worse, task)
+        if high is None or low is None:
+            return "–"
+        difference = round(high.mean - low.mean, 1) + 0.0
+        verdict = "yes" if difference > 0 else "tie" if difference == 0 else "NO"
+        ours, theirs = (dict(zip(s.seeds, s.values, strict=True)) for s in (high, low))
+        common = ours.keys() & theirs.keys()
+        wins = sum(ours[seed] > theirs[seed] for seed in common)
+        share = f" ({wins}/{len(common)})" if len(common) > 1 else ""
+        return f"{verdict} {difference:+.1f}{share}"
+
+    rows = [
+        [f"{label(better)} > {label(worse)}", *(compare(better, worse, task) for task in tasks)]
+        for better, worse in ORDERINGS
+    ]
+    if all(cell == "–" for row in rows for cell in row[1:]):
+        return ""
+    sizes = ", ".join(f"{task} {rows}" for task, rows in results.dev_rows.items())
+    return (
+        f"{table(['ordering', *tasks], rows)}\n\nDifference of the scores; with several seeds, in "
+        f"how many of them it holds. With dev sets this small (rows: {sizes}), differences of a "
+        f"point or two in one seed are chance."
+    )
+
+
+def published_section(
+    results: Results, figures: list[dict], tasks: list[str], embedded: bool
+) -> str:
+    if not tasks:
+        why = "no dev set here has GLUE's size"
+        if embedded:
+            why = "the tasks here are made by demo/, not GLUE's"
+        return f"Not comparable with published figures: {why}."
+    remarks = {
+        "dev": "Measured on the same dev sets as ours.",
+        "test": "Measured by GLUE's server on the test sets: another split, for orientation only.",
+    }
+    parts = []
+    for split, remark in remarks.items():
+        rows = []
+        for figure in figures:
+            if figure["split"] != split:
+                continue
+            name = " ".join(filter(None, [figure["source"], figure["variant"]]))
+            cells = []
+            for task in tasks:
+                ours = headline(results, figure["model"], task)
+                theirs = figure.get(task)
+                both = ours is not None and theirs is not None
+                difference = f" (ours {ours.mean - theirs:+.1f})" if both else ""
+                cells.append("–" if theirs is None else f"{theirs:.1f}{difference}")
+            rows.append([label(figure["model"]), name, *cells])
+        header = ["model", f"published, {split}", *tasks]
+        parts.append(f"{table(header, rows)}\n\n{remark}")
+    return "\n\n".join(parts)
+
+
+def metrics_section(results: Results, models: list[str], tasks: list[str]) -> str:
+    keys = sorted({key[1:] for key in results.scores}, key=lambda key: (tasks.index(key[0]), key))
+    rows = [
+        [label(model), *key, results.scores[(model, *key)]]
+        for model in models
+        for key in keys
+        if (model, *key) in results.scores
+    ]
+    return table(["model", "task", "split", "metric", "score × 100"], rows)
+
+
+def size_section(results: Results, models: list[str], published: list[dict]) -> str:
+    rows = [
+        [label(model), f"{results.parameters[model] / 1e6:.2f} M"]
+        for model in models
+        if results.parameters.get(model)
+    ]
+    paper = ", ".join(
+        f"{entry['model']} {entry['parameters'] / 1e6:.4g} M ({entry['speedup']:.1f}×)"
+        for entry in published
+    )
+    return (
+        f"{table(['model', 'parameters'], rows)}\n\nThe paper's models, with their speed: {paper}."
+    )
+
+
+def training_section(results: Results) -> str:
+    """Steps and seconds of the training runs, those of one model on several tasks added up."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    for run in results.runs:
+        model, _ = model_of(run["output_dir"], run["task"])
+        total = sums.setdefault((model, run["stage"]), [0, 0, 0.0])
+        for i, value in enumerate((1, run.get("steps") or 0, run.get("seconds") or 0.0)):
+            total[i] += value
+    rows = [
+        [model, stage, int(runs), f"{int(steps):,}", f"{seconds:,.0f}"]
+        for (model, stage), (runs, steps, seconds) in sums.items()
+    ]
+    return table(["model", "stage", "runs", "steps", "seconds"], rows) if rows else ""
+
+
+def time_section(folder: Path) -> str:
+    """Seconds of each stage, as reproduction.sh noted them."""
+    seconds: dict[str, int] = {}
+    paths = (folder / "stages").glob("*.seconds")
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
+        if (text := path.read_text(encoding="utf-8").strip()).isdigit():
+            seconds[path.stem] = int(text)
+    if not seconds:
+        return ""
+    return table(["stage", "seconds"], [*seconds.items(), ("total", sum(seconds.values()))])
+
+
+def missing_section(results: Results, tasks: list[str]) -> str:
+    """Which cells of the report's table have no record."""
+    lines = []
+    for model in LABELS:
+        absent = [task for task in tasks if headline(results, model, task) is None]
+        if absent:
+            lines.append(f"- no score of {label(model)} ({model}): {', '.join(absent)}")
+    return "\n".join([*lines, *(f"- {problem}" for problem in results.problems)])

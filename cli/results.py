@@ -1,0 +1,140 @@
+"""The scores and training runs that run records tell of, by model and task."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformer.file_utils import RUN_RECORD_NAME
+
+EVAL_RECORD_NAME = "eval.json"
+
+# What GLUE prints for a task where that is not the metric the programs select on.
+HEADLINE_METRICS = {"MRPC": "f1", "QQP": "f1"}
+
+
+class Score(NamedTuple):
+    """Scores x 100 of one model on one split by one metric, a value per seed."""
+
+    values: tuple[float, ...]
+    seeds: tuple[str, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over the seeds; None for one seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" if self.std is None else f"{self.mean:.1f} ± {self.std:.1f}"
+
+
+class Results(NamedTuple):
+    """All that was found."""
+
+    scores: dict[tuple[str, str, str, str], Score]  # model, task, split, metric
+    headlines: dict[str, tuple[str, str]]  # task -> split, metric
+    dev_rows: dict[str, int]  # task -> rows of its dev set
+    parameters: dict[str, int]  # model -> its size
+    runs: list[dict[str, Any]]  # records of training runs
+    problems: list[str]  # files that could not be read
+
+
+def model_of(folder: str | Path, task: str | None) -> tuple[str, str]:
+    """Split a model folder's name into the model, without its task, and the seed.
+
+    `distilled_tinybert_4l_rte-seed2` on RTE is `("distilled_tinybert_4l", "2")`; a name without a
+    seed has the seed "".
+    """
+    name = Path(folder).name
+    name, _, seed = name.partition("-seed")
+    if task:
+        key = re.escape(task.lower().replace("-", ""))
+        name = re.sub(rf"(^|[_-]){key}(?=[_-]|$)", "", name).lstrip("_-")
+    return name or Path(folder).name, seed
+
+
+def read_results(folder: str | Path) -> Results:
+    """Read every record under `folder`, and those of the models they name, back to the first.
+
+    A record that is torn or no record is left out and named in `problems`.
+    """
+    folder = Path(folder)
+    problems: list[str] = []
+    evaluations = _read_all(sorted(folder.rglob(EVAL_RECORD_NAME)), problems)
+    runs = _follow(
+        [*sorted(folder.rglob(RUN_RECORD_NAME)), *(_run_of(r.get("student")) for r in evaluations)],
+        problems,
+    )
+    scored = {str(record.get("student")) for record in evaluations}
+    evaluations += [
+        record | {"student": record["output_dir"]}
+        for record in runs
+        if record.get("metrics")
+        and Path(record["output_dir"]).is_relative_to(folder)
+        and record["output_dir"] not in scored
+    ]
+
+    values: dict[tuple[str, str, str, str], dict[str, float]] = {}
+    headlines, dev_rows, parameters = {}, {}, {}
+    for record in evaluations:
+        task = record["task"]
+        model, seed = model_of(record["student"], task)
+        first = next(iter(record["metrics"]))
+        headlines[task] = (first, HEADLINE_METRICS.get(task, record.get("main_metric", "acc")))
+        if record.get("data", {}).get(first, {}).get("rows"):
+            dev_rows[task] = record["data"][first]["rows"]
+        parameters[model] = record.get("model", {}).get("parameters", 0)
+        for split, metrics in record["metrics"].items():
+            for metric, value in metrics.items():
+                values.setdefault((model, task, split, metric), {})[seed] = 100 * value
+    scores = {
+        key: Score(tuple(by_seed[seed] for seed in sorted(by_seed)), tuple(sorted(by_seed)))
+        for key, by_seed in values.items()
+        if all(math.isfinite(value) for value in by_seed.values())
+    }
+    return Results(scores, headlines, dev_rows, parameters, runs, problems)
+
+
+def _run_of(folder: Any) -> Path | None:
+    return Path(folder) / RUN_RECORD_NAME if isinstance(folder, str) else None
+
+
+def _follow(paths: Iterable[Path | None], problems: list[str]) -> list[dict[str, Any]]:
+    """Read run records and those of the students and teachers they started from."""
+    found: dict[Path, dict[str, Any]] = {}
+    waiting = list(paths)
+    while waiting:
+        path = waiting.pop(0)
+        if path is None or path in found or not path.is_file() or ".previous-" in str(path):
+            continue
+        for record in _read_all([path], problems):
+            found[path] = record
+            waiting += [_run_of(record.get("student")), _run_of(record.get("teacher"))]
+    return list(found.values())
+
+
+def _read_all(paths: Sequence[Path], problems: list[str]) -> list[dict[str, Any]]:
+    records = []
+    for path in paths:
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            complete = record["schema"] == 1 and isinstance(record["metrics"], dict)
+            complete = complete and (record["task"] or path.name == RUN_RECORD_NAME)
+            if not complete or (path.name == EVAL_RECORD_NAME and not record["metrics"]):
+                raise ValueError("incomplete")
+            for metrics in record["metrics"].values():
+                {name: float(value) for name, value in metrics.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            problems.append(f"{path}: not a run record")
+        else:
+            records.append(record)
+    return records
