@@ -73,8 +73,7 @@ stage_wiki() {
   fi
   run python -m wikiextractor.WikiExtractor "$DUMP" --json --processes "$WORKERS" -o "$DATA/extracted_wiki"
   makes "$DATA/wiki_for_bert.txt"
-  run python prepare_data.py --input_dir "$DATA/extracted_wiki" --output_file "$DATA/wiki_for_bert.txt" \
-    --num_workers "$WORKERS"
+  run python prepare_data.py --input "$DATA/extracted_wiki" --output "$DATA/wiki_for_bert.txt" --num_workers "$WORKERS"
 }
 
 stage_models() {
@@ -88,13 +87,13 @@ stage_models() {
   run python pregenerate_training_data.py --train_corpus "$DATA/wiki_for_bert.txt" \
     --bert_model "$MODELS/bert-base-config" --reduce_memory --do_lower_case $PREGENERATE_FLAGS \
     --num_workers "$WORKERS" --output_dir "$DATA/json_wiki_mlm"
-  run python pretrain_mlm.py --pregenerated_data "$DATA/json_wiki_mlm" --bert_model "$MODELS/bert-base-config" \
+  train python pretrain_mlm.py --pregenerated_data "$DATA/json_wiki_mlm" --bert_model "$MODELS/bert-base-config" \
     --from_scratch $MLM_FLAGS --output_dir "$MODELS/bert-base-uncased"
   barrier
   local task
   for task in $TASKS; do
     chain "$(key "$task")"
-    run python finetune_teacher.py --data_dir "$DATA/glue_data/$task" --bert_model "$MODELS/bert-base-uncased" \
+    train python finetune_teacher.py --data_dir "$DATA/glue_data/$task" --bert_model "$MODELS/bert-base-uncased" \
       --output_dir "$MODELS/bert-base-uncased-$(key "$task")" $DOWNLOADED_FLAGS
   done
 }
@@ -108,7 +107,7 @@ stage_pregenerate() {
 }
 
 general_distillation() { # STUDENT OUTPUT FLAG...
-  run python general_distill.py --pregenerated_data "$DATA/json_wiki" --teacher_model "$MODELS/bert-base-uncased" \
+  train python general_distill.py --pregenerated_data "$DATA/json_wiki" --teacher_model "$MODELS/bert-base-uncased" \
     --student_model "$1" --reduce_memory --do_lower_case --output_dir "$2" $GENERAL_FLAGS "${@:3}"
 }
 
@@ -135,9 +134,8 @@ stage_teachers() {
   local task
   for task in $TASKS; do
     chain "$(key "$task")"
-    makes "$MODELS/bert-base-uncased-$(key "$task")"
     run python fix_teacher_layers.py --models "$MODELS/bert-base-uncased-$(key "$task")"
-    run python finetune_teacher.py --data_dir "$DATA/glue_data/$task" \
+    train python finetune_teacher.py --data_dir "$DATA/glue_data/$task" \
       --bert_model "$MODELS/bert-base-uncased-$(key "$task")" --output_dir "$(teacher "$task")" $TEACHER_FLAGS
     evaluation "$task" "final_$(key "$task")_teacher"
   done
@@ -146,11 +144,11 @@ stage_teachers() {
 task_distillation() { # TASK STUDENT TMP_MODEL MODEL SEED [FLAG...]: intermediate layers, then predictions
   local data="$DATA/glue_data/$1" seed=$5
   needs "$data/train_aug.tsv"
-  run python task_distill.py --teacher_model "$(teacher "$1")" --student_model "$2" --data_dir "$data" \
+  train python task_distill.py --teacher_model "$(teacher "$1")" --student_model "$2" --data_dir "$data" \
     --task_name "$1" --output_dir "$MODELS/$3" $INTERMEDIATE_FLAGS --aug_train --do_lower_case $(seed_flag "$seed") \
     "${@:6}"
   needs "$data/train_aug.tsv"
-  run python task_distill.py --pred_distill --teacher_model "$(teacher "$1")" --student_model "$MODELS/$3" \
+  train python task_distill.py --pred_distill --teacher_model "$(teacher "$1")" --student_model "$MODELS/$3" \
     --data_dir "$data" --task_name "$1" --output_dir "$MODELS/$4" --aug_train --do_lower_case $PREDICTION_FLAGS \
     $(seed_flag "$seed")
   evaluation "$1" "$4"
@@ -173,7 +171,8 @@ stage_task_4l() {
       task_distillation "$task" "$STUDENT_4L" \
         "tmp_tinybert_4l_no_gd_$name" "tinybert_4l_no_gd_$name" "$seed" --from_scratch
       needs "$DATA/glue_data/$task/train_aug.tsv"
-      run python finetune_teacher.py --data_dir "$DATA/glue_data/$task" --bert_model "$STUDENT_4L" --from_scratch \
+      train python finetune_teacher.py --data_dir "$DATA/glue_data/$task" --bert_model "$STUDENT_4L" --from_scratch \
+        --vocab_model "$MODELS/bert-base-uncased" \
         --output_dir "$MODELS/labels_only_4l_$name" $LABELS_ONLY_FLAGS $(seed_flag "$seed")
       evaluation "$task" "labels_only_4l_$name"
     done
@@ -197,7 +196,7 @@ stage_task_6l() {
 every_second_layer() { # NAME TEACHER
   makes "$MODELS/tinybert_6l_smart_init_direct_$1"
   needs "$2"
-  run python tinybert_6_from_bert.py --models_dir "$MODELS" --models "${2##*/}" $SMART_INIT_FLAGS
+  run python tinybert_6_from_bert.py --models_dir "$MODELS" --names "$1" $SMART_INIT_FLAGS
 }
 
 stage_smart_init() {
@@ -226,7 +225,8 @@ stage_smart_init() {
 }
 
 stage_report() {
-  always python report.py --results "$RESULTS" --output_dir "$RESULTS/report"
+  always python report.py --results "$RESULTS" --output_dir "$RESULTS/report" \
+    $([[ $INPUTS != demo ]] || echo --embedded_data)
 }
 
 # ---------------------------------------------------------------------------------------------------- names
@@ -252,7 +252,7 @@ preflight() { # STAGE...: everything that is missing, before anything starts
       glue) [[ -e $DATA/glue_data ]] || check_reachable https://dl.fbaipublicfiles.com/glue/data/RTE.zip ;;
       models)
         [[ -e $MODELS/bert-base-uncased ]] ||
-          check_reachable "${HF_ENDPOINT:-https://huggingface.co}/bert-base-uncased/resolve/main/config.json" ;;
+          check_reachable "${HF_ENDPOINT:-https://huggingface.co}/google-bert/bert-base-uncased/resolve/main/config.json" ;;
       wiki)
         [[ -e $DUMP ]] || missing "the Wikipedia dump $DUMP:" \
           "download it from https://meta.wikimedia.org/wiki/Data_dump_torrents#English_Wikipedia" ;;

@@ -29,6 +29,7 @@ makes() { OUTPUTS+=("$@"); }
 needs() { NEEDS+=("$@"); }
 
 run() { plan once "$@"; }           # a command that is run once
+train() { plan resumable "$@"; }    # one that can go on where it was interrupted
 fetch() { plan unless_there "$@"; } # a download: files already there, from wherever, are accepted
 always() { plan always "$@"; }      # a command that is run every time
 
@@ -103,7 +104,38 @@ stage_print() { # STAGE: a fingerprint over all its commands
   for i in $(in_stage "$1"); do printf '%s\n' "${PLAN_PRINT[i]}"; done | cksum | tr ' ' -
 }
 
+# Two files tell of a command: FINGERPRINT.started, with its outputs in it, and FINGERPRINT, when it finished.
 marker_of() { printf '%s/stages/commands/%s' "$RESULTS" "${PLAN_PRINT[$1]}"; }
+
+note_start() { # INDEX: whatever finished with the same outputs is finished no more
+  local outputs marker
+  eval "outputs=(${PLAN_OUTPUTS[$1]})"
+  printf '%s\n' "${outputs[@]}" >"$(marker_of "$1").started"
+  started_with "${outputs[@]}" | while read -r marker; do rm -f "${marker%.started}"; done
+}
+
+started_with() { # PATH...: the .started files that name one of them
+  (($# == 0)) || grep -lxF "$(printf '%s\n' "$@")" "$RESULTS"/stages/commands/*.started 2>/dev/null || true
+}
+
+again_flag() { # INDEX: what a command needs to be told about output that this script began earlier
+  local outputs
+  eval "outputs=(${PLAN_OUTPUTS[$1]})"
+  case ${PLAN_KIND[$1]}:${PLAN_COMMAND[$1]} in
+    resumable:*)
+      [[ -e ${outputs[0]} && ! -e ${outputs[0]}/run.json ]] || return 0
+      if [[ -e $(marker_of "$1").started ]]; then
+        echo --resume
+      elif [[ -n $(started_with "${outputs[0]}") ]]; then
+        echo --overwrite_output_dir
+      fi
+      ;;
+    *pregenerate_training_data.py*)
+      [[ -e ${outputs[0]} && -n $(started_with "${outputs[0]}") ]] && echo --overwrite
+      ;;
+  esac
+  return 0
+}
 
 command_finished() { # INDEX
   local outputs output
@@ -182,7 +214,7 @@ reap() { # NAME_OF_VARIABLE: drop the chains that have ended; the variable gets 
 }
 
 run_chain() { # STAGE PHASE CHAIN ALONE: the chain's commands, in order, until one fails
-  local stage=$1 phase=$2 name=$3 alone=$4 i label started status log size
+  local stage=$1 phase=$2 name=$3 alone=$4 i label command flag started status log size
   log=$(log_of "$stage" "$name")
   if [[ -n ${THREADS:-} ]]; then # alone, a chain may use the cores of all
     export OMP_NUM_THREADS=$((alone ? THREADS * JOBS : THREADS))
@@ -198,17 +230,20 @@ run_chain() { # STAGE PHASE CHAIN ALONE: the chain's commands, in order, until o
     fi
     say "  $label: started"
     started=$SECONDS status=0
-    printf '\n$ %s\n' "${PLAN_COMMAND[i]}" >>"$log"
+    flag=$(again_flag "$i")
+    command="${PLAN_COMMAND[i]}${flag:+ $flag}"
+    note_start "$i"
+    printf '\n$ %s\n' "$command" >>"$log"
     size=$(wc -c <"$log")
     if ((alone)); then
-      bash -c "${PLAN_COMMAND[i]}" 2>&1 | tee -a "$log" || status=$?
+      bash -c "$command" 2>&1 | tee -a "$log" || status=$?
     else
-      bash -c "${PLAN_COMMAND[i]}" >>"$log" 2>&1 || status=$?
+      bash -c "$command" >>"$log" 2>&1 || status=$?
     fi
     if ((status)); then
       say "  $label: FAILED with exit status $status after $(clock $((SECONDS - started)))"
       {
-        complain "stage $stage stopped at: ${PLAN_COMMAND[i]}"
+        complain "stage $stage stopped at: $command"
         ((alone)) || tail -c "+$((size + 1))" "$log" | tail -c 4000 | tr '\r' '\n' | tail -n 15 | sed 's/^/    /'
         printf '    the log is %s\n' "$log"
       } >&2
