@@ -79,7 +79,7 @@ def make_examples(documents: Documents, recipe: PairRecipe, epoch: int, block: i
         generator = np.random.default_rng((recipe.seed % 2**64, _PURPOSE, epoch, document))
         before = len(plan)
         ends = sentences[begin : end + 1].tolist()
-        plan.extend(_plan_pairs(ends, begin, documents, recipe, _uniforms(generator)))
+        plan.extend(plan_pairs(ends, begin, documents, recipe, _uniforms(generator)))
         counts.append(len(plan) - before)
         generators.append(generator)
 
@@ -108,7 +108,7 @@ def make_examples(documents: Documents, recipe: PairRecipe, epoch: int, block: i
     return Examples(flat, lengths, boundaries, is_random.astype(np.uint8), masks)
 
 
-def _plan_pairs(
+def plan_pairs(
     ends: list[int],
     first_sentence: int,
     documents: Documents,
