@@ -1,0 +1,233 @@
+"""Pregenerated data on disk: both formats, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from tasks.corpus import (
+    available_epochs,
+    open_epoch,
+    remove_epochs,
+    write_epoch,
+    write_json_epoch,
+)
+from tasks.pregeneration import Examples, Masks
+from transformer.errors import UserError
+from transformer.tokenization import BertTokenizer
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##d"]
+# [CLS] a [SEP] b c [SEP] and [CLS] [MASK] ##d [SEP] [MASK] [SEP]
+MASKED = Examples(
+    tokens=np.array([2, 5, 3, 6, 7, 3, 2, 4, 8, 3, 4, 3], np.uint16),
+    lengths=np.array([6, 6]),
+    boundaries=np.array([3, 4]),
+    is_random_next=np.array([0, 1], np.uint8),
+    masks=Masks(np.array([1, 4]), np.array([5, 6], np.uint16), np.array([0, 0, 2])),
+)
+PUBLISHED = {
+    "tokens": ["[CLS]", "a", "[SEP]", "b", "##d", "[SEP]"],
+    "segment_ids": [0, 0, 0, 1, 1, 1],
+    "is_random_next": True,
+    "masked_lm_positions": [3],
+    "masked_lm_labels": ["c"],
+}
+
+
+@pytest.fixture
+def tokenizer(tmp_path) -> BertTokenizer:
+    (tmp_path / "vocab.txt").write_text("\n".join(PIECES) + "\n")
+    return BertTokenizer(tmp_path / "vocab.txt")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def write_flat(folder, tokenizer, epoch=0, parts=(MASKED,), masked=True) -> dict:
+    facts = {
+        "max_seq_len": 6,
+        "vocab_hash": tokenizer.vocab_hash,
+        "vocab_size": len(tokenizer),
+    }
+    return write_epoch(folder, epoch, parts, np.dtype(np.uint16), masked, facts)
+
+
+def write_published(folder, lines, count=None, **changes):
+    text = "".join(json.dumps(line) + "\n" if isinstance(line, dict) else line for line in lines)
+    (folder / "epoch_0.json").write_text(text)
+    metrics = {"num_training_examples": len(lines) if count is None else count, "max_seq_len": 6}
+    (folder / "epoch_0_metrics.json").write_text(json.dumps(metrics | changes))
+
+
+def equal(one, other) -> bool:
+    pairs = [
+        (one.store.tokens, other.store.tokens),
+        (one.store.offsets, other.store.offsets),
+        (one.store.boundaries, other.store.boundaries),
+        (one.is_random_next, other.is_random_next),
+        *zip(one.masked or (), other.masked or (), strict=True),
+    ]
+    return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
+
+
+def test_what_is_written_in_pieces_is_read_back(folder, tokenizer):
+    metrics = write_flat(folder, tokenizer, parts=(MASKED, MASKED))
+    assert metrics["num_training_examples"] == 4 and metrics["complete"]
+    epoch = open_epoch(folder, 0, tokenizer)
+    assert epoch.max_seq_len == 6 and epoch.vocab_hash == tokenizer.vocab_hash
+    assert epoch.store.tokens.tolist() == MASKED.tokens.tolist() * 2
+    assert epoch.store.boundaries.tolist() == [3, 4, 3, 4]
+    assert epoch.is_random_next.tolist() == [0, 1, 0, 1]
+    assert epoch.masked.offsets.tolist() == [0, 0, 2, 2, 4]
+    assert epoch.masked.positions.tolist() == [1, 4, 1, 4]
+    assert epoch.masked.labels.tolist() == [5, 6, 5, 6]
+    assert isinstance(epoch.store.tokens, np.memmap)
+
+
+def test_without_masking_there_are_no_masks_on_disk(folder, tokenizer):
+    write_flat(folder, tokenizer, parts=(MASKED._replace(masks=None),), masked=False)
+    assert open_epoch(folder, 0, tokenizer).masked is None
+    assert not [name for name in os.listdir(folder) if "masked" in name]
+
+
+def test_both_formats_hold_the_same_examples(folder, tmp_path, tokenizer):
+    write_flat(folder, tokenizer)
+    published = tmp_path / "published"
+    published.mkdir()
+    write_json_epoch(published, 0, [MASKED], tokenizer.ids_to_tokens, 6)
+    lines = [json.loads(line) for line in open(published / "epoch_0.json")]
+    assert lines[1] == {
+        "tokens": ["[CLS]", "[MASK]", "##d", "[SEP]", "[MASK]", "[SEP]"],
+        "segment_ids": [0, 0, 0, 0, 1, 1],
+        "is_random_next": True,
+        "masked_lm_positions": [1, 4],
+        "masked_lm_labels": ["a", "b"],
+    }
+    assert equal(open_epoch(folder, 0, tokenizer), open_epoch(published, 0, tokenizer))
+
+
+def test_files_of_the_published_scripts_are_read(folder, tokenizer):
+    write_published(folder, [PUBLISHED | {"masked_lm_positions": [], "masked_lm_labels": []}])
+    epoch = open_epoch(folder, 0, tokenizer)
+    assert epoch.store.tokens.tolist() == [2, 5, 3, 6, 8, 3]
+    assert epoch.store.boundaries.tolist() == [3] and epoch.is_random_next.tolist() == [1]
+    assert epoch.masked is None
+
+
+def test_the_published_format_is_converted_once_and_again_when_it_changed(
+    folder, tokenizer, capsys
+):
+    write_published(folder, [PUBLISHED])
+    open_epoch(folder, 0, tokenizer)
+    assert "once" in capsys.readouterr().err
+    open_epoch(folder, 0, tokenizer)
+    assert capsys.readouterr().err == ""
+    write_published(folder, [PUBLISHED, PUBLISHED])
+    assert len(open_epoch(folder, 0, tokenizer).store) == 2
+
+
+def test_the_published_format_is_converted_elsewhere_in_a_folder_without_a_place(
+    folder, tokenizer
+):
+    write_published(folder, [PUBLISHED])
+    (folder / ".flat").write_text("in the way")
+    assert open_epoch(folder, 0, tokenizer).masked.labels.tolist() == [7]
+    assert (folder / ".flat").read_text() == "in the way"
+
+
+def test_epochs_count_when_finished(folder, tokenizer):
+    with pytest.raises(UserError, match="no finished epoch"):
+        available_epochs(folder)
+    for epoch in (0, 1, 3):
+        write_flat(folder, tokenizer, epoch)
+    assert available_epochs(folder) == 2
+    with pytest.raises(UserError, match="epoch 2 is missing"):
+        open_epoch(folder, 2, tokenizer)
+
+
+def test_an_epoch_that_fails_leaves_nothing(folder, tokenizer):
+    def parts():
+        yield MASKED
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_flat(folder, tokenizer, parts=parts())
+    assert os.listdir(folder) == []
+
+
+def test_only_epochs_are_removed(folder, tokenizer):
+    write_flat(folder, tokenizer)
+    write_published(folder, [PUBLISHED])
+    open_epoch(folder, 0, tokenizer)
+    (folder / "epoch_notes.txt").touch()
+    remove_epochs(folder)
+    assert os.listdir(folder) == ["epoch_notes.txt"]
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_data_of_another_vocabulary_is_refused(folder, tmp_path, tokenizer, published):
+    if published:
+        write_published(folder, [PUBLISHED])
+    else:
+        write_flat(folder, tokenizer)
+    (tmp_path / "other.txt").write_text("\n".join([*PIECES[:-1], "##e"]))
+    with pytest.raises(UserError, match="vocabulary"):
+        open_epoch(folder, 0, BertTokenizer(tmp_path / "other.txt"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "expected a JSON object"),
+        ({}, "expected a JSON object"),
+        (PUBLISHED | {"tokens": ["[CLS]"]}, "do not fit each other"),
+        (PUBLISHED | {"masked_lm_positions": [6]}, "do not fit each other"),
+        (PUBLISHED | {"masked_lm_positions": ["1"]}, "do not fit each other"),
+        (PUBLISHED | {"masked_lm_labels": []}, "do not fit each other"),
+        (PUBLISHED | {"tokens": ["[CLS]", "x", "[SEP]", "b", "c", "[SEP]"]}, "'x' is not in"),
+        (PUBLISHED | {"tokens": [[], {}, 1, 2, 3, 4]}, "is not in"),
+    ],
+)
+def test_a_bad_line_is_named(folder, tokenizer, line, message):
+    write_published(folder, [PUBLISHED, line])
+    with pytest.raises(UserError, match=rf"epoch_0\.json:2: .*{message}"):
+        open_epoch(folder, 0, tokenizer)
+    assert not (folder / ".flat" / "epoch_0_metrics.json").exists()
+
+
+@pytest.mark.parametrize("metrics", ["", "{", "[1]", "{}", '{"num_training_examples": true}'])
+def test_bad_metrics_are_named(folder, tokenizer, metrics):
+    (folder / "epoch_0_metrics.json").write_text(metrics)
+    with pytest.raises(UserError, match="epoch_0_metrics.json: expected"):
+        open_epoch(folder, 0, tokenizer)
+
+
+def test_torn_data_is_refused(folder, tokenizer):
+    write_published(folder, [PUBLISHED], count=2)
+    with pytest.raises(UserError, match="holds 1 examples"):
+        open_epoch(folder, 0, tokenizer)
+    (folder / "epoch_0.json").unlink()
+    with pytest.raises(UserError, match="no such file"):
+        open_epoch(folder, 0, tokenizer)
+    remove_epochs(folder)
+    write_flat(folder, tokenizer)
+    path = folder / "epoch_0.is_random_next.npy"
+    whole = path.read_bytes()
+    for torn in (b"", whole[:50], whole[:-1]):
+        path.write_bytes(torn)
+        with pytest.raises(UserError, match="torn"):
+            open_epoch(folder, 0, tokenizer)
+    np.save(path, np.zeros(1, np.uint8))
+    with pytest.raises(UserError, match="do not belong together"):
+        open_epoch(folder, 0, tokenizer)
+    path.unlink()
+    with pytest.raises(UserError, match="no such file"):
+        open_epoch(folder, 0, tokenizer)
