@@ -8,6 +8,7 @@ renamed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -212,7 +213,7 @@ def _open_http(url: str) -> Iterator[Remote]:
     import requests
 
     if url.lower().startswith("http://"):
-        _say_not_encrypted(url)
+        _say_not_encrypted("http://" + urllib.parse.urlsplit(url).netloc.rpartition("@")[2])
     try:
         # Not compressed on the way, so that the announced length is the file's.
         response = requests.get(
@@ -315,8 +316,11 @@ def _reason(error: Exception) -> str:
     return found.group(0) if found else f"{type(error).__name__}: {text[:200]}"
 
 
-def _say_not_encrypted(url: str) -> None:
-    print(f"note: {url} is not encrypted: it can be read and changed on the way", file=sys.stderr)
+@functools.cache  # once for every server
+def _say_not_encrypted(server: str) -> None:
+    print(
+        f"note: {server} is not encrypted: data can be read and changed on the way", file=sys.stderr
+    )
 
 
 def _digest(text: str) -> str:

@@ -1,0 +1,270 @@
+"""download_glue.py against a server on this machine."""
+
+import io
+import shutil
+import stat
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.serving import serve
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import download_glue
+from tasks.glue import TASKS, read_split
+from transformer import download as transport
+from transformer.errors import UserError
+
+NLI = 'index\tsentence1\tsentence2\tlabel\n0\tIt "rains".\tIt\'s wet.\tentailment\n'
+NLI_TEST = "index\tsentence1\tsentence2\n0\tIt rains.\tIt is wet.\n"
+MNLI_HEAD = "index\tpromptID\tpairID\tgenre\ta\tb\tc\td\tsentence1\tsentence2"
+MNLI_ROW = "0\t1\t2\tfiction\tx\tx\tx\tx\tIt rains.\tIt is wet."
+STS_HEAD = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2"
+STS_ROW = "0\tnews\tf\t2012\t1\tx\ty\tA cat.\tThe cat."
+FILES = {
+    "CoLA": {
+        "train.tsv": "gj04\t1\t\tThey run.\n" * 2,
+        "dev.tsv": "gj04\t0\t*\tThey runs.\n" * 2,
+        "test.tsv": "index\tsentence\n0\tThey ran.\n",
+        "original/raw/readme.txt": "more",
+    },
+    "SST-2": {
+        "train.tsv": "sentence\tlabel\ngood film \t1\n",
+        "dev.tsv": "sentence\tlabel\nbad film \t0\n",
+        "test.tsv": "index\tsentence\n0\ta film\n",
+    },
+    "QQP-clean": {
+        name: "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n1\t2\t3\tWhy?\tHow?\t0\n"
+        for name in ("train.tsv", "dev.tsv")
+    }
+    | {"test.tsv": "id\tquestion1\tquestion2\n0\tWhy?\tHow?\n"},
+    "STS-B": {name: f"{STS_HEAD}\tscore\n{STS_ROW}\t3.800\n" for name in ("train.tsv", "dev.tsv")}
+    | {"test.tsv": f"{STS_HEAD}\n{STS_ROW}\n"},
+    "MNLI": {
+        name: f"{MNLI_HEAD}\tgold_label\n{MNLI_ROW}\tneutral\n"
+        for name in ("train.tsv", "dev_matched.tsv", "dev_mismatched.tsv")
+    }
+    | {name: f"{MNLI_HEAD}\n{MNLI_ROW}\n" for name in ("test_matched.tsv", "test_mismatched.tsv")},
+    "QNLIv2": {"train.tsv": NLI, "dev.tsv": NLI, "test.tsv": NLI_TEST},
+    "RTE": {"train.tsv": NLI, "dev.tsv": NLI, "test.tsv": NLI_TEST},
+    "WNLI": {
+        "train.tsv": NLI.replace("entailment", "1"),
+        "dev.tsv": NLI.replace("entailment", "0"),
+        "test.tsv": NLI_TEST,
+    },
+}
+MSR_HEADER = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\r\n"
+MSR_TRAIN = MSR_HEADER + "".join(
+    f'{i % 2}\t{i}\t{i + 100}\tHe said "{i}\u2028" .\tShe said {i} .\r\n' for i in range(10)
+)
+MSR_TEST = MSR_HEADER + "1\t7\t8\tA cat .\tThe cat .\r\n"
+DEV_IDS = "3\t103\n8\t108\n"
+MSR = {
+    "/senteval/senteval_data/msr_paraphrase_train.txt": MSR_TRAIN,
+    "/senteval/senteval_data/msr_paraphrase_test.txt": MSR_TEST,
+    "/glue/data/mrpc_dev_ids.tsv": DEV_IDS,
+}
+
+
+def make_zip(members):
+    """A zip file of (name or ZipInfo, content) pairs."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in members:
+            archive.writestr(member, content)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def site(monkeypatch, tmp_path):
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.chdir(tmp_path)
+    with serve() as site:
+        for archive, files in FILES.items():
+            folder = archive.removesuffix("-clean").removesuffix("v2")
+            members = [(f"{folder}/{name}", text) for name, text in files.items()]
+            members += [("__MACOSX/._train.tsv", "resource fork")]
+            site.files[f"/glue/data/{archive}.zip"] = make_zip(members)
+        site.files["/glue/data/AX.tsv"] = NLI_TEST.encode()
+        site.files |= {path: text.encode() for path, text in MSR.items()}
+        yield site
+
+
+def run(site, *arguments):
+    return download_glue.main(["--mirror", site.url, *arguments])
+
+
+def tree(folder):
+    return sorted(
+        str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()
+    )
+
+
+def test_all_tasks_arrive_and_can_be_read(site, tmp_path):
+    assert run(site) == 0
+    assert {path.name for path in (tmp_path / "glue_data").iterdir()} == {
+        *("CoLA", "SST-2", "MRPC", "QQP", "STS-B", "MNLI", "QNLI", "RTE", "WNLI", "diagnostic")
+    }
+    for task in TASKS.values():
+        folder = tmp_path / "glue_data" / task.folder
+        for split in [*(["train"] if task.has_train else []), *task.dev_files, *task.test_files]:
+            assert len(read_split(task, folder, split)) >= 1
+    assert "CoLA/original/raw/readme.txt" in tree("glue_data")
+    rte = read_split(TASKS["rte"], tmp_path / "glue_data" / "RTE", "train")
+    assert rte.text_a == ['It "rains".']
+
+
+def test_mrpc_is_split_by_the_development_pairs(site):
+    run(site, "--tasks", "MRPC", "--data_dir", "deep/er")
+    header = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
+    dev = Path("deep/er/MRPC/dev.tsv").read_bytes().decode()
+    assert dev == header + "".join(
+        f'{i % 2}\t{i}\t{i + 100}\tHe said "{i}\u2028" .\tShe said {i} .\n' for i in (3, 8)
+    )
+    train = Path("deep/er/MRPC/train.tsv").read_bytes().decode()
+    assert train.startswith(header) and train.count("\n") == 1 + 8
+    test = Path("deep/er/MRPC/test.tsv").read_bytes().decode()
+    assert test == "index\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t7\t8\tA cat .\tThe cat .\n"
+    assert tree("deep") == [f"er/MRPC/{name}.tsv" for name in ("dev", "test", "train")]
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_mrpc_can_come_from_a_folder(site, with_ids):
+    Path("mine").mkdir()
+    for path, text in MSR.items():
+        if with_ids or "ids" not in path:
+            Path("mine", Path(path).name).write_bytes(text.encode())
+    assert run(site, "--tasks", "mrpc", "--path_to_mrpc", "mine") == 0
+    asked = [path for _, path in site.requests]
+    assert asked == ([] if with_ids else ["/glue/data/mrpc_dev_ids.tsv"])
+    assert len(read_split(TASKS["mrpc"], "glue_data/MRPC", "dev")) == 2
+
+
+def test_without_development_pairs_it_says_what_to_place_where(site):
+    site.faults["/glue/data/mrpc_dev_ids.tsv"] = [403]
+    with pytest.raises(UserError, match="put mrpc_dev_ids.tsv .* name it with --path_to_mrpc"):
+        run(site, "--tasks", "MRPC")
+    assert tree("glue_data") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        ("/glue/data/mrpc_dev_ids.tsv", "3\t103\n8\t999\n", "1 of its 2 pairs"),
+        ("/glue/data/mrpc_dev_ids.tsv", "", "1 columns; expected 2"),
+        (
+            "/senteval/senteval_data/msr_paraphrase_train.txt",
+            MSR_TRAIN + "1\t2\r\n",
+            ":12: 2 columns",
+        ),
+        (
+            "/senteval/senteval_data/msr_paraphrase_test.txt",
+            "1\t2\t3\ta\tb\n",
+            ":1: expected the header",
+        ),
+        ("/senteval/senteval_data/msr_paraphrase_test.txt", b"\xff\xfe\n", "is not UTF-8"),
+    ],
+)
+def test_wrong_mrpc_files_are_refused(site, path, content, message):
+    site.files[path] = content if isinstance(content, bytes) else content.encode()
+    with pytest.raises(UserError, match=message):
+        run(site, "--tasks", "MRPC")
+    assert tree("glue_data") == []
+
+
+def test_complete_tasks_are_left_alone(site, capsys):
+    run(site, "--tasks", "RTE,CoLA")
+    Path("glue_data/RTE/train_aug.tsv").write_text("mine")
+    site.requests.clear()
+    assert run(site, "--tasks", "cola, RTE") == 0
+    assert site.requests == [] and capsys.readouterr().out.count("already there") == 2
+    assert Path("glue_data/RTE/train_aug.tsv").read_text() == "mine"
+
+
+def test_an_incomplete_folder_is_named_and_left_alone(site):
+    Path("glue_data/RTE").mkdir(parents=True)
+    Path("glue_data/RTE/train.tsv").write_text("mine")
+    with pytest.raises(UserError, match="exists but lacks dev.tsv, test.tsv"):
+        run(site, "--tasks", "RTE")
+    assert site.requests == [] and Path("glue_data/RTE/train.tsv").read_text() == "mine"
+
+
+def test_one_blocked_task_does_not_keep_the_others_away(site, capsys):
+    site.faults["/glue/data/SST-2.zip"] = [403]
+    with pytest.raises(UserError, match="--tasks SST: not downloaded"):
+        run(site, "--tasks", "SST-2,RTE")
+    assert "SST-2.zip: access denied" in capsys.readouterr().err
+    assert tree("glue_data") == ["RTE/dev.tsv", "RTE/test.tsv", "RTE/train.tsv"]
+
+
+@pytest.mark.parametrize("tasks", ["GLUE", "", "RTE,nonsense"])
+def test_unknown_tasks_are_refused(site, tasks):
+    with pytest.raises(UserError, match="expected some of CoLA, SST, MRPC"):
+        run(site, "--tasks", tasks)
+    assert not Path("glue_data").exists()
+
+
+def link_member():
+    info = zipfile.ZipInfo("RTE/dev.tsv")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info, "/etc/passwd"
+
+
+def device_member():
+    info = zipfile.ZipInfo("RTE/dev.tsv")
+    info.external_attr = (stat.S_IFCHR | 0o666) << 16
+    return info, ""
+
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        (make_zip([("../outside.txt", "x")]), "leads out of its folder"),
+        (make_zip([("RTE/../../outside.txt", "x")]), "leads out of its folder"),
+        (make_zip([("/tmp/outside.txt", "x")]), "leads out of its folder"),
+        (make_zip([("..\\outside.txt", "x")]), "leads out of its folder"),
+        (make_zip([link_member()]), "no plain file"),
+        (make_zip([device_member()]), "no plain file"),
+        (make_zip([("RTE/train.tsv", NLI)]), "holds no folder with train.tsv, dev.tsv, test.tsv"),
+        (make_zip([(f"RTE/{n}.tsv", "one\ntwo\n") for n in ("train", "dev", "test")]), "1 columns"),
+        (b"<html>not found</html>", "no sound zip file"),
+        (make_zip([("RTE/train.tsv", NLI * 99)])[:-30], "no sound zip file"),
+    ],
+    ids=[
+        *("up", "inside and up", "absolute", "backslash", "link", "device"),
+        *("too few", "columns", "error page", "torn"),
+    ],
+)
+def test_archives_cannot_do_harm(site, tmp_path, archive, message):
+    site.files["/glue/data/RTE.zip"] = archive
+    with pytest.raises(UserError, match=message):
+        run(site, "--tasks", "RTE")
+    assert tree(tmp_path) == [] and not (tmp_path.parent / "outside.txt").exists()
+
+
+def test_a_flipped_byte_in_an_archive_is_noticed_or_harmless(site, tmp_path):
+    good = site.files["/glue/data/RTE.zip"]
+    refused = 0
+    for position in range(0, len(good), 5):
+        content = bytearray(good)
+        content[position] ^= 0xFF
+        site.files["/glue/data/RTE.zip"] = bytes(content)
+        try:
+            run(site, "--tasks", "RTE")
+        except UserError:
+            refused += 1
+            assert tree(tmp_path) == []
+        else:
+            assert Path("glue_data/RTE/train.tsv").read_text() == NLI
+            shutil.rmtree("glue_data")
+    assert refused > len(good) / 5 / 2
+
+
+def test_an_archive_larger_than_any_task_is_not_unpacked(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(download_glue, "LARGEST_UNPACKED", 50)
+    with pytest.raises(UserError, match="unpacks to"):
+        run(site, "--tasks", "RTE")
+    assert tree(tmp_path) == []
