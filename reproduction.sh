@@ -296,8 +296,7 @@ main() {
   for file in "$PROFILE" "$CALLED_FROM/$PROFILE" "profiles/$PROFILE.env" ''; do [[ -f $file ]] && break; done
   [[ -n $file ]] || fail_usage "no profile '$PROFILE': neither a file nor one of profiles/*.env"
   source "$(realpath "$file")"
-  # Of several dumps the newest counts.
-  DUMP=$(compgen -G "$DUMP" | sort | tail -n 1 | grep . || printf '%s' "${DUMP/\*/20251101}")
+  choose_dump
   [[ -z $tasks ]] || choose_tasks "$tasks"
 
   plan_stages "${STAGES[@]}"
@@ -326,6 +325,7 @@ main() {
   preflight "${chosen[@]}"
   mkdir -p "$RESULTS/stages/commands" "$RESULTS/logs"
   cp "$file" "$RESULTS/profile.env"
+  printf '%s\n' "$DUMP" >"$RESULTS/stages/dump"
   trap 'stop_all 130' INT
   trap 'stop_all 143' TERM
   trap 'stop_all 129' HUP
@@ -333,6 +333,13 @@ main() {
     find_stage "$stage"
     run_stage "$stage" $((PLACE + 1)) "${#STAGES[@]}" || exit 1
   done
+}
+
+choose_dump() { # the newest that fits; once extracted it may be deleted, and its name is still known
+  local found
+  found=$(compgen -G "$DUMP" | sort | tail -n 1) || found=''
+  [[ -n $found ]] || found=$(cat "$RESULTS/stages/dump" 2>/dev/null) || found=${DUMP/\*/20251101}
+  DUMP=$found
 }
 
 choose_tasks() { # RTE,CoLA: in any case, as far as the profile has them

@@ -79,7 +79,7 @@ def read_results(folder: str | Path) -> Results:
         record | {"student": record["output_dir"]}
         for record in runs
         if record.get("metrics")
-        and Path(record["output_dir"]).is_relative_to(folder)
+        and Path(record["output_dir"]).resolve().is_relative_to(folder.resolve())
         and record["output_dir"] not in scored
     ]
 
@@ -129,6 +129,8 @@ def _read_all(paths: Sequence[Path], problems: list[str]) -> list[dict[str, Any]
             record = json.loads(path.read_text(encoding="utf-8"))
             complete = record["schema"] == 1 and isinstance(record["metrics"], dict)
             complete = complete and (record["task"] or path.name == RUN_RECORD_NAME)
+            for name in ("output_dir", "student", "stage"):
+                complete = complete and isinstance(record[name], str)
             if not complete or (path.name == EVAL_RECORD_NAME and not record["metrics"]):
                 raise ValueError("incomplete")
             for metrics in record["metrics"].values():

@@ -1,0 +1,421 @@
+"""reproduction.sh: its command lines, and how it runs, skips, resumes and stops them.
+
+The programs are replaced by a stub `python` that notes its command line and makes the output it names.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = [
+    "environment",
+    "glove",
+    "glue",
+    "wiki",
+    "models",
+    "pregenerate",
+    "general",
+    "augment",
+    "teachers",
+    "task_4l",
+    "task_6l",
+    "smart_init",
+    "report",
+]
+TASKS = {"rte": "RTE", "cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC"}
+STUB = r"""#!/usr/bin/env bash
+[[ $1 == -c ]] && exit 0   # the preflight's questions
+echo "$*" >>calls
+echo "working on $*"
+if [[ -n ${STUB_FAIL:-} && "$*" == *$STUB_FAIL* ]]; then echo "error: the stub says no"; exit 2; fi
+if [[ -n ${STUB_HANG:-} && "$*" == *$STUB_HANG* ]]; then sleep 60; fi
+previous=
+for word in "$@"; do
+  [[ $previous == --output_dir || $previous == -o ]] && mkdir -p "$word"
+  [[ $previous == --output ]] && touch "$word"
+  previous=$word
+done
+case "$*" in
+  *"--stage glove"*) touch data/glove.txt ;;
+  *"--stage glue"*) mkdir -p data/glue_data/{RTE,CoLA} ;;
+  *"--stage wiki"*) touch data/enwiki-1-pages.xml.bz2 ;;
+  data_augmentation*RTE*) touch data/glue_data/RTE/train_aug.tsv ;;
+  data_augmentation*CoLA*) touch data/glue_data/CoLA/train_aug.tsv ;;
+  tinybert_6_from_bert*) for n in rte cola base; do mkdir -p models/tinybert_6l_smart_init_direct_$n; done ;;
+  *teacher_model* | finetune_teacher*) touch "$(sed 's/.*--output_dir \([^ ]*\).*/\1/' <<<"$*")/run.json" ;;
+esac
+exit 0
+"""
+PROFILE = """
+DATA=data MODELS=models RESULTS=results INPUTS=demo
+TASKS="RTE CoLA" SEEDS=42 JOBS=2 THREADS=1 WORKERS=1
+DUMP=$DATA/enwiki-1-pages.xml.bz2 GLOVE=$DATA/glove.txt
+STUDENT_4L=4l STUDENT_6L=6l TEACHER_FLAGS="--num_train_epochs 1"
+GENERAL_FLAGS= GENERAL_4L_FLAGS= GENERAL_6L_FLAGS= GENERAL_SMART_FLAGS= SMART_INIT_FLAGS= AUGMENT_FLAGS=
+MLM_FLAGS= DOWNLOADED_FLAGS= PREGENERATE_FLAGS= INTERMEDIATE_FLAGS= PREDICTION_FLAGS=
+LABELS_ONLY_FLAGS= EVAL_FLAGS=
+"""
+
+
+class Checkout:
+    """A copy of the script with a small profile and the stub on its PATH."""
+
+    def __init__(self, folder: Path, finished: "Checkout | None" = None) -> None:
+        self.folder = folder
+        path = f"{folder / 'bin'}:{os.environ['PATH']}"
+        self.environment = {**os.environ, "PATH": path}
+        if finished is not None:
+            shutil.copytree(finished.folder, folder, dirs_exist_ok=True)
+            return
+        for name in ("reproduction.sh", "reproduction_engine.sh"):
+            shutil.copy(ROOT / name, folder)
+        shutil.copytree(ROOT / "profiles", folder / "profiles")
+        self.write_profile(PROFILE)
+        (folder / "bin").mkdir()
+        (folder / "bin" / "python").write_text(STUB)
+        (folder / "bin" / "python").chmod(0o755)
+
+    def write_profile(self, text: str) -> None:
+        (self.folder / "profiles" / "tiny.env").write_text(text)
+
+    def start(self, *flags: str, **environment: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            ["bash", "reproduction.sh", *flags],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *flags: str, status: int = 0, **environment: str) -> str:
+        process = self.start(*flags, **environment)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == status, output
+        return output
+
+    def calls(self) -> list[str]:
+        """Command lines run since this was last asked, without the two that are run every time."""
+        path = self.folder / "calls"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return [line for line in lines if not line.startswith(("-m torch", "report.py"))]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A checkout in which everything has been run once, and what was run."""
+    checkout = Checkout(tmp_path_factory.mktemp("whole"))
+    checkout.run("--profile", "tiny")
+    return checkout, checkout.calls()
+
+
+@pytest.fixture
+def finished(whole_run, tmp_path):
+    """A copy of it to do further things in."""
+    return Checkout(tmp_path, whole_run[0])
+
+
+def script(*flags: str) -> str:
+    """Output of the repository's own script, which writes nothing with these flags."""
+    done = subprocess.run(
+        ["bash", "reproduction.sh", *flags], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def published_commands() -> list[str]:
+    """The published command lines, in one spelling of their paths and task names."""
+    general = (
+        "python general_distill.py --pregenerated_data data/json_wiki "
+        "--teacher_model models/bert-base-uncased --reduce_memory --do_lower_case --eval_step 10000 "
+    )
+    commands = [
+        "python download_glue.py",
+        "python get_bert_models.py",
+        "python prepare_data.py",
+        "python -m wikiextractor.WikiExtractor data/enwiki-20251101-pages-articles-multistream.xml.bz2"
+        " --json -o data/extracted_wiki",
+        "python pregenerate_training_data.py --train_corpus data/wiki_for_bert.txt "
+        "--bert_model models/bert-base-uncased --reduce_memory --do_lower_case "
+        "--epochs_to_generate 3 --output_dir data/json_wiki",
+        general + "--student_model tinybert_4l_config --train_batch_size 64 "
+        "--output_dir models/distilled_tinybert_4l",
+        general + "--student_model tinybert_6l_config --train_batch_size 256 "
+        "--gradient_accumulation_steps 8 --output_dir models/distilled_tinybert_6l",
+        general
+        + "--student_model models/tinybert_6l_smart_init_direct_base --train_batch_size 256 "
+        "--gradient_accumulation_steps 8 --output_dir models/distilled_tinybert_6l_smart_init "
+        "--continue_train --num_train_epochs 1 --warmup_proportion 0.01",
+    ]
+    for key, name in TASKS.items():
+        data = f"--data_dir data/glue_data/{name}"
+        commands += [
+            "python data_augmentation.py --pretrained_bert_model models/bert-base-uncased "
+            f"--glove_embs data/glove.840B.300d.txt --glue_dir data/glue_data --task_name {name}",
+            f"python finetune_teacher.py {data} --bert_model models/bert-base-uncased-{key} "
+            f"--output_dir models/final_{key}_teacher --num_train_epochs 5 --train_batch_size 32 "
+            "--learning_rate 2e-5",
+        ]
+        smart = f"tinybert_6l_smart_init_direct_{key}"
+        for student, temporary, final in (
+            *(
+                (
+                    f"distilled_tinybert_{size}",
+                    f"tmp_distilled_tinybert_{size}_{key}",
+                    f"distilled_tinybert_{size}_{key}",
+                )
+                for size in ("4l", "6l")
+            ),
+            (smart, f"tmp_{smart}", f"{smart}_tsd"),
+            (
+                "distilled_tinybert_6l_smart_init",
+                f"tmp_tinybert_6l_smart_init_{key}",
+                f"tinybert_6l_smart_init_{key}",
+            ),
+        ):
+            distil = f"python task_distill.py --teacher_model models/final_{key}_teacher {data}"
+            common = f"--task_name {name} --max_seq_length 128 --train_batch_size 32 --aug_train"
+            commands += [
+                f"{distil} {common} --student_model models/{student} --do_lower_case "
+                f"--output_dir models/{temporary} --num_train_epochs 10",
+                f"{distil} {common} --pred_distill --student_model models/{temporary} --do_lower_case "
+                f"--output_dir models/{final} --learning_rate 3e-5 --num_train_epochs 3 "
+                "--eval_step 100",
+                f"python task_distill.py --do_eval --student_model models/{final} {data} "
+                f"--task_name {name} --do_lower_case --eval_batch_size 32 --max_seq_length 128",
+            ]
+    return commands
+
+
+def parts(command: str) -> tuple[str, frozenset[str]]:
+    """The program, and its flags each with what follows it."""
+    words = command.replace("python -m ", "python ").split()
+    flags: list[str] = []
+    for word in words[2:]:
+        if word.startswith("-") or not flags:
+            flags.append(word)
+        else:
+            flags[-1] += f" {word}"
+    return words[1], frozenset(flags)
+
+
+def test_full_profile_holds_every_published_command_with_its_numbers():
+    ours = [parts(line) for line in script("--dry-run").splitlines() if line.startswith("python")]
+    for command in published_commands():
+        program, flags = parts(command)
+        assert any(p == program and flags <= f for p, f in ours), command
+    allowed = {"--output_dir", "--data_dir", "--input", "--output", "--num_workers", "--processes"}
+    by_flags = {(program, flags) for program, flags in map(parts, published_commands())}
+    for program, flags in ours:  # nothing is added to a published command but paths and workers
+        if program in ("general_distill.py", "data_augmentation.py"):
+            extra = min((flags - f for p, f in by_flags if p == program and f <= flags), key=len)
+            assert {flag.split()[0] for flag in extra} <= allowed, extra
+
+
+def test_full_profile_downloads_the_published_word_vectors():
+    text = script("--dry-run", "--only", "glove")
+    assert "wget" in text and "https://nlp.stanford.edu/data/glove.840B.300d.zip" in text
+    assert "unzip" in text
+
+
+@pytest.mark.parametrize("profile", ["full", "demo"])
+def test_each_profile_has_the_same_stages_and_programs(profile):
+    assert [
+        line.split()[0] for line in script("--list", "--profile", profile).splitlines()
+    ] == STAGES
+    lines = script("--dry-run", "--profile", profile).splitlines()
+    assert [line.split()[3].rstrip(":") for line in lines if line.startswith("#")] == STAGES
+    programs = {parts(line)[0] for line in lines if line.startswith("python")}
+    assert programs >= {
+        "wikiextractor.WikiExtractor",
+        "prepare_data.py",
+        "pregenerate_training_data.py",
+        "general_distill.py",
+        "data_augmentation.py",
+        "fix_teacher_layers.py",
+        "finetune_teacher.py",
+        "task_distill.py",
+        "tinybert_6_from_bert.py",
+        "report.py",
+    }
+    for program in programs - {"wikiextractor.WikiExtractor", "torch.utils.collect_env"}:
+        assert program.endswith(".py") or program.startswith("demo.")
+
+
+def test_demo_profile_downloads_nothing():
+    text = script("--dry-run", "--profile", "demo")
+    assert not any(word in text for word in ("wget", "http", "download_glue", "get_bert_models"))
+
+
+def test_dry_run_and_list_write_nothing(checkout):
+    before = sorted(checkout.folder.rglob("*"))
+    checkout.run("--profile", "tiny", "--dry-run")
+    checkout.run("--profile", "tiny", "--list")
+    assert sorted(checkout.folder.rglob("*")) == before
+
+
+def test_dry_run_prints_exactly_what_is_run(whole_run):
+    checkout, ran = whole_run
+    planned = checkout.run("--profile", "tiny", "--dry-run").splitlines()
+    expected = [line.removeprefix("python ") for line in planned if line.startswith("python ")]
+    expected = [line for line in expected if not line.startswith(("-m torch", "report.py"))]
+    assert sorted(ran) == sorted(expected)
+    assert ran.index(next(c for c in ran if c.startswith("general_distill"))) > ran.index(
+        next(c for c in ran if c.startswith("prepare_data"))
+    )
+
+
+def test_a_finished_stage_is_not_run_again(finished):
+    again = finished.run("--profile", "tiny")
+    assert finished.calls() == []
+    assert "task_4l: finished before, skipped" in again
+    for stage in STAGES:
+        assert (
+            (finished.folder / "results" / "stages" / f"{stage}.seconds")
+            .read_text()
+            .strip()
+            .isdigit()
+        )
+
+
+def test_a_subset_of_tasks_is_not_repeated_with_all_of_them(finished):
+    finished.run("--profile", "tiny", "--tasks", "rte")
+    assert finished.calls() == []
+    shutil.rmtree(finished.folder / "results" / "stages" / "commands")
+    finished.run("--profile", "tiny", "--tasks", "rte", "--only", "augment")
+    assert [call.split()[-1] for call in finished.calls()] == ["RTE"]
+    finished.run("--profile", "tiny", "--only", "augment")
+    assert [call.split()[-1] for call in finished.calls()] == ["CoLA"]
+
+
+def test_a_changed_profile_repeats_what_it_touches_and_what_is_built_on_that(finished):
+    finished.write_profile(
+        PROFILE.replace("GENERAL_6L_FLAGS=", "GENERAL_6L_FLAGS='--learning_rate 1e-4'")
+    )
+    finished.run("--profile", "tiny")
+    calls = finished.calls()
+    assert calls and all("distilled_tinybert_6l" in call for call in calls)
+    assert sum("general_distill" in call for call in calls) == 1
+    assert sum("--pred_distill" in call for call in calls) == 2
+
+
+def test_deleted_output_is_made_again(finished):
+    shutil.rmtree(finished.folder / "models" / "final_rte_teacher")
+    finished.run("--profile", "tiny")
+    assert [call.split()[0] for call in finished.calls()] == ["finetune_teacher.py"]
+
+
+def test_force_repeats_the_chosen_stage_only(finished):
+    finished.run("--profile", "tiny", "--only", "augment", "--force")
+    assert {call.split()[0] for call in finished.calls()} == {"data_augmentation.py"}
+
+
+def test_a_failing_command_stops_the_run_and_names_its_log(checkout):
+    output = checkout.run(
+        "--profile",
+        "tiny",
+        status=1,
+        STUB_FAIL="finetune_teacher.py --data_dir data/glue_data/CoLA",
+    )
+    log = "results/logs/models-cola.log"
+    assert f"the log is {log}" in output and "the stub says no" in output
+    assert "FAILED with exit status 2" in output
+    assert "the stub says no" in (checkout.folder / log).read_text()
+    calls = checkout.calls()
+    assert not any(call.startswith("general_distill") for call in calls)
+    assert any("glue_data/RTE" in call for call in calls)  # what was running was left to finish
+    assert not (checkout.folder / "results" / "stages" / "models.done").exists()
+
+    checkout.run("--profile", "tiny", "--only", "models")
+    assert [call.split()[2] for call in checkout.calls()] == ["data/glue_data/CoLA"]
+
+
+def test_from_starts_at_a_stage(finished):
+    output = finished.run("--profile", "tiny", "--from", "task_6l")
+    assert "smart_init" in output and "task_4l" not in output
+
+
+def test_an_interrupted_training_is_resumed_and_one_with_other_settings_begun_anew(checkout):
+    target = "final_rte_teacher --num"
+    process = checkout.start("--profile", "tiny", STUB_HANG=target)
+    deadline = time.monotonic() + 30
+    calls = checkout.folder / "calls"
+    while time.monotonic() < deadline and not (calls.exists() and target in calls.read_text()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert "goes on from here" in process.communicate(timeout=20)[0]
+    assert process.returncode == 143
+    (checkout.folder / "models" / "final_rte_teacher").mkdir(exist_ok=True)
+    checkout.calls()
+
+    checkout.run("--profile", "tiny", "--only", "teachers", status=1, STUB_FAIL=target)
+    assert any(target in call and call.endswith(" --resume") for call in checkout.calls())
+    checkout.write_profile(PROFILE.replace("num_train_epochs 1", "num_train_epochs 2"))
+    checkout.run("--profile", "tiny", "--only", "teachers")
+    assert any(
+        target in call and call.endswith(" --overwrite_output_dir") for call in checkout.calls()
+    )
+
+
+def test_several_seeds_repeat_task_distillation_only(checkout):
+    checkout.write_profile(PROFILE.replace("SEEDS=42", "SEEDS='42 43'"))
+    lines = checkout.run("--profile", "tiny", "--dry-run").splitlines()
+    seeded = [line for line in lines if "--seed 43" in line]
+    assert seeded and all("-seed43" in line for line in seeded)
+    assert {parts(line)[0] for line in seeded} == {"task_distill.py", "finetune_teacher.py"}
+    assert not any("--seed 42" in line for line in lines)
+    assert any("--output_dir models/distilled_tinybert_4l_rte-seed43" in line for line in lines)
+
+
+def test_a_profile_is_also_found_by_its_path(checkout):
+    profile = checkout.folder / "mine.env"
+    profile.write_text(PROFILE)
+    assert checkout.run("--profile", "mine.env", "--list") == checkout.run(
+        "--profile", str(profile), "--list"
+    )
+
+
+def test_preflight_says_everything_that_is_missing_before_anything_starts(checkout):
+    (checkout.folder / "bin" / "python").write_text(
+        "#!/bin/sh\n"
+        'case "$2" in *find_spec*torch*) exit 0 ;; *find_spec*) echo nltk ;; *) exit 1 ;; esac\n'
+    )
+    (checkout.folder / "profiles" / "big.env").write_text(
+        (ROOT / "profiles" / "full.env").read_text().replace("DISK_GB=200", "DISK_GB=999999")
+    )
+    (checkout.folder / "bin" / "wget").write_text("#!/bin/sh\nexit 4\n")
+    (checkout.folder / "bin" / "wget").chmod(0o755)
+    output = checkout.run("--profile", "big", status=2)
+    for word in ("nltk", "Wikipedia dump", "999999 GB", "CUDA GPU", "a connection to https://nlp"):
+        assert word in output
+    assert not (checkout.folder / "results").exists() and not (checkout.folder / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--only", "nothing"], "no stage named 'nothing'"),
+        (["--from", "nothing"], "no stage named 'nothing'"),
+        (["--profile", "nothing"], "no profile 'nothing'"),
+        (["--tasks", "RTE,nothing"], "no task 'nothing'"),
+        (["--what"], "unknown option '--what'"),
+        (["--only"], "--only needs a value"),
+    ],
+)
+def test_a_mistyped_option_is_one_line_and_status_2(checkout, flags, message):
+    output = checkout.run(*flags, status=2)
+    assert message in output and len(output.splitlines()) == 1
+    assert checkout.calls() == []

@@ -1,0 +1,232 @@
+"""report.py and the records it reads."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+import report
+from cli.results import model_of, read_results
+from transformer.errors import UserError
+
+OFFICIAL_ROWS = {"RTE": 277, "SST-2": 872, "CoLA": 1043, "MRPC": 408}
+
+
+def write_record(folder: Path, name: str = "eval.json", **facts) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"schema": 1, "stage": "evaluate", "output_dir": str(folder), "main_metric": "acc"}
+    (folder / name).write_text(json.dumps(record | facts))
+
+
+def evaluation(results: Path, model: str, task: str, rows: int | None = None, **metrics) -> None:
+    write_record(
+        results / "eval" / model,
+        task=task,
+        student=str(results.parent / "models" / model),
+        metrics={"dev": metrics},
+        data={"dev": {"rows": rows or OFFICIAL_ROWS[task]}},
+        model={"parameters": 14_500_000},
+    )
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+def report_of(results: Path, *flags: str) -> str:
+    assert report.main(["--results", str(results), *flags]) == 0
+    return (results / "report" / "report.md").read_text()
+
+
+def line_with(text: str, *words: str) -> str:
+    return next(line for line in text.splitlines() if all(word in line for word in words))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize(
+    ("folder", "task", "model", "seed"),
+    [
+        ("models/distilled_tinybert_4l_rte", "RTE", "distilled_tinybert_4l", ""),
+        ("final_sst2_teacher", "SST-2", "final_teacher", ""),
+        ("tinybert_6l_smart_init_direct_cola_tsd", "CoLA", "tinybert_6l_smart_init_direct_tsd", ""),
+        ("distilled_tinybert_4l_mrpc-seed43", "MRPC", "distilled_tinybert_4l", "43"),
+        ("bert-base-uncased-mrpc", "MRPC", "bert-base-uncased", ""),
+        ("distilled_tinybert_4l", None, "distilled_tinybert_4l", ""),
+        ("rte", "RTE", "rte", ""),
+        ("a_better_start_sst2", "SST-2", "a_better_start", ""),
+    ],
+)
+def test_a_folder_name_tells_model_and_seed(folder, task, model, seed):
+    assert model_of(folder, task) == (model, seed)
+
+
+def test_table_has_models_as_rows_and_tasks_as_columns_in_the_published_order(results):
+    evaluation(results, "distilled_tinybert_4l_mrpc", "MRPC", acc=0.80, f1=0.857, acc_and_f1=0.83)
+    evaluation(results, "distilled_tinybert_4l_rte", "RTE", acc=0.586)
+    evaluation(results, "final_rte_teacher", "RTE", acc=0.7)
+    evaluation(results, "my_own_student_rte", "RTE", acc=0.6)
+    text = report_of(results)
+    assert cells(line_with(text, "model", "RTE", "MRPC")) == ["model", "RTE", "MRPC"]
+    assert cells(line_with(text, "| TinyBERT_4, general + task ")) == [
+        "TinyBERT_4, general + task",
+        "58.6",
+        "85.7",
+    ]
+    order = [text.index(name) for name in ("| teacher", "| TinyBERT_4, gen", "| my_own_student")]
+    assert order == sorted(order)
+    assert "MRPC F1" in text
+    assert cells(line_with(text, "TinyBERT_4", "MRPC", "dev", " acc "))[-1] == "80.0"
+
+
+def test_several_seeds_give_mean_and_sample_standard_deviation(results):
+    for suffix, acc in (("", 0.60), ("-seed2", 0.62), ("-seed3", 0.64)):
+        evaluation(results, f"distilled_tinybert_4l_rte{suffix}", "RTE", acc=acc)
+        evaluation(results, f"labels_only_4l_rte{suffix}", "RTE", acc=0.61)
+    text = report_of(results)
+    assert "62.0 ± 2.0" in line_with(text, "| TinyBERT_4, general + task ")
+    ordering = line_with(text, "TinyBERT_4, general + task > 4-layer student, labels only")
+    assert "yes +1.0 (2/3)" in ordering
+    rows = list(csv.DictReader((results / "report" / "report.csv").open()))
+    ours = next(r for r in rows if r["model"] == "distilled_tinybert_4l" and r["source"] == "ours")
+    assert (ours["score"], ours["std"], ours["seeds"]) == ("62.0000", "2.0000", "3")
+
+
+def test_an_ordering_that_fails_is_reported_as_failing(results):
+    evaluation(results, "distilled_tinybert_4l_rte", "RTE", acc=0.60)
+    evaluation(results, "labels_only_4l_rte", "RTE", acc=0.65)
+    evaluation(results, "final_rte_teacher", "RTE", acc=0.60)
+    text = report_of(results)
+    assert "NO -5.0" in line_with(text, "general + task > 4-layer student, labels only")
+    assert "tie +0.0" in line_with(text, "teacher > TinyBERT_4")
+    assert cells(line_with(text, "smart init, task > "))[-1] == "–"
+
+
+def test_published_dev_and_test_scores_stand_in_separate_tables(results):
+    evaluation(results, "distilled_tinybert_6l_rte", "RTE", acc=0.70)
+    text = report_of(results)
+    dev = text[text.index("published, dev") : text.index("published, test")]
+    test = text[text.index("published, test") : text.index("## All metrics")]
+    assert "69.0 (ours +1.0)" in dev and "73.4 (ours -3.4)" in dev and "70.0 (ours" not in dev
+    assert "70.0 (ours +0.0)" in test and "another split" in test
+
+
+def test_published_scores_are_left_out_where_the_dev_set_is_another(results):
+    evaluation(results, "distilled_tinybert_4l_rte", "RTE", rows=200, acc=0.9)
+    assert "Not comparable" in report_of(results)
+    assert "seed" not in {row["source"].split()[0] for row in csv_rows(results)}
+    evaluation(results, "distilled_tinybert_4l_sst2", "SST-2", acc=0.9)
+    assert cells(line_with(report_of(results), "published, dev"))[2:] == ["SST-2"]
+
+
+def test_embedded_data_are_never_compared_with_published_scores(results):
+    evaluation(results, "distilled_tinybert_4l_rte", "RTE", acc=0.9)
+    text = report_of(results, "--embedded_data")
+    assert "made by demo/" in text and "(ours" not in text
+    assert {row["source"] for row in csv_rows(results)} == {"ours"}
+
+
+def csv_rows(results: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((results / "report" / "report.csv").open()))
+
+
+def test_published_scores_are_those_of_the_seed_and_the_paper():
+    published = json.loads(report.PUBLISHED.read_text())
+    assert published["dev_rows"].items() >= OFFICIAL_ROWS.items()
+    found = {
+        (row["source"], row["variant"], row["split"], row["model"]): [
+            row.get(task) for task in OFFICIAL_ROWS
+        ]
+        for row in published["scores"]
+    }
+    smart = "tinybert_6l_smart_init"
+    assert found == {
+        ("seed", "lr 5e-5", "dev", "distilled_tinybert_4l"): [53.06, 92.3, 31.7, 82.1],
+        ("seed", "lr 1.25e-5", "dev", "distilled_tinybert_4l"): [58.6, 91.8, 37.2, 85.7],
+        ("seed", "", "dev", "distilled_tinybert_6l"): [69.0, 92.3, 54.3, 88.8],
+        ("seed", "", "dev", f"{smart}_direct"): [47.3, 83.1, 28.2, 17.7],
+        ("seed", "", "dev", f"{smart}_direct_tsd"): [67.5, 92.0, 55.7, 88.0],
+        ("seed", "", "dev", smart): [69.3, 93.3, 56.2, 88.5],
+        ("paper", "", "dev", "distilled_tinybert_4l"): [None, None, 50.8, 85.8],
+        ("paper", "", "dev", "distilled_tinybert_6l"): [73.4, 93.0, 54.0, 90.6],
+        ("paper", "", "test", "distilled_tinybert_4l"): [66.6, 92.6, 44.1, 86.4],
+        ("paper", "", "test", "distilled_tinybert_6l"): [70.0, 93.1, 51.1, 87.3],
+    }
+
+
+def test_training_is_followed_back_to_general_distillation(results):
+    models = results.parent / "models"
+    chain = [
+        ("distilled_tinybert_4l_rte", "tmp_distilled_tinybert_4l_rte", "prediction", "RTE", 30),
+        ("tmp_distilled_tinybert_4l_rte", "distilled_tinybert_4l", "intermediate", "RTE", 100),
+        ("distilled_tinybert_4l", "tinybert_4l_config", "general", None, 1000),
+    ]
+    for name, student, stage, task, steps in chain:
+        write_record(
+            models / name,
+            "run.json",
+            student=str(models / student),
+            teacher=None,
+            stage=stage,
+            task=task,
+            steps=steps,
+            seconds=12.5,
+            metrics={},
+        )
+    evaluation(results, "distilled_tinybert_4l_rte", "RTE", acc=0.6)
+    text = report_of(results)
+    assert cells(line_with(text, "| general ")) == [
+        "distilled_tinybert_4l",
+        "general",
+        "1",
+        "1,000",
+        "12",
+    ]
+    assert "100" in line_with(text, "| intermediate ")
+    assert len(read_results(results).runs) == 3
+
+
+def test_a_training_run_of_its_own_counts_with_its_dev_score(results):
+    write_record(
+        results / "a_student_rte",
+        "run.json",
+        task="RTE",
+        student="elsewhere",
+        teacher=None,
+        stage="finetune",
+        metrics={"dev": {"acc": 0.61}},
+    )
+    assert "61.0" in line_with(report_of(results), "| a_student ")
+
+
+def test_stage_times_are_added_up(results):
+    evaluation(results, "final_rte_teacher", "RTE", acc=0.6)
+    (results / "stages").mkdir()
+    for stage, seconds in (("general", "60"), ("augment", "30"), ("torn", "")):
+        (results / "stages" / f"{stage}.seconds").write_text(seconds)
+    assert cells(line_with(report_of(results), "| total")) == ["total", "90"]
+
+
+def test_half_finished_results_say_what_is_missing(results):
+    evaluation(results, "final_rte_teacher", "RTE", acc=0.6)
+    (results / "eval" / "torn").mkdir()
+    (results / "eval" / "torn" / "eval.json").write_text('{"schema": 1, "metr')
+    missing = report_of(results).split("## Missing")[1]
+    assert "labels_only_4l" in missing and "RTE" in missing
+    assert "torn/eval.json: not a run record" in missing
+    assert "final_teacher" not in missing
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"schema": 1}', '{"schema": 1, "metrics": 3}'])
+def test_a_folder_without_scores_is_a_user_error(results, text):
+    with pytest.raises(UserError, match="no scores"):
+        report.main(["--results", str(results)])
+    (results / "eval").mkdir(parents=True)
+    (results / "eval" / "eval.json").write_text(text)
+    with pytest.raises(UserError, match="not a run record"):
+        report.main(["--results", str(results)])
+    assert not (results / "report").exists()
