@@ -35,6 +35,7 @@ from transformer.file_utils import atomic_open, find_input
 BLOCK_BYTES = 1 << 19
 PUNKT_SAMPLE_BYTES = 1 << 21  # Punkt learns from this much, taken evenly from the whole corpus
 SAMPLE_BLOCK_BYTES = 1 << 16
+WORKER_BYTES = 1 << 22  # a process takes as long to start as some megabytes take to split
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,7 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     runtime = parser.add_argument_group("runtime")
     runtime.add_argument(
-        "--num_workers", type=int, default=os.cpu_count() or 1, help="processes to use"
+        "--num_workers", type=int, default=os.cpu_count() or 1, help="most processes to use"
     )
     runtime.add_argument(
         "--no_templates",
@@ -138,9 +139,10 @@ def write_corpus(
                 bar.update(len(block.data))
 
     total = sum(path.stat().st_size for path in files)
+    workers = min(args.num_workers, 1 + total // WORKER_BYTES)
     work = partial(prepare_block, kind, parameters)
     with progress_bar(total, "B", "splitting") as bar, atomic_open(output, "wb") as file:
-        with contextlib.closing(ordered_map(work, blocks(bar), args.num_workers)) as results:
+        with contextlib.closing(ordered_map(work, blocks(bar), workers)) as results:
             for piece in joined(counted(results), count_document):
                 file.write(piece)
         if not counts["documents"]:

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 _MODEL_FILE = "abbrev_types.txt"
 # Punkt wants white space after a full stop; Chinese and Japanese write none.
-_CJK_END = re.compile(r"(?<=[。！？])(?![。！？”’」』）])")
+_CJK_END = re.compile(
+    "(?<=[。！？])(?![。！？”’」』）])|(?<=[。！？][”’」』）])(?![。！？”’」』），、])"
+)
 
 
 def find_punkt(language: str, folder: str | None = None) -> tuple[PunktParameters, str] | None:
     """Load Punkt's data for a language from where nltk looks, or from `folder` alone.
 
-    `folder` may be nltk's data folder, its `punkt_tab` or the language's own folder.
+    `folder` may be nltk's data folder, or the `tokenizers` or `punkt_tab` in it.
 
     Returns:
         The parameters and where they were found; None if nltk has none.
@@ -37,7 +39,7 @@ def find_punkt(language: str, folder: str | None = None) -> tuple[PunktParameter
             return load_punkt_params(pointer), str(pointer)
         except LookupError:
             return None
-    places = (f"tokenizers/punkt_tab/{language}", f"punkt_tab/{language}", language, ".")
+    places = (f"tokenizers/punkt_tab/{language}", f"punkt_tab/{language}", language)
     for place in (Path(folder).resolve() / place for place in places):
         if (place / _MODEL_FILE).is_file():
             data.path.insert(0, str(place))  # nltk reads nothing outside its data folders

@@ -101,8 +101,8 @@ def test_both_formats_hold_the_same_examples(folder, tmp_path, tokenizer):
     published = tmp_path / "published"
     published.mkdir()
     write_json_epoch(published, 0, [MASKED], tokenizer.ids_to_tokens, 6)
-    lines = [json.loads(line) for line in open(published / "epoch_0.json")]
-    assert lines[1] == {
+    lines = (published / "epoch_0.json").read_text().splitlines()
+    assert json.loads(lines[1]) == {
         "tokens": ["[CLS]", "[MASK]", "##d", "[SEP]", "[MASK]", "[SEP]"],
         "segment_ids": [0, 0, 0, 0, 1, 1],
         "is_random_next": True,
@@ -132,9 +132,7 @@ def test_the_published_format_is_converted_once_and_again_when_it_changed(
     assert len(open_epoch(folder, 0, tokenizer).store) == 2
 
 
-def test_the_published_format_is_converted_elsewhere_in_a_folder_without_a_place(
-    folder, tokenizer
-):
+def test_the_published_format_is_converted_elsewhere_in_a_folder_without_a_place(folder, tokenizer):
     write_published(folder, [PUBLISHED])
     (folder / ".flat").write_text("in the way")
     assert open_epoch(folder, 0, tokenizer).masked.labels.tolist() == [7]

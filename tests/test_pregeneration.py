@@ -29,9 +29,7 @@ RECIPE = PairRecipe(
     vocab_size=60_000,
 )
 # documents as the lengths of their sentences
-CORPORA = st.lists(
-    st.lists(st.integers(1, 30), min_size=1, max_size=12), min_size=2, max_size=8
-)
+CORPORA = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=12), min_size=2, max_size=8)
 
 
 def make_documents(folder: str | Path, corpus: list[list[int]], blocks: tuple[int, ...]):
@@ -41,9 +39,7 @@ def make_documents(folder: str | Path, corpus: list[list[int]], blocks: tuple[in
     tokens.tofile(Path(folder) / "tokens")
     np.cumsum([0, *lengths]).tofile(Path(folder) / "sentences")
     np.cumsum([0, *map(len, corpus)]).tofile(Path(folder) / "documents")
-    return Documents(
-        Path(folder), tokens.dtype, len(corpus), len(lengths), sum(lengths), blocks
-    )
+    return Documents(Path(folder), tokens.dtype, len(corpus), len(lengths), sum(lengths), blocks)
 
 
 def examples_of(corpus, recipe=RECIPE, epoch=0, blocks=None) -> list[Examples]:
@@ -166,9 +162,9 @@ def test_masking_hides_as_many_tokens_as_asked_and_labels_restore_them(
         assert len(places) <= wanted
         chosen = set(places)
         for place, following in pairwise(range(1, len(before) - 1)):
-            if continuation[before[following]] and following not in (boundary - 1, boundary):
-                if place != boundary - 1:
-                    assert (place in chosen) == (following in chosen)
+            same_text = boundary - 1 not in (place, following)
+            if same_text and continuation[before[following]]:
+                assert (place in chosen) == (following in chosen)
 
 
 def test_masks_are_eight_in_ten_the_mask_token_and_one_in_ten_another_token():
@@ -252,9 +248,7 @@ def test_a_corpus_becomes_flat_arrays_without_empty_sentences_or_documents(token
     assert sum(seen) == corpus.stat().st_size
 
 
-def test_a_corpus_is_read_the_same_whatever_the_size_of_the_reads(
-    tokenizer, tmp_path, monkeypatch
-):
+def test_a_corpus_is_read_the_same_whatever_the_size_of_the_reads(tokenizer, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     lines = [" ".join(rng.choice(["a", "b", "cd", "中"], rng.integers(0, 9))) for _ in range(300)]
     corpus = tmp_path / "corpus.txt"

@@ -1,0 +1,204 @@
+"""prepare_data.py as a person runs it."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import prepare_data
+from tasks.sentences import train_punkt
+from transformer.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+# title, paragraphs of sentences; the third and fourth are dropped
+ARTICLES = [
+    ("Cats", [["A cat is a small animal.", "It was born in 1990."], ["It sleeps a lot!"]]),
+    ("Dogs", [["Is a dog big?", "Some are."], ["They bark ."]]),
+    ("Redirect", []),
+    ("Birds", [["Birds"]]),
+    ("中文", [["天地玄黄。", "宇宙洪荒！”", "日月。"]]),
+]
+EXPECTED = (
+    "A cat is a small animal.\nIt was born in 1990.\nIt sleeps a lot!\n"
+    "\n"
+    "Is a dog big?\nSome are.\nThey bark .\n"
+    "\n"
+    "天地玄黄。\n宇宙洪荒！”\n日月。\n"
+)
+
+
+def text_of(paragraphs) -> str:
+    # the blanks and tabs between sentences must vanish, the paragraphs must not run together
+    joined = ["  ".join(sentences) for sentences in paragraphs]
+    return "\n".join(joined).replace("a small", "a \t small").replace("。  ", "。")
+
+
+def articles_as_json(articles=ARTICLES) -> str:
+    return "".join(
+        json.dumps({"id": "1", "title": title, "text": text_of(paragraphs)}) + "\n"
+        for title, paragraphs in articles
+    )
+
+
+def extracted(tmp_path) -> Path:
+    """What WikiExtractor writes: folders AA, AB, … of files wiki_00, wiki_01, …"""
+    folder = tmp_path / "extracted_wiki"
+    for place, articles in (("AA/wiki_00", ARTICLES[:2]), ("AB/wiki_00", ARTICLES[2:])):
+        (folder / place).parent.mkdir(parents=True)
+        (folder / place).write_text(articles_as_json(articles))
+    return folder
+
+
+def prepare(source, output, *flags: str) -> str:
+    argv = ["--input", str(source), "--output", str(output), "--num_workers", "1", *flags]
+    assert prepare_data.main(argv) == 0
+    return Path(output).read_text(encoding="utf-8")
+
+
+def test_extractor_output_becomes_one_sentence_a_line(tmp_path, capsys):
+    assert prepare(extracted(tmp_path), tmp_path / "corpus.txt") == EXPECTED
+    said = capsys.readouterr().out
+    assert "3 documents, 9 sentences" in said
+    assert "1 without text, 1 with a title only" in said
+
+
+@pytest.mark.parametrize("store", [Path.write_bytes, bz2, gzip])
+def test_json_lines_and_plain_text_may_be_compressed(tmp_path, store):
+    text = "\n\n".join(text_of(paragraphs) for title, paragraphs in ARTICLES if title != "Birds")
+    for name, content in (("a.jsonl", articles_as_json()), ("a.txt", "\ufeff\n\n" + text)):
+        data = content.encode()
+        if store is Path.write_bytes:
+            (tmp_path / name).write_bytes(data)
+        else:
+            (tmp_path / name).write_bytes(store.compress(data))
+        assert prepare(tmp_path / name, tmp_path / "corpus.txt") == EXPECTED
+
+
+def test_a_dump_goes_through_wikiextractor(tmp_path, capfd):
+    pages = "".join(
+        f"<page><title>{title}</title><ns>0</ns><id>{number}</id><revision><id>{number}</id>"
+        f'<text xml:space="preserve">{body}</text></revision></page>\n'
+        for number, (title, body) in enumerate(
+            [
+                ("Cats", "A '''cat''' is a small [[animal]]. It was born in 1990.\n\nIt sleeps!"),
+                ("Kitty", "#REDIRECT [[Cats]]"),
+                ("Dogs", "== Size ==\nIs a dog big? Some are."),
+            ],
+            start=1,
+        )
+    ).replace("><", ">\n<")
+    site = '<siteinfo>\n<namespace key="10">Template</namespace>\n</siteinfo>'
+    xml = f"<mediawiki>\n{site}\n{pages}</mediawiki>\n"
+    (tmp_path / "dump.xml.bz2").write_bytes(bz2.compress(xml.encode()))
+    text = prepare(tmp_path / "dump.xml.bz2", tmp_path / "out" / "corpus.txt", "--no_templates")
+    assert "A cat is a small animal.\nIt was born in 1990.\nIt sleeps!\n\n" in text
+    assert "Is a dog big?\nSome are.\n" in text and "REDIRECT" not in text
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["corpus.txt"]
+    whole = (tmp_path / "dump.xml.bz2").read_bytes()
+    (tmp_path / "torn.xml.bz2").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"torn\.xml\.bz2"):
+        prepare(tmp_path / "torn.xml.bz2", tmp_path / "torn.txt")
+    assert not (tmp_path / "torn.txt").exists()
+
+
+def test_without_wikiextractor_a_dump_is_refused_with_advice(tmp_path, monkeypatch):
+    (tmp_path / "dump.xml").write_text("<mediawiki></mediawiki>")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install"):
+        prepare(tmp_path / "dump.xml", tmp_path / "corpus.txt")
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("prepare_data.BLOCK_BYTES", 700)
+    monkeypatch.setattr("prepare_data.WORKER_BYTES", 700)
+    lines = [f"Sentence {i} of it. Dr. No saw {i} U.S. cats!" for i in range(200)]
+    for i in (3, 50, 51, 120):
+        lines[i] = " "
+    (tmp_path / "text.txt").write_text("\n".join(lines))
+    one = prepare(tmp_path / "text.txt", tmp_path / "one.txt")
+    three = prepare(tmp_path / "text.txt", tmp_path / "three.txt", "--num_workers", "3")
+    assert one == three
+    monkeypatch.setattr("prepare_data.BLOCK_BYTES", 1 << 20)
+    assert prepare(tmp_path / "text.txt", tmp_path / "whole.txt") == one
+    assert one.count("\n\n") == 3 and "\n\n\n" not in one
+
+
+def test_local_punkt_data_is_used_and_named(tmp_path, monkeypatch, capsys):
+    from nltk import data
+    from nltk.tokenize.punkt import save_punkt_params
+
+    monkeypatch.setattr(data, "path", [str(tmp_path)])
+    parameters = train_punkt(["Nothing to learn."])
+    parameters.abbrev_types.add("blorf")
+    place = tmp_path / "nltk_data" / "tokenizers" / "punkt_tab" / "english"
+    place.parent.mkdir(parents=True)
+    save_punkt_params(parameters, str(place))
+    (tmp_path / "text.txt").write_text("We met Blorf. Smith there. It rained.")
+    trained = prepare(tmp_path / "text.txt", tmp_path / "corpus.txt")
+    assert trained == "We met Blorf.\nSmith there.\nIt rained.\n"
+    assert "training Punkt" in capsys.readouterr().out
+    for folder in (place.parents[1], place.parent, tmp_path / "nltk_data"):
+        monkeypatch.setattr(data, "path", [])
+        flags = ["--punkt_dir", str(folder)]
+        given = prepare(tmp_path / "text.txt", tmp_path / "corpus.txt", *flags)
+        assert given == "We met Blorf. Smith there.\nIt rained.\n"
+        assert str(place) in capsys.readouterr().out
+    monkeypatch.setattr(data, "path", [str(tmp_path / "nltk_data")])
+    assert prepare(tmp_path / "text.txt", tmp_path / "corpus.txt") == given
+    with pytest.raises(UserError, match="no Punkt data for german"):
+        prepare(tmp_path / "text.txt", tmp_path / "x", *flags, "--language", "german")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b" \n\n", "is empty"),
+        (b'{"text": "A."}\n{"text": \n', r"in\.txt:2: is not JSON"),
+        (b'{"text": "A."}\n\n' + b"[" * 100_000, r"in\.txt:3: is not JSON"),
+        (b'{"text": "A."}\n{"body": "B."}\n', r'in\.txt:2: .*"text"'),
+        (b'{"text": "A."}\n{"text": 3}\n', r'in\.txt:2: .*"text"'),
+        (b'{"text": "A."}\n["text"]\n', r'in\.txt:2: .*"text"'),
+        (b'<doc id="1" title="A">\nA\n</doc>\n', r"in\.txt:1: .*WikiExtractor with --json"),
+        (b"A cat.\n\n\nA d\xe9g.\n", r"in\.txt:4: is not UTF-8"),
+        (b'{"text": ""}\n', "holds no text"),
+        (bz2.compress(b"A cat. " * 10_000)[:60], r"in\.txt: is damaged"),
+        (gzip.compress(b"A cat. " * 10_000)[:60], r"in\.txt: is damaged"),
+        (b"BZhello", r"in\.txt: is damaged"),
+    ],
+)
+def test_bad_input_is_named_with_its_line(tmp_path, content, message):
+    (tmp_path / "in.txt").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        prepare(tmp_path / "in.txt", tmp_path / "corpus.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
+
+
+def test_halves_of_surrogate_pairs_do_not_stop_it(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "A \\ud800 cat."}\n')
+    assert prepare(tmp_path / "in.jsonl", tmp_path / "corpus.txt") == "A ? cat.\n"
+
+
+def test_a_folder_without_extractor_files_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="wiki_"):
+        prepare(tmp_path / "empty", tmp_path / "corpus.txt")
+
+
+def test_the_published_command_line_finds_its_input_in_either_place(tmp_path):
+    folder = extracted(tmp_path)
+    command = [sys.executable, str(ROOT / "prepare_data.py")]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "using extracted_wiki" in run.stderr
+    assert (tmp_path / "wiki_for_bert.txt").read_text(encoding="utf-8") == EXPECTED
+    folder.rename(tmp_path / "elsewhere")
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: data/extracted_wiki") and run.stderr.count("\n") == 1
