@@ -3,18 +3,14 @@
 import io
 import shutil
 import stat
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.serving import serve
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 import download_glue
 from tasks.glue import TASKS, read_split
+from tests.serving import serve
 from transformer import download as transport
 from transformer.errors import UserError
 

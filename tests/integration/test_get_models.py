@@ -1,7 +1,6 @@
 """get_bert_models.py against a small imitation of the hub on this machine."""
 
 import hashlib
-import importlib
 import json
 import os
 import subprocess
@@ -10,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import get_bert_models
 from tests.serving import serve
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(get_bert_models.__file__).parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -70,8 +70,7 @@ def bert_files(weights="model.safetensors", **config):
 
 
 def test_no_flags_download_the_five_models_at_their_pinned_commits(hub, tmp_path):
-    sys.path.insert(0, str(ROOT))
-    revisions = importlib.import_module("get_bert_models").REVISIONS
+    revisions = get_bert_models.REVISIONS
     for number, (model, revision) in enumerate(revisions.items()):
         assert len(revision) == 40
         hub.add(
