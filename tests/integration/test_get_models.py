@@ -159,10 +159,8 @@ def test_an_unknown_model_says_what_to_fetch_by_hand(hub, tmp_path):
     result = hub.run(tmp_path, "--models", "no/such")
     assert result.returncode == 2
     assert "no such model on the hub" in result.stderr
-    assert (
-        f"config.json, vocab.txt and model.safetensors or pytorch_model.bin of {hub.site.url}/no/such"
-        in (result.stderr)
-    )
+    files = "config.json, vocab.txt and model.safetensors or pytorch_model.bin"
+    assert f"put {files} of {hub.site.url}/no/such" in result.stderr
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(hub, tmp_path):
