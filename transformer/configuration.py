@@ -129,7 +129,7 @@ class BertConfig:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; expected a BERT config.json") from None
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # bytes, syntax, endless digits or nesting
             raise UserError(f"{path}: not JSON ({error})") from None
         if not isinstance(values, dict):
             raise UserError(f"{path}: expected a JSON object with the model's sizes")

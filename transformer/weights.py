@@ -56,7 +56,10 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise UserError(f"{path}: expected a plain table of named tensors (a state dict)")
-    return canonical_names(state)
+    try:
+        return canonical_names(state)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def canonical_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -64,6 +67,9 @@ def canonical_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
     Undoes `module.` (saved from inside a parallel wrapper), `gamma`/`beta` (TensorFlow's LayerNorm) and a
     missing `bert.` prefix; leaves out position-id buffers and the decoder tied to the word embeddings.
+
+    Raises:
+        UserError: two weights would go by one name.
     """
     renamed = {}
     for name, value in state.items():
@@ -74,6 +80,8 @@ def canonical_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
             name = name.removesuffix("gamma") + "weight"
         elif name.endswith("LayerNorm.beta"):
             name = name.removesuffix("beta") + "bias"
+        if name in renamed:
+            raise UserError(f"{name} is there twice, under two names; expected one")
         if name not in _REDUNDANT:
             renamed[name] = value
     return renamed
