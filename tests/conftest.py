@@ -10,68 +10,11 @@ from transformer.file_utils import VOCAB_NAME
 from transformer.modeling import BertModel
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-WORDS = [
-    "the",
-    "a",
-    "an",
-    "is",
-    "are",
-    "was",
-    "not",
-    "no",
-    "and",
-    "or",
-    "but",
-    "of",
-    "in",
-    "on",
-    "at",
-    "to",
-    "with",
-    "from",
-    "by",
-    "for",
-    "it",
-    "this",
-    "that",
-    "these",
-    "man",
-    "woman",
-    "child",
-    "dog",
-    "cat",
-    "bird",
-    "tree",
-    "house",
-    "river",
-    "stone",
-    "book",
-    "song",
-    "film",
-    "good",
-    "bad",
-    "great",
-    "dull",
-    "small",
-    "old",
-    "young",
-    "red",
-    "blue",
-    "green",
-    "sees",
-    "likes",
-    "reads",
-    "runs",
-    "sings",
-    "eats",
-    "finds",
-    "makes",
-    "never",
-    "always",
-    "often",
-    "very",
-    "quite",
-]
+WORDS = """
+    the a an is are was not no and or but of in on at to with from by for it this that these
+    man woman child dog cat bird tree house river stone book song film good bad great dull small old
+    young red blue green sees likes reads runs sings eats finds makes never always often very quite
+"""
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +22,7 @@ def tiny_vocab(tmp_path_factory):
     """The path of an uncased vocabulary of 200 pieces that can spell any lower-case English word."""
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,!?'-0123456789"]
     pieces += [*LETTERS, *(f"##{letter}" for letter in LETTERS)]
-    pieces += dict.fromkeys(WORDS)
+    pieces += dict.fromkeys(WORDS.split())
     pieces += [f"[unused{i}]" for i in range(200 - len(pieces))]
     path = tmp_path_factory.mktemp("vocabulary") / VOCAB_NAME
     path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
