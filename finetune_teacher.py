@@ -18,6 +18,7 @@ import torch
 
 from cli.classification import (
     data_facts,
+    freeze_unused,
     load_classifier,
     load_dev,
     load_split,
@@ -38,7 +39,7 @@ from cli.training import (
 )
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import start_runtime
-from distillation.objectives import label_loss
+from distillation.loss_functions import label_training
 from distillation.records import RunRecord
 from tasks.batching import StoreBatches
 from tasks.evaluation import evaluate
@@ -104,8 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fresh = ("classifier.", "bert.pooler.")
         model = load_classifier(task, args.bert_model, fresh, args.cache_dir, **shape)
     model.to(runtime.device).requires_grad_(True)
-    for projection in ("fit_dense", "fit_denses"):  # no objective here reads a student's projection
-        getattr(model, projection, torch.nn.Module()).requires_grad_(False)
+    freeze_unused(model, "fit_dense", "fit_denses")
 
     name = train_split_name(task, data_dir, args.aug_train)
     train = load_split(task, data_dir, name, tokenizer, args.max_seq_length)
@@ -134,14 +134,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         before = scorer()
         print(f"before training: {before}", file=sys.stderr)
 
-    def losses(model, batch):
-        labels = batch.pop("labels")
-        return {
-            "label_loss": label_loss(
-                model(**batch, attention_layers=(), hidden_layers=()).output, labels
-            )
-        }
-
     record = RunRecord(
         "finetune",
         vars(args),
@@ -155,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     first_dev = next(iter(dev))
     run_training(
-        args, record, model, tokenizer, losses, source, settings, runtime,
+        args, record, model, tokenizer, label_training, source, settings, runtime,
         lambda folder: ModelKeeper(model, folder, scorer, lambda m: m[first_dev][task.main_metric]),
     )  # fmt: skip
     return 0

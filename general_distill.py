@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -29,8 +30,9 @@ from cli.training import (
 )
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import start_runtime
+from distillation.loss_functions import layer_distillation
 from distillation.mapping import layer_mapping
-from distillation.objectives import LayerWeights, check_heads, layer_losses
+from distillation.objectives import LayerWeights, check_heads
 from distillation.records import RunRecord
 from tasks.batching import StoreBatches
 from tasks.corpus import available_epochs, open_epoch
@@ -153,21 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print(mapping.table(), flush=True)
 
-    def losses(model, batch):
-        with torch.no_grad():
-            target = teacher(
-                **batch,
-                attention_layers=[t for _, t in mapping.attention] if weights.attention else (),
-                hidden_layers=[t for _, t in mapping.hidden] if weights.hidden else (),
-                pool=False,
-            )
-        out = model(
-            **batch,
-            attention_layers=[s for s, _ in mapping.attention] if weights.attention else (),
-            hidden_layers=[s for s, _ in mapping.hidden] if weights.hidden else (),
-        )
-        return layer_losses(out, target, weights)
-
+    # Nothing reads the teacher's pooled vector, nor layers above the last one mapped.
+    losses = layer_distillation(partial(teacher, pool=False), mapping, weights)
     record = RunRecord(
         "general",
         vars(args),

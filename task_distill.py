@@ -2,9 +2,9 @@
 
 First the layers, then the predictions:
 
-    python task_distill.py --teacher_model models/final_rte_teacher --student_model models/distilled_tinybert_4l \\
-        --data_dir data/glue_data/RTE --task_name RTE --output_dir models/tmp_distilled_tinybert_4l_rte \\
-        --max_seq_length 128 --train_batch_size 32 --num_train_epochs 10 --aug_train --do_lower_case
+    python task_distill.py --teacher_model models/final_rte_teacher \\
+        --student_model models/distilled_tinybert_4l --data_dir data/glue_data/RTE --task_name RTE \\
+        --output_dir models/tmp_distilled_tinybert_4l_rte --num_train_epochs 10 --aug_train
     python task_distill.py --pred_distill --teacher_model models/final_rte_teacher \\
         --student_model models/tmp_distilled_tinybert_4l_rte --data_dir data/glue_data/RTE --task_name RTE \\
         --output_dir models/distilled_tinybert_4l_rte --aug_train --do_lower_case \\
@@ -26,6 +26,7 @@ import torch
 from cli.classification import (
     Split,
     data_facts,
+    freeze_unused,
     load_classifier,
     load_dev,
     load_split,
@@ -48,15 +49,13 @@ from cli.training import (
 )
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import Runtime, start_runtime
-from distillation.mapping import layer_mapping
-from distillation.objectives import (
-    LayerWeights,
-    check_heads,
-    label_loss,
-    layer_losses,
-    logit_mse,
-    soft_cross_entropy,
+from distillation.loss_functions import (
+    label_training,
+    layer_distillation,
+    prediction_distillation,
 )
+from distillation.mapping import layer_mapping
+from distillation.objectives import LayerWeights, check_heads
 from distillation.records import RunRecord
 from distillation.training import LossFunction
 from tasks.batching import StoreBatches
@@ -167,14 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     teacher = load_classifier(task, args.teacher_model, (), args.cache_dir)
     teacher.requires_grad_(False).train(args.teacher_dropout).to(runtime.device)
     student = load_student(args, task, teacher.config.hidden_size).to(runtime.device)
-    if args.pred_distill:
-        for projection in ("fit_dense", "fit_denses"):
-            getattr(student, projection, torch.nn.Module()).requires_grad_(False)
-        losses, plan = prediction_losses(args, task, teacher), "logits"
-    else:
-        student.classifier.requires_grad_(False)  # no objective of this stage reads it
-        student.bert.pooler.requires_grad_(False)
-        losses, plan = intermediate_losses(args, student, teacher)
+    losses, learns = choose_losses(args, task, student, teacher)
 
     name = train_split_name(task, args.data_dir, args.aug_train)
     train = load_split(task, args.data_dir, name, tokenizer, args.max_seq_length)
@@ -197,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "student": f"{describe_model(student)['encoder_parameters']:,} parameters in the encoder",
                 "steps": f"{min(steps, args.max_steps or steps):,} of {args.train_batch_size} rows "
                 f"({args.num_train_epochs} epochs)",
-                "learns": plan,
+                "learns": learns,
             },
         )
     record = RunRecord(
@@ -230,59 +222,33 @@ def load_student(
     )
 
 
-def intermediate_losses(
+def choose_losses(
     args: argparse.Namespace,
+    task: GlueTask,
     student: TinyBertForSequenceClassification,
     teacher: TinyBertForSequenceClassification,
 ) -> tuple[LossFunction, str]:
-    """Attention and hidden-state losses over the mapped layers (eq. 6, 7, 8), and what they match."""
+    """The losses of the stage, and what they match, to be shown.
+
+    Parameters that no loss of the stage reads are frozen: they stay as they are.
+    """
+    if args.pred_distill:
+        freeze_unused(student, "fit_dense", "fit_denses")
+        if not args.temperature > 0:
+            raise UserError(f"--temperature {args.temperature}: expected a number above 0")
+        regression = task.labels is None
+        if regression and args.hard_labels:
+            return label_training, "labels"
+        losses = prediction_distillation(teacher, regression, args.temperature, args.ce_reduction)
+        return losses, "the teacher's logits"
+    freeze_unused(student, "classifier", "bert.pooler")
     weights = LayerWeights(args.att_weight, args.rep_weight)
     check_heads(student.config, teacher.config, weights)
     mapping = layer_mapping(
         args.layer_map, student.config.num_hidden_layers, teacher.config.num_hidden_layers
     )
-    attention = mapping.attention if weights.attention else ()
-    hidden = mapping.hidden if weights.hidden else ()
-
-    def losses(model, batch):
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        with torch.no_grad():
-            target = teacher(
-                **inputs,
-                attention_layers=[t for _, t in attention],
-                hidden_layers=[t for _, t in hidden],
-            )
-        out = model(
-            **inputs,
-            attention_layers=[s for s, _ in attention],
-            hidden_layers=[s for s, _ in hidden],
-            is_student=True,
-        )
-        return layer_losses(out, target, weights)
-
-    return losses, "student <- teacher\n" + mapping.table()
-
-
-def prediction_losses(
-    args: argparse.Namespace, task: GlueTask, teacher: TinyBertForSequenceClassification
-) -> LossFunction:
-    """Soft cross-entropy with the teacher's logits (eq. 10); for STS-B their MSE."""
-    if not args.temperature > 0:
-        raise UserError(f"--temperature {args.temperature}: expected a number above 0")
-
-    def losses(model, batch):
-        labels = batch.pop("labels")
-        logits = model(**batch, attention_layers=(), hidden_layers=()).output
-        if task.labels is None and args.hard_labels:
-            return {"prediction_loss": label_loss(logits, labels)}
-        with torch.no_grad():
-            target = teacher(**batch, attention_layers=(), hidden_layers=()).output
-        if task.labels is None:
-            return {"prediction_loss": logit_mse(logits, target)}
-        loss = soft_cross_entropy(logits, target, args.temperature, args.ce_reduction)
-        return {"prediction_loss": loss}
-
-    return losses
+    losses = layer_distillation(teacher, mapping, weights, is_student=True)
+    return losses, "the teacher's layers\n" + mapping.table()
 
 
 def make_keeper(

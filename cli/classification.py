@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -145,3 +146,14 @@ def write_submissions(
         write_predictions(task, path, predictions_of(task, logits))
         written.append(path)
     return written
+
+
+def freeze_unused(model: torch.nn.Module, *modules: str) -> None:
+    """Freeze the named parts, where the model has them, because no loss reads them.
+
+    A parameter without a gradient is not updated either way; saying so lets several processes train
+    together, which otherwise wait for its gradient.
+    """
+    for name in modules:
+        with contextlib.suppress(AttributeError):
+            model.get_submodule(name).requires_grad_(False)

@@ -1,0 +1,86 @@
+"""From a batch to named losses: what the training loop is handed.
+
+A batch holds the model's inputs (input_ids, token_type_ids, attention_mask, int64 [B, L] each) and, for
+a classifier, labels (int64 or float32 [B]).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from distillation.mapping import LayerMapping
+from distillation.objectives import (
+    LayerWeights,
+    label_loss,
+    layer_losses,
+    logit_mse,
+    soft_cross_entropy,
+)
+from distillation.training import Batch, LossFunction
+from transformer.modeling import EncoderOutput
+
+_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+
+
+def layer_distillation(
+    teacher: Callable[..., EncoderOutput],
+    mapping: LayerMapping,
+    weights: LayerWeights,
+    **student_options,
+) -> LossFunction:
+    """Match attention scores, embedding output and hidden states of the mapped layers (eq. 6, 7, 8).
+
+    Args:
+        teacher: frozen; only the layers the mapping names are collected.
+        student_options: passed to the student's forward, such as `is_student=True`.
+    """
+    attention = mapping.attention if weights.attention else ()
+    hidden = mapping.hidden if weights.hidden else ()
+    layers_of = [
+        {
+            "attention_layers": [p[side] for p in attention],
+            "hidden_layers": [p[side] for p in hidden],
+        }
+        for side in (0, 1)
+    ]
+
+    def losses(student: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        inputs = _inputs(batch)
+        with torch.no_grad():
+            target = teacher(**inputs, **layers_of[1])
+        return layer_losses(student(**inputs, **layers_of[0], **student_options), target, weights)
+
+    return losses
+
+
+def prediction_distillation(
+    teacher: nn.Module, regression: bool, temperature: float = 1.0, reduction: str = "mean"
+) -> LossFunction:
+    """Match the teacher's logits: soft cross-entropy (eq. 10), or MSE for a regression task."""
+
+    def losses(student: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        logits = _logits(student, batch)
+        with torch.no_grad():
+            target = _logits(teacher, batch)
+        if regression:
+            return {"prediction_loss": logit_mse(logits, target)}
+        loss = soft_cross_entropy(logits, target, temperature, reduction)
+        return {"prediction_loss": loss}
+
+    return losses
+
+
+def label_training(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Learn from the labels alone."""
+    return {"label_loss": label_loss(_logits(model, batch), batch["labels"])}
+
+
+def _inputs(batch: Batch) -> Batch:
+    return {name: batch[name] for name in _INPUTS}
+
+
+def _logits(model: nn.Module, batch: Batch) -> Tensor:
+    return model(**_inputs(batch), attention_layers=(), hidden_layers=()).output
