@@ -6,8 +6,11 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Any, TypeVar
+
+from transformer.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,6 +27,9 @@ def ordered_map(
     With one worker or one item nothing but this process is used. Else `function` must be picklable;
     only a few items a worker are taken from `items` before their results are asked for, so that
     neither a long input nor a slow consumer fills the memory. An error in a worker is raised here.
+
+    Raises:
+        UserError: a worker was killed, for want of memory most likely.
     """
     items = iter(items)
     first = list(islice(items, 2))
@@ -46,6 +52,11 @@ def ordered_map(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError(
+            f"--num_workers {workers}: a worker was killed, most likely for want of memory; "
+            "use fewer"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
