@@ -62,10 +62,9 @@ def read_word_vectors(path: str | os.PathLike, limit: int = 100_000) -> WordVect
                 if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
                     continue
                 dimension = len(fields) - 1
-                # A number takes two bytes at least, which bounds the rows of a file of this size.
-                matrix = np.empty(
-                    (min(limit, 1 + size // max(1, 2 * dimension)), dimension), dtype=np.float32
-                )
+                # A number takes two bytes at least, which bounds the rows of a file; a pipe has no size.
+                bound = 1 + size // (2 * max(1, dimension)) if size else limit
+                matrix = np.empty((min(limit, bound), dimension), dtype=np.float32)
             word, vector = _parse(line, dimension, f"{path}:{number}")
             norm = np.linalg.norm(vector.astype(np.float64))
             if not np.isfinite(norm):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -54,6 +56,15 @@ def test_words_with_spaces_as_in_the_840B_set_are_read_whole(tmp_path):
 def test_only_the_first_vectors_are_read(tmp_path):
     path = write(tmp_path, "a 1 2\nb 2 1\nc what is this\n")
     assert read_word_vectors(path, limit=2).words == ["a", "b"]
+
+
+def test_a_pipe_is_read_too(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("a 1 2\nb 2 1\n",))
+    writer.start()
+    assert read_word_vectors(pipe).words == ["a", "b"]
+    writer.join()
 
 
 def test_zero_repeated_and_unknown_words_are_skipped_and_counted(tmp_path):
