@@ -13,9 +13,11 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import sys
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -174,7 +176,14 @@ def _find_on_hub(
     )
 
     try:
-        return Path(hf_hub_download(name, filename, revision=revision, cache_dir=cache_dir))
+        path = hf_hub_download(
+            name,
+            filename,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=not _listens(constants.ENDPOINT),
+        )
+        return Path(path)
     except RemoteEntryNotFoundError:
         if required:
             raise FileMissing(
@@ -184,12 +193,28 @@ def _find_on_hub(
     except RepositoryNotFoundError:
         reason = "the hub has no such model, or keeps it private"
     except LocalEntryNotFoundError:
+        if not required:  # without a network the cache is all there is
+            return None
         reason = "the hub cannot be reached and the cache lacks the file"
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
     raise UserError(
         f"{name}: no such folder here, and no {filename} from {constants.ENDPOINT}/{name}: {reason}"
     )
+
+
+@functools.cache
+def _listens(endpoint: str) -> bool:
+    """Whether a server can be connected to. The hub library would retry for half a minute."""
+    if urllib.request.getproxies():
+        return True
+    address = urllib.parse.urlsplit(endpoint)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname, port), timeout=TIMEOUT_SECONDS[0]).close()
+    except OSError:
+        return False
+    return True
 
 
 def _with_retries(url: str, action: Callable[[Remote], Result]) -> Result:

@@ -180,15 +180,8 @@ def test_an_incomplete_folder_is_left_alone_and_named(hub, tmp_path):
     assert hub.site.requests == []
 
 
-def test_a_model_named_on_the_hub_is_found_file_by_file(hub, tmp_path):
-    hub.add("someone/tiny", bert_files())
-    for name, content in bert_files().items():
-        hub.site.files[f"/someone/tiny/resolve/main/{name}"] = content
-        hub.site.headers[f"/someone/tiny/resolve/main/{name}"] = {"X-Repo-Commit": COMMIT}
-    hub.site.headers["/someone/tiny/resolve/main/added.json refused"] = {
-        "X-Error-Code": "EntryNotFound",
-        "X-Repo-Commit": COMMIT,
-    }
+def find_files(folder, endpoint):
+    """Print what find_model_file answers for a file, an absent one, and that one when required."""
     code = (
         "from transformer.download import find_model_file as find\n"
         "print(find('someone/tiny', 'vocab.txt', 'cache').read_text().split())\n"
@@ -196,18 +189,31 @@ def test_a_model_named_on_the_hub_is_found_file_by_file(hub, tmp_path):
         "try: find('someone/tiny', 'added.json', 'cache')\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
+    environment = {"HF_ENDPOINT": endpoint, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0"}
     result = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "HF_ENDPOINT": hub.site.url,
-            "PYTHONPATH": str(ROOT),
-            "HF_HUB_OFFLINE": "0",
-        },
+        cwd=folder,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert result.stdout.splitlines()[:2] == ["['[PAD]', '[UNK]']", "None"], result.stderr
-    assert "FileMissing" in result.stdout and "has no added.json" in result.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_a_model_named_on_the_hub_is_found_file_by_file_and_kept_for_later(hub, tmp_path):
+    for name, content in bert_files().items():
+        hub.site.files[f"/someone/tiny/resolve/main/{name}"] = content
+        hub.site.headers[f"/someone/tiny/resolve/main/{name}"] = {"X-Repo-Commit": COMMIT}
+    hub.site.headers["/someone/tiny/resolve/main/added.json refused"] = {
+        "X-Error-Code": "EntryNotFound",
+        "X-Repo-Commit": COMMIT,
+    }
+    found, absent, required = find_files(tmp_path, hub.site.url)
+    assert (found, absent) == ("['[PAD]', '[UNK]']", "None")
+    assert required.startswith("FileMissing") and "has no added.json" in required
+
+    found, absent, required = find_files(tmp_path, "http://127.0.0.1:9")
+    assert (found, absent) == ("['[PAD]', '[UNK]']", "None")
+    assert required.startswith("UserError") and "cannot be reached" in required
