@@ -49,7 +49,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     paths.add_argument("--overwrite", action="store_true", help="replace epochs in --output_dir")
     paths.add_argument(
         "--temp_dir",
-        help="folder for the tokenised corpus, 2 bytes a token (default: --output_dir)",
+        help="for the tokenised corpus, 2 bytes a token; None: --output_dir",
     )
     paths.add_argument(
         "--format",
@@ -62,7 +62,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     pairs.add_argument("--epochs_to_generate", type=int, default=3, help="pairings to make")
     pairs.add_argument("--max_seq_len", type=int, default=128, help="most tokens in a sequence")
     pairs.add_argument(
-        "--short_seq_prob", type=float, default=0.1, help="documents cut to a random shorter length"
+        "--short_seq_prob",
+        type=float,
+        default=0.1,
+        help="share of documents cut to a random shorter length",
     )
     pairs.add_argument(
         "--one_seq",
@@ -77,7 +80,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     pairs.add_argument("--seed", type=int, default=42, help="what all random choices derive from")
 
     masking = parser.add_argument_group("masking")
-    masking.add_argument("--masked_lm_prob", type=float, default=0.0, help="tokens to mask")
+    masking.add_argument("--masked_lm_prob", type=float, default=0.0, help="share of tokens masked")
     masking.add_argument(
         "--max_predictions_per_seq", type=int, default=20, help="most masked tokens in a sequence"
     )
