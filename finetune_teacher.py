@@ -27,6 +27,7 @@ from cli.classification import (
 )
 from cli.training import (
     add_training_flags,
+    batching_from,
     check_length,
     check_vocabulary,
     describe_model,
@@ -112,11 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     dev = load_dev(task, data_dir, tokenizer, args.max_seq_length)
     source = StoreBatches(
         [train.store],
-        args.train_batch_size,
-        args.seed,
-        {"labels": train.labels},
-        args.max_seq_length if args.pad_to_max_length else None,
-        args.drop_last,
+        columns={"labels": train.labels},
+        **batching_from(args, args.max_seq_length),
     )
     scorer = partial(evaluate, task, model, dev, args.eval_batch_size, runtime.device)
     before = None

@@ -18,6 +18,7 @@ import torch
 
 from cli.training import (
     add_training_flags,
+    batching_from,
     check_length,
     check_vocabulary,
     describe_model,
@@ -136,13 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     student.cls.requires_grad_(False)
     student.bert.pooler.requires_grad_(False)
 
-    source = StoreBatches(
-        [epoch.store for epoch in epochs],
-        args.train_batch_size,
-        args.seed,
-        pad_to=length if args.pad_to_max_length else None,
-        drop_last=args.drop_last,
-    )
+    source = StoreBatches([epoch.store for epoch in epochs], **batching_from(args, length))
     steps = sum(source.count(epoch) for epoch in range(args.num_train_epochs))
     if runtime.is_main:
         show_summary(

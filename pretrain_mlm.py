@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from cli.training import (
     add_training_flags,
+    batching_from,
     check_length,
     check_vocabulary,
     describe_model,
@@ -94,12 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     source = MaskedBatches(
         [epoch.store for epoch in epochs],
-        args.train_batch_size,
-        args.seed,
-        pad_to=length if args.pad_to_max_length else None,
-        drop_last=args.drop_last,
         tokenizer=tokenizer,
         probability=args.masked_lm_prob,
+        **batching_from(args, length),
     )
     steps = sum(source.count(epoch) for epoch in range(args.num_train_epochs))
     if runtime.is_main:

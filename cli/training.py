@@ -104,6 +104,11 @@ def add_training_flags(
         help="pad every batch to --max_seq_length, as the original does; this changes the "
         "losses, whose means run over padding too",
     )
+    group.add_argument(
+        "--random_batches",
+        action="store_true",
+        help="batches of random rows, as the original's, instead of rows of like length",
+    )
     group = parser.add_argument_group("optimisation")
     group.add_argument(
         "--learning_rate", type=float, default=learning_rate, help="peak learning rate"
@@ -196,6 +201,17 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
         eval_step=args.eval_step,
         save_minutes=args.save_minutes,
     )
+
+
+def batching_from(args: argparse.Namespace, length: int) -> dict[str, Any]:
+    """The options of `StoreBatches` that the flags set."""
+    return {
+        "batch_size": args.train_batch_size,
+        "seed": args.seed,
+        "pad_to": length if args.pad_to_max_length else None,
+        "drop_last": args.drop_last,
+        "pool": 1 if args.random_batches else 100,
+    }
 
 
 def load_tokenizer(args: argparse.Namespace, *sources: str | os.PathLike | None) -> BertTokenizer:

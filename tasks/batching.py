@@ -72,6 +72,7 @@ class StoreBatches:
             under the same name. Only for sources of one store.
         pad_to: width of every batch; None pads to the longest row of the batch.
         drop_last: leave out an epoch's short last batch, as the published loops do.
+        pool: batches drawn and sorted by length together; 1 makes batches of random rows.
     """
 
     stores: Sequence[TokenStore]
@@ -80,6 +81,7 @@ class StoreBatches:
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     pad_to: int | None = None
     drop_last: bool = False
+    pool: int = 100
 
     def store(self, epoch: int) -> TokenStore:
         """The store an epoch reads."""
@@ -94,7 +96,12 @@ class StoreBatches:
     def plan(self, epoch: int) -> list[np.ndarray]:
         """Row numbers of every batch of an epoch, in order."""
         return plan_batches(
-            self.store(epoch).lengths, self.batch_size, self.seed, epoch, drop_last=self.drop_last
+            self.store(epoch).lengths,
+            self.batch_size,
+            self.seed,
+            epoch,
+            pool=self.pool,
+            drop_last=self.drop_last,
         )
 
     def width(self, epoch: int, rows: np.ndarray) -> int:
