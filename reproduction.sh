@@ -57,11 +57,12 @@ stage_glove() {
 }
 
 stage_glue() {
+  local task
+  makes "$DATA/glue_data"
+  for task in $TASKS; do makes "$DATA/glue_data/$task"; done
   if [[ $INPUTS == demo ]]; then
-    makes "$DATA/glue_data"
     run python -m demo.make --stage glue --output_dir "$DATA"
   else
-    makes "$DATA/glue_data"
     fetch python download_glue.py --data_dir "$DATA/glue_data"
   fi
 }
@@ -134,7 +135,8 @@ stage_teachers() {
   local task
   for task in $TASKS; do
     chain "$(key "$task")"
-    run python fix_teacher_layers.py --models "$MODELS/bert-base-uncased-$(key "$task")"
+    needs "$MODELS/bert-base-uncased-$(key "$task")"
+    run python fix_teacher_layers.py --models_dir "$MODELS" --models "bert-base-uncased-$(key "$task")"
     train python finetune_teacher.py --data_dir "$DATA/glue_data/$task" \
       --bert_model "$MODELS/bert-base-uncased-$(key "$task")" --output_dir "$(teacher "$task")" $TEACHER_FLAGS
     evaluation "$task" "final_$(key "$task")_teacher"
@@ -249,9 +251,11 @@ preflight() { # STAGE...: everything that is missing, before anything starts
         [[ -e $GLOVE ]] && continue
         check_programs wget unzip
         check_reachable https://nlp.stanford.edu/data/glove.840B.300d.zip ;;
-      glue) [[ -e $DATA/glue_data ]] || check_reachable https://dl.fbaipublicfiles.com/glue/data/RTE.zip ;;
+      glue)
+        all_there "$DATA"/glue_data/{RTE,CoLA,SST-2,MRPC} ||
+          check_reachable https://dl.fbaipublicfiles.com/glue/data/RTE.zip ;;
       models)
-        [[ -e $MODELS/bert-base-uncased ]] ||
+        all_there "$MODELS"/bert-base-uncased{,-rte,-cola,-sst2,-mrpc} ||
           check_reachable "${HF_ENDPOINT:-https://huggingface.co}/google-bert/bert-base-uncased/resolve/main/config.json" ;;
       wiki)
         [[ -e $DUMP ]] || missing "the Wikipedia dump $DUMP:" \

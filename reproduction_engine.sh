@@ -141,7 +141,7 @@ command_finished() { # INDEX
   local outputs output
   [[ ${PLAN_KIND[$1]} == always ]] && return 1
   eval "outputs=(${PLAN_OUTPUTS[$1]})"
-  for output in "${outputs[@]}"; do [[ -e $output ]] || return 1; done
+  all_there "${outputs[@]}" || return 1
   [[ -e $(marker_of "$1") ]] && return 0
   [[ ${PLAN_KIND[$1]} == unless_there && ${#outputs[@]} -gt 0 ]]
 }
@@ -279,6 +279,11 @@ stop_all() { # EXIT_STATUS: on Ctrl-C or TERM
 }
 
 # ------------------------------------------------------------------------------------------- preflight
+
+all_there() { # PATH...
+  local path
+  for path in "$@"; do [[ -e $path ]] || return 1; done
+}
 
 missing() { MISSING+=("$*"); }
 
