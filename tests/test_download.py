@@ -118,6 +118,22 @@ def test_a_failure_says_why_and_leaves_nothing(site, tmp_path, fault, message, r
     assert contents(tmp_path) == ["f"] and (tmp_path / "f").read_text() == "the old file"
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["http://", "http://[::1", "https://a..b/f", "http://h:port/f", "http://\ud800/f", "http:///f"],
+    ids=ascii,
+)
+def test_what_only_looks_like_an_address_is_one_line(tmp_path, monkeypatch, address):
+    monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.0)
+    for fetch in (
+        lambda: cached_path(address, tmp_path),
+        lambda: download(address, tmp_path / "f"),
+    ):
+        with pytest.raises(UserError):
+            fetch()
+    assert contents(tmp_path) == []
+
+
 def test_nobody_listening_is_one_clear_line(site, tmp_path):
     with pytest.raises(UserError, match="cannot be fetched .*[Cc]onnection refused") as caught:
         download("http://127.0.0.1:9/f", tmp_path / "f")

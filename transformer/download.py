@@ -238,7 +238,7 @@ def _open_http(url: str) -> Iterator[Remote]:
     import requests
 
     if url.lower().startswith("http://"):
-        _say_not_encrypted("http://" + urllib.parse.urlsplit(url).netloc.rpartition("@")[2])
+        _say_not_encrypted("http://" + url[7:].partition("/")[0].rpartition("@")[2])
     try:
         # Not compressed on the way, so that the announced length is the file's.
         response = requests.get(
@@ -256,8 +256,8 @@ def _open_http(url: str) -> Iterator[Remote]:
                 int(length) if length.isdecimal() else None,
                 response.iter_content(BLOCK_BYTES),
             )
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidProxyURL) as error:
-        raise UserError(f"{url}: {error}") from None
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader, ValueError) as error:
+        raise UserError(f"{url}: cannot be asked for ({error})") from None
     except requests.exceptions.RequestException as error:
         raise _Interrupted(_reason(error)) from None
 
@@ -349,12 +349,15 @@ def _say_not_encrypted(server: str) -> None:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _file_name(url: str) -> str:
     """Return the last part of an address as a harmless file name."""
-    last = urllib.parse.urlsplit(url).path.rpartition("/")[2]
+    try:
+        last = urllib.parse.urlsplit(url).path.rpartition("/")[2]
+    except ValueError as error:
+        raise UserError(f"{url}: is no address ({error})") from None
     return re.sub(r"[^A-Za-z0-9._-]", "_", last)[-80:] or "file"
 
 

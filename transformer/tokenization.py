@@ -131,10 +131,10 @@ class WordpieceTokenizer:
         self.vocab = vocab
         self.unk_token = unk_token
         self.max_input_chars_per_word = max_input_chars_per_word
-        self._model = _wordpiece_model(
+        self._model = models.WordPiece(
             vocab if unk_token in vocab else {**vocab, unk_token: len(vocab)},
-            unk_token,
-            max_input_chars_per_word,
+            unk_token=unk_token,
+            max_input_chars_per_word=max_input_chars_per_word,
         )
 
     def tokenize(self, text: str) -> list[str]:
@@ -190,7 +190,7 @@ class BertTokenizer:
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
             self.vocab[token] for token in SPECIAL_TOKENS
         )
-        self._tokenizer = Tokenizer(_wordpiece_model(self.vocab))
+        self._tokenizer = Tokenizer(models.WordPiece(self.vocab, unk_token="[UNK]"))
         if do_basic_tokenize:
             self._tokenizer.normalizer = _bert_normalizer(
                 do_lower_case, strip_accents, self.tokenize_chinese_chars
@@ -314,14 +314,6 @@ def _bert_normalizer(
         handle_chinese_chars=tokenize_chinese_chars,
         strip_accents=strip_accents,
         lowercase=do_lower_case,
-    )
-
-
-def _wordpiece_model(
-    vocab: dict[str, int], unk_token: str = "[UNK]", max_input_chars_per_word: int = 100
-) -> models.WordPiece:
-    return models.WordPiece(
-        vocab, unk_token=unk_token, max_input_chars_per_word=max_input_chars_per_word
     )
 
 
