@@ -42,17 +42,17 @@ class MaskedBatches(StoreBatches):
 
         batch = super().collate(epoch, rows, width)
         ids = batch["input_ids"].numpy()
-        draws = np.stack([self._draws(epoch, row, width) for row in rows])  # [B, 2, L]
+        draws = np.stack([self._draws(epoch, row, width) for row in rows])  # [B, L, 2]
         special = (ids == self.tokenizer.cls_id) | (ids == self.tokenizer.sep_id)
         free = (batch["attention_mask"].numpy() == 1) & ~special
-        chosen = free & (draws[:, 0] < self.probability)
+        chosen = free & (draws[..., 0] < self.probability)
         # A sequence in which nothing was chosen shows its smallest draw: every row must teach something.
         none = ~chosen.any(axis=1) & free.any(axis=1)
-        smallest = np.where(free, draws[:, 0], 2.0).argmin(axis=1)
+        smallest = np.where(free, draws[..., 0], 2.0).argmin(axis=1)
         chosen[none, smallest[none]] = True
         masked_rows, masked_columns = chosen.nonzero()
         labels = ids[masked_rows, masked_columns].copy()
-        how = draws[:, 1][masked_rows, masked_columns]
+        how = draws[..., 1][masked_rows, masked_columns]
         random_piece = ((how - 0.8) / 0.1 * len(self.tokenizer)).astype(np.int64)
         shown = np.where(
             how < 0.8, self.tokenizer.mask_id, np.where(how < 0.9, random_piece, labels)
@@ -66,4 +66,4 @@ class MaskedBatches(StoreBatches):
 
     def _draws(self, epoch: int, row: int, width: int) -> np.ndarray:
         generator = np.random.default_rng((self.seed % 2**64, _PURPOSE, epoch, int(row)))
-        return generator.random((2, width))
+        return generator.random((width, 2))  # a wider batch appends: what came before stays

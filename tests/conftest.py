@@ -22,7 +22,7 @@ def tiny_vocab(tmp_path_factory):
     """The path of an uncased vocabulary of 200 pieces that can spell any lower-case English word."""
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,!?'-0123456789"]
     pieces += [*LETTERS, *(f"##{letter}" for letter in LETTERS)]
-    pieces += dict.fromkeys(WORDS.split())
+    pieces += dict.fromkeys(word for word in WORDS.split() if word not in LETTERS)
     pieces += [f"[unused{i}]" for i in range(200 - len(pieces))]
     path = tmp_path_factory.mktemp("vocabulary") / VOCAB_NAME
     path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
