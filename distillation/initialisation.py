@@ -23,9 +23,11 @@ def keep_layers(state: dict[str, Tensor], layers: Sequence[int]) -> dict[str, Te
         The same tensors with layer `layers[j]` renamed to layer j; embeddings, pooler and heads stay.
 
     Raises:
-        UserError: a layer is not there or is named twice.
+        UserError: a layer is not there or is named twice, or there are none at all.
     """
     depth = 1 + max((int(m[1]) for name in state if (m := _LAYER.fullmatch(name))), default=-1)
+    if depth == 0:
+        raise UserError("the teacher's weights hold no encoder layers; expected a BERT checkpoint")
     if not layers or len(set(layers)) < len(layers) or not all(0 <= i < depth for i in layers):
         raise UserError(
             f"--keep_layers {','.join(map(str, layers))}: expected different layers from 0 to {depth - 1}"

@@ -21,15 +21,12 @@ class LayerMapping(NamedTuple):
 
     def table(self) -> str:
         """Return the mapping as a table to print before training."""
-        rows = ["student  teacher", "embeddings  embeddings" if (0, 0) in self.hidden else ""]
-        attention = {student + 1: teacher + 1 for student, teacher in self.attention}
-        rows += [
-            f"layer {student:<2} {f'layer {teacher}':>10}"
-            + ("" if attention.get(student) == teacher else "  (hidden states only)")
-            for student, teacher in self.hidden
-            if student
-        ]
-        return "\n".join(row for row in rows if row)
+        rows = [("student", "teacher"), *((_name(s), _name(t)) for s, t in self.hidden)]
+        return "\n".join(f"{student:<12}{teacher}" for student, teacher in rows)
+
+
+def _name(hidden_state: int) -> str:
+    return f"layer {hidden_state}" if hidden_state else "embeddings"
 
 
 def layer_mapping(spec: str, student_layers: int, teacher_layers: int) -> LayerMapping:
