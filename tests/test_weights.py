@@ -223,7 +223,7 @@ def test_a_config_of_another_depth_stops_the_program(folder):
     [
         ({"vocab_size": 201}, "bert.embeddings.word_embeddings.weight", ([200, 24], [201, 24])),
         ({"intermediate_size": 41}, "bert.encoder.layer.0.intermediate.dense.weight", ([40, 24], [41, 24])),
-        ({"max_position_embeddings": 512}, "bert.embeddings.position_embeddings.weight", ([48, 24], [512, 24])),
+        ({"max_position_embeddings": 9}, "bert.embeddings.position_embeddings.weight", ([48, 24], [9, 24])),
         ({"type_vocab_size": 1}, "bert.embeddings.token_type_embeddings.weight", ([2, 24], [1, 24])),
     ],
 )  # fmt: skip
@@ -314,8 +314,10 @@ def test_a_torn_file_is_named(folder, keep, safe):
 
 
 @pytest.mark.parametrize(
-    "content", [torch.ones(3), [torch.ones(3)], {"step": 3}, {0: torch.ones(3)}, {"model": {"a": torch.ones(1)}}]
-)  # fmt: skip
+    "content",
+    [torch.ones(3), [torch.ones(3)], {"step": 3}, {0: torch.ones(3)}, {"a": {"b": torch.ones(1)}}],
+    ids=["tensor", "list", "number", "numbered", "nested"],
+)
 def test_a_file_of_anything_but_named_tensors_is_refused(tmp_path, content):
     torch.save(content, tmp_path / WEIGHTS_NAME)
     assert "expected a plain table of named tensors" in refusal(

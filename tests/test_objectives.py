@@ -1,0 +1,208 @@
+"""Each loss against a plain loop written from the paper's equation."""
+
+import math
+
+import pytest
+import torch
+
+from distillation.objectives import (
+    LayerWeights,
+    attention_loss,
+    check_heads,
+    hidden_loss,
+    label_loss,
+    layer_losses,
+    logit_mse,
+    soft_cross_entropy,
+)
+from transformer.errors import UserError
+from transformer.modeling import BertModel, EncoderOutput
+
+
+def normal(*shape, seed=0, scale=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator) * scale
+
+
+def scores(seed, mask=None):
+    """Attention scores [2, 3, 4, 4]; `mask` [2, 4] is 1 for tokens."""
+    values = normal(2, 3, 4, 4, seed=seed, scale=3.0)
+    return values if mask is None else values + (1 - mask[:, None, None, :]) * -10000.0
+
+
+MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+
+
+def attention_loop(student, teacher, mask):
+    """Eq. 6: for each layer the squared differences over heads and places, masked ones being 0 = 0."""
+    total = 0.0
+    for layer_s, layer_t in zip(student, teacher, strict=True):
+        batch, heads, length, _ = layer_s.shape
+        summed = 0.0
+        for b in range(batch):
+            for h in range(heads):
+                for i in range(length):
+                    for j in range(length):
+                        if mask[b, j]:
+                            difference = layer_s[b, h, i, j].item() - layer_t[b, h, i, j].item()
+                            summed += difference**2
+        total += summed / (batch * heads * length * length)
+    return total
+
+
+def test_attention_loss_is_equation_6():
+    student, teacher = [scores(s, MASK) for s in (0, 1)], [scores(s, MASK) for s in (2, 3)]
+    expected = attention_loop(student, teacher, MASK)
+    assert attention_loss(student, teacher).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_attention_loss_ignores_masked_positions():
+    student, teacher = scores(0, MASK), scores(1, MASK)
+    before = attention_loss([student], [teacher])
+    student[1, :, :, 2:] += 50.0
+    assert torch.equal(attention_loss([student], [teacher]), before)
+    student.requires_grad_(True)
+    attention_loss([student], [teacher]).backward()
+    assert student.grad[1, :, :, 2:].eq(0).all()
+    assert student.grad[1, :, :, :2].ne(0).all()
+
+
+def test_masked_entries_count_in_the_denominator():
+    student, teacher = torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    masked = (1 - MASK[:, None, None, :]) * -10000.0
+    # 12 of 16 columns hold a difference of 1; the mean is over all 16.
+    assert attention_loss([student + masked], [teacher + masked]).item() == pytest.approx(6 / 8)
+
+
+def test_attention_loss_of_real_models_sees_tokens_only(tiny_config, randomised, tiny_batch):
+    student, teacher = (randomised(BertModel(tiny_config()), seed) for seed in (1, 2))
+    batch = tiny_batch()
+    with torch.no_grad():
+        layers = student(**batch).attentions, teacher(**batch).attentions
+    expected = attention_loop(*layers, batch["attention_mask"])
+    assert attention_loss(*layers).item() == pytest.approx(expected, rel=1e-4)
+
+
+def hidden_loop(student, teacher):
+    """Eq. 7 and 8: for each layer the mean of the squared differences."""
+    total = 0.0
+    for layer_s, layer_t in zip(student, teacher, strict=True):
+        differences = [
+            (s - t) ** 2 for s, t in zip(layer_s.flatten().tolist(), layer_t.flatten().tolist(), strict=True)
+        ]  # fmt: skip
+        total += sum(differences) / len(differences)
+    return total
+
+
+def test_hidden_loss_is_equations_7_and_8():
+    student, teacher = (
+        [normal(2, 4, 6, seed=s) for s in range(3)],
+        [normal(2, 4, 6, seed=s) for s in (5, 6, 7)],
+    )
+    assert hidden_loss(student, teacher).item() == pytest.approx(hidden_loop(student, teacher))
+
+
+def prediction_loop(student, teacher, temperature):
+    """Eq. 10: the summed products of teacher probability and student log-probability, negated."""
+    total = 0.0
+    for z_s, z_t in zip(student.tolist(), teacher.tolist(), strict=True):
+        exp_s, exp_t = ([math.exp(z / temperature) for z in row] for row in (z_s, z_t))
+        for e_s, e_t in zip(exp_s, exp_t, strict=True):
+            total -= e_t / sum(exp_t) * math.log(e_s / sum(exp_s))
+    return total
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5, 0.5])
+def test_soft_cross_entropy_is_equation_10(temperature):
+    student, teacher = normal(5, 3, seed=1, scale=3), normal(5, 3, seed=2, scale=3)
+    total = prediction_loop(student, teacher, temperature)
+    mean = soft_cross_entropy(student, teacher, temperature)
+    batchmean = soft_cross_entropy(student, teacher, temperature, "batchmean")
+    assert mean.item() == pytest.approx(total / (5 * 3), rel=1e-5)
+    assert batchmean.item() == pytest.approx(total / 5, rel=1e-5)
+
+
+def test_soft_cross_entropy_has_no_squared_temperature_factor():
+    logits = normal(4, 2, seed=1)
+    warm = soft_cross_entropy(logits, logits, temperature=100.0)
+    assert warm.item() == pytest.approx(math.log(2) / 2, rel=1e-3)
+
+
+def test_soft_cross_entropy_is_least_where_student_and_teacher_agree():
+    teacher = normal(6, 3, seed=3)
+    logits = teacher.clone().requires_grad_(True)
+    soft_cross_entropy(logits, teacher).backward()
+    assert logits.grad.abs().max() < 1e-6
+    assert soft_cross_entropy(teacher, teacher) < soft_cross_entropy(-teacher, teacher)
+
+
+def test_soft_cross_entropy_survives_extreme_logits():
+    logits = torch.tensor([[1e4, -1e4], [-1e4, 1e4]])
+    assert soft_cross_entropy(-logits, logits).isfinite()
+
+
+def test_regression_compares_scores_with_the_teachers():
+    student, teacher = torch.tensor([[1.0], [4.0]]), torch.tensor([[2.0], [1.0]])
+    assert logit_mse(student, teacher).item() == pytest.approx((1 + 9) / 2)
+
+
+def test_labels_are_classes_or_scores():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    expected = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(1))) / 2
+    assert label_loss(logits, torch.tensor([0, 0])).item() == pytest.approx(expected)
+    scores = torch.tensor([[1.0], [4.0]])
+    # Without care [B, 1] against [B] would compare every prediction with every label.
+    assert label_loss(scores, torch.tensor([3.0, 4.0])).item() == pytest.approx((4 + 0) / 2)
+
+
+def test_every_loss_is_computed_in_single_precision():
+    half = [t.to(torch.bfloat16) for t in (scores(0, MASK), scores(1, MASK))]
+    for loss in (attention_loss, hidden_loss):
+        assert loss(half[:1], half[1:]).dtype == torch.float32
+    logits = [normal(4, 2, seed=s).to(torch.bfloat16) for s in (0, 1)]
+    assert soft_cross_entropy(*logits).dtype == logit_mse(*logits).dtype == torch.float32
+    assert label_loss(logits[0], torch.tensor([0, 1, 1, 0])).dtype == torch.float32
+
+
+def test_different_numbers_of_layers_are_a_fault():
+    for loss in (attention_loss, hidden_loss):
+        with pytest.raises(ValueError):
+            loss([scores(0)], [scores(1), scores(2)])
+
+
+OUTPUTS = [
+    EncoderOutput(None, (scores(s, MASK),), (normal(2, 4, 6, seed=s), normal(2, 4, 6, seed=s + 9)))
+    for s in (0, 1)
+]
+
+
+def test_intermediate_loss_is_the_sum_of_both_with_weight_1():
+    losses = layer_losses(*OUTPUTS, LayerWeights())
+    student, teacher = OUTPUTS
+    assert losses == {
+        "attention_loss": attention_loss(student.attentions, teacher.attentions),
+        "hidden_loss": hidden_loss(student.hidden_states, teacher.hidden_states),
+    }
+
+
+def test_weights_scale_losses_and_a_weight_of_0_leaves_one_out():
+    plain = layer_losses(*OUTPUTS, LayerWeights())
+    assert layer_losses(*OUTPUTS, LayerWeights(0.5, 0)) == {
+        "attention_loss": 0.5 * plain["attention_loss"]
+    }
+    assert layer_losses(*OUTPUTS, LayerWeights(0, 3)) == {"hidden_loss": 3 * plain["hidden_loss"]}
+
+
+def test_heads_that_differ_are_refused_with_both_counts(tiny_config):
+    student, teacher = tiny_config(num_attention_heads=4), tiny_config(num_attention_heads=6)
+    with pytest.raises(
+        UserError, match="student has 4 attention heads, the teacher 6.*--att_weight 0"
+    ):
+        check_heads(student, teacher, LayerWeights())
+    check_heads(student, teacher, LayerWeights(attention=0))
+    check_heads(student, student, LayerWeights())
+
+
+def test_nothing_to_learn_is_refused(tiny_config):
+    with pytest.raises(UserError, match="both 0: nothing would be learned"):
+        check_heads(tiny_config(), tiny_config(), LayerWeights(0, 0))
