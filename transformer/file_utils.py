@@ -41,9 +41,11 @@ def atomic_open(path: str | os.PathLike, mode: str = "w", **options) -> Iterator
         os.umask(umask)
         os.chmod(partial, 0o666 & ~umask)  # mkstemp made it private; the finished one is not
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk tells no name; the user needs one
         raise
 
 

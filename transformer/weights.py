@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # whatever torch says of a bad file, our error says it
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a model's weights") from None
     except pickle.UnpicklingError as error:
