@@ -30,10 +30,10 @@ from tasks.corpus import remove_epochs, write_epoch, write_json_epoch
 from tasks.documents import Documents, tokenize_corpus
 from tasks.parallel import ordered_map
 from tasks.pregeneration import MIN_SEQ_LEN, Examples, PairRecipe, make_examples
-from tasks.progress import progress_bar
 from tasks.token_store import MAX_SEQUENCE
 from transformer.errors import UserError, run_script
 from transformer.file_utils import find_input
+from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer
 
 

@@ -25,12 +25,12 @@ from pathlib import Path
 
 from tasks.articles import Prepared, block_text, find_files, joined, prepare_block
 from tasks.parallel import ordered_map
-from tasks.progress import progress_bar
 from tasks.sentences import download_punkt, find_punkt, train_punkt
 from tasks.text_files import Block, read_blocks
 from tasks.wikiextractor import extract_dump
 from transformer.errors import UserError, run_script
 from transformer.file_utils import atomic_open, find_input
+from transformer.progress import progress_bar
 
 BLOCK_BYTES = 1 << 19
 PUNKT_SAMPLE_BYTES = 1 << 21  # Punkt learns from this much, taken evenly from the whole corpus

@@ -8,27 +8,26 @@ what the losses are or what the rows mean.
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from distillation.checkpoint import ModelKeeper, load_checkpoint, save_checkpoint
 from distillation.distributed import Runtime
 from distillation.records import CHECKPOINT_NAME, METRICS_NAME
+from distillation.run_log import RunLog, open_log
 from transformer.errors import UserError
 from transformer.optimization import BertAdam
+from transformer.progress import progress_bar
 
 Batch = dict[str, Tensor]
 LossFunction = Callable[[nn.Module, Batch], dict[str, Tensor]]
@@ -113,46 +112,44 @@ def train(
     torch.manual_seed(settings.seed + runtime.rank)
 
     checkpoint = folder / CHECKPOINT_NAME
-    step, log_bytes = 0, 0
+    step, log_bytes, past = 0, 0, None
     if resume and checkpoint.exists():
-        step, log_bytes = _restore(
-            checkpoint, model, optimizer, scaler, keeper, total, settings.seed, runtime
-        )
-    if runtime.is_main and step:
-        print(f"resuming after step {step} of {total}", file=sys.stderr)
-
-    window = _Window()
+        past = load_checkpoint(checkpoint)
+        _restore(past, checkpoint, model, optimizer, scaler, keeper, total, settings.seed, runtime)
+        step, log_bytes = past["step"], past["log_bytes"]
+        if runtime.is_main:
+            print(f"resuming after step {step} of {total}", file=sys.stderr)
     started = saved = time.monotonic()
     model.train()
-    with (
-        _open_log(folder / METRICS_NAME, log_bytes, runtime) as log,
-        _bar(total, step, runtime) as bar,
-    ):
-        first = step
+    bar = progress_bar(
+        total, "step", "training", initial=step, unit_scale=False, smoothing=0.05,
+        disable=not runtime.is_main,
+    )  # fmt: skip
+    with open_log(folder / METRICS_NAME, log_bytes, runtime.is_main) as file, bar:
+        log = RunLog(file, bar)
+        if past is not None:
+            log.load_state_dict(past["log"], runtime.device)
         log_step = max(1, min(50, total // 20))
-        for batch in _prefetched(source, settings, runtime, counts, step, total):
-            _step(wrapped, losses, batch, optimizer, scaler, settings, runtime, window)
+        for whole in _prefetched(source, settings, runtime, counts, step, total):
+            _step(wrapped, losses, whole, optimizer, scaler, settings, runtime, log)
             step += 1
             bar.update()
+            due = time.monotonic() - saved > 60 * settings.save_minutes and step < total
             if step % log_step == 0 or step == total:
-                window.write(log, bar, step, batch.epoch, optimizer.get_lr()[0])
-            if step % settings.eval_step == 0 or batch.closes_epoch or step == total:
-                _evaluate(model, keeper, step, log, bar, runtime)
-            if time.monotonic() - saved > 60 * settings.save_minutes and step < total:
-                window.write(log, bar, step, batch.epoch, optimizer.get_lr()[0])
-                state = _state(model, optimizer, scaler, keeper, step, total, log)
+                log.write_losses(step, whole.epoch, optimizer.get_lr()[0])
+            if step % settings.eval_step == 0 or whole.closes_epoch or step == total:
+                _evaluate(model, keeper, step, log, runtime)
+            if due:
                 if runtime.is_main:
+                    state = _state(model, optimizer, scaler, keeper, log, step, total)
                     save_checkpoint(checkpoint, state)
                 saved = time.monotonic()
     seconds = time.monotonic() - started
-    if total == 0 or first == total:
-        _evaluate(model, keeper, step, None, None, runtime)
-    runtime.wait()
     return {
         "steps": step,
-        "examples": window.examples,
+        "examples": log.examples,
         "training_seconds": round(seconds, 3),
-        "examples_per_second": round(window.examples / max(seconds, 1e-9), 2),
+        "examples_per_second": round(log.examples / max(seconds, 1e-9), 2),
     }
 
 
@@ -263,7 +260,7 @@ def _step(
     scaler: torch.amp.GradScaler,
     settings: TrainingSettings,
     runtime: Runtime,
-    window: _Window,
+    log: RunLog,
 ) -> None:
     """Forward and backward over the micro-batches, then one optimiser step."""
     optimizer.zero_grad(set_to_none=True)
@@ -276,102 +273,26 @@ def _step(
                 parts = losses(model, batch)
             # Gradients are averaged over processes, so a share of the whole counts `world` times here.
             scaler.scale(sum(parts.values()) * (share * runtime.world)).backward()
-        window.add(parts, share * runtime.world)
-    window.examples += whole.rows
-    window.steps += 1
+        log.add(parts, share * runtime.world)
+    log.count(whole.rows)
     scaler.unscale_(optimizer)
     scaler.step(optimizer)
     scaler.update()
 
 
-def _evaluate(model, keeper, step, log, bar, runtime) -> None:
+def _evaluate(
+    model: nn.Module, keeper: ModelKeeper, step: int, log: RunLog, runtime: Runtime
+) -> None:
     """Evaluate and save on the main process while the others wait."""
     model.eval()
     if runtime.is_main:
-        metrics = keeper(step)
-        if metrics and log is not None:
-            _write_line(log, {"step": step, "dev": metrics})
-            shown = "  ".join(
-                f"{name} {metric} {value:.4f}"
-                for name, values in metrics.items()
-                for metric, value in values.items()
-            )
-            bar.write(f"step {step}: {shown}", file=sys.stderr)
+        log.write_scores(step, keeper(step))
     model.train()
     runtime.wait()
 
 
-class _Window:
-    """Losses since the last log line, added up on the device: reading them is a synchronisation."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.steps = 0
-        self.examples = 0
-        self._logged_examples = 0
-        self._since = time.monotonic()
-
-    def add(self, parts: dict[str, Tensor], share: float) -> None:
-        for name, value in parts.items():
-            value = value.detach() * share
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-
-    def write(self, log: IO[str] | None, bar: tqdm, step: int, epoch: int, rate: float) -> None:
-        """Log the means since the last line and start anew."""
-        if not self.steps:
-            return
-        names = list(self.sums)
-        means = (torch.stack([self.sums[name].float() for name in names]) / self.steps).tolist()
-        loss = sum(means)
-        if not math.isfinite(loss):
-            raise UserError(
-                f"step {step}: the loss is {loss}; the run was stopped. Lower --learning_rate, or use "
-                f"fp32 in place of --bf16/--fp16"
-            )
-        now = time.monotonic()
-        speed = (self.examples - self._logged_examples) / max(now - self._since, 1e-9)
-        line = {"step": step, "epoch": epoch, "loss": loss}
-        line |= dict(zip(names, means, strict=True)) if len(names) > 1 else {}
-        line |= {"learning_rate": rate, "examples_per_second": round(speed, 2)}
-        if log is not None:
-            _write_line(log, line)
-        bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-        self.sums, self.steps = {}, 0
-        self._logged_examples, self._since = self.examples, now
-
-
-def _write_line(log: IO[str], line: dict[str, Any]) -> None:
-    log.write(json.dumps(line) + "\n")
-    log.flush()
-
-
-@contextlib.contextmanager
-def _open_log(path: Path, keep_bytes: int, runtime: Runtime) -> Iterator[IO[str] | None]:
-    """Open `metrics.jsonl`, cut back to what the checkpoint knows of; None on other processes."""
-    if not runtime.is_main:
-        yield None
-        return
-    with open(path, "a", encoding="utf-8") as file:
-        file.truncate(keep_bytes)
-        yield file
-
-
-def _bar(total: int, done: int, runtime: Runtime) -> tqdm:
-    """A progress bar; in a log file it writes a line now and then instead of thousands."""
-    quiet = not sys.stderr.isatty()
-    return tqdm(
-        total=total,
-        initial=done,
-        unit="step",
-        desc="training",
-        disable=not runtime.is_main,
-        mininterval=15.0 if quiet else 0.2,
-        dynamic_ncols=not quiet,
-        smoothing=0.05,
-    )
-
-
-def _state(model, optimizer, scaler, keeper, step, total, log) -> dict[str, Any]:
+def _state(model, optimizer, scaler, keeper, log, step, total) -> dict[str, Any]:
+    """Everything a resumed run needs to go on as if nothing had happened."""
     return {
         "step": step,
         "total": total,
@@ -379,15 +300,15 @@ def _state(model, optimizer, scaler, keeper, step, total, log) -> dict[str, Any]
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
         "keeper": keeper.state_dict(),
+        "log": log.state_dict(),
+        "log_bytes": log.bytes_written(),
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "log_bytes": log.tell() if log is not None else 0,
     }
 
 
-def _restore(path, model, optimizer, scaler, keeper, total, seed, runtime) -> tuple[int, int]:
-    """Take everything back from a checkpoint; return the step and the length of the log then."""
-    state = load_checkpoint(path)
+def _restore(state, path, model, optimizer, scaler, keeper, total, seed, runtime) -> None:
+    """Take everything back from a checkpoint, except the log, which is not open yet."""
     if state["total"] != total:
         raise UserError(
             f"{path}: belongs to a run of {state['total']} steps, this one has {total}; resume with the "
@@ -403,4 +324,3 @@ def _restore(path, model, optimizer, scaler, keeper, total, seed, runtime) -> tu
             torch.cuda.set_rng_state_all(state["cuda_rng"])
     else:  # the checkpoint holds the main process's generator; others draw a stream of their own
         torch.manual_seed(hash((seed, runtime.rank, state["step"])) % 2**63)
-    return state["step"], state["log_bytes"]
