@@ -46,7 +46,13 @@ def claim_output_dir(
     present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     if present and not resume:
         if overwrite:
-            shutil.rmtree(folder)
+            for (
+                entry
+            ) in folder.iterdir():  # not the folder itself, which may be a link to another disk
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
         elif RUN_RECORD_NAME in present:
             aside = next(
                 path
