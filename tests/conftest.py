@@ -56,8 +56,9 @@ def randomised():
     def randomise(model, seed=0):
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for p in model.parameters():
-                p.add_(torch.randn(p.shape, generator=generator), alpha=0.15)
+            for name, p in model.named_parameters():
+                middle = 1.0 if name.endswith("LayerNorm.weight") else 0.0
+                p.copy_(middle + 0.15 * torch.randn(p.shape, generator=generator))
         return model.eval()
 
     return randomise
