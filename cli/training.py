@@ -21,7 +21,13 @@ from distillation.records import (
     RunRecord,
     claim_output_dir,
 )
-from distillation.training import BatchSource, LossFunction, TrainingSettings, train
+from distillation.training import (
+    BatchSource,
+    LossFunction,
+    TrainingSettings,
+    check_settings,
+    train,
+)
 from transformer.configuration import BertConfig
 from transformer.download import find_model_file
 from transformer.errors import UserError
@@ -291,6 +297,7 @@ def run_training(
     Returns:
         The keeper, which knows the metrics.
     """
+    check_settings(settings, runtime)
     folder = Path(args.output_dir)
     if runtime.is_main:
         claim_output_dir(folder, args.overwrite_output_dir, args.resume)

@@ -103,7 +103,7 @@ def train(
         UserError: the loss is not finite, the batch is smaller than what it is split into, or fp16 was
             asked for without a GPU.
     """
-    _check(settings, runtime)
+    check_settings(settings, runtime)
     counts = [source.count(epoch) for epoch in range(settings.epochs)]
     total = sum(counts) if settings.max_steps is None else min(sum(counts), settings.max_steps)
     optimizer = make_optimizer(model, settings, total)
@@ -187,7 +187,12 @@ class _WholeBatch:
     parts: list[tuple[Batch, float]]
 
 
-def _check(settings: TrainingSettings, runtime: Runtime) -> None:
+def check_settings(settings: TrainingSettings, runtime: Runtime) -> None:
+    """Refuse settings that this machine or the loop cannot follow.
+
+    Raises:
+        UserError: fp16 without a GPU, or no micro-step at all.
+    """
     if settings.precision == "fp16" and runtime.device.type != "cuda":
         raise UserError("--fp16: needs a CUDA GPU; expected none of it on the CPU, use --bf16")
     if settings.accumulation < 1:
