@@ -27,7 +27,7 @@ from transformer.tokenization import BertTokenizer
 AUGMENT = "python data_augmentation.py --pretrained_bert_model teacher_model --glove_embs 1_pre_data/glove.6B.100d.txt --glue_dir . --task_name SST-2"
 PREGENERATE = "python pregenerate_training_data.py --train_corpus 1_pre_data/documents.txt --output_dir 2_pregenerate_data --bert_model teacher_model --do_whole_word_mask"
 GENERAL = "python general_distill.py --pregenerated_data 2_pregenerate_data --teacher_model teacher_model --student_model student_model --output_dir 3_general_distill --do_lower_case"
-# The names of the two stages are swapped in the original; the second starts from the first all the same.
+# The guide takes the two stages in the opposite order to the paper.
 FIRST_STAGE = "python task_distill.py --data_dir SST-2 --teacher_model teacher_model --student_model 3_general_distill --task_name sst-2 --output_dir 4_task_distill_mid --aug_train --do_lower_case --pred_distill"
 SECOND_STAGE = "python task_distill.py --data_dir SST-2 --teacher_model teacher_model --student_model 4_task_distill_mid --task_name sst-2 --output_dir 5_task_distill_out --aug_train --do_lower_case"
 FINE_TUNE = "python finetune_teacher.py --data_dir SST-2 --bert_model teacher_model --output_dir fine_tuned --num_train_epochs 1"

@@ -1,0 +1,473 @@
+"""What a user can get wrong: one line that says what and where, exit status 2, nothing written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.integration.workspace import (
+    STUDENT_4L,
+    VOCABULARY,
+    config,
+    run_line,
+    succeed,
+    write_bert,
+    write_classifier,
+    write_corpus,
+    write_dump,
+    write_glove,
+    write_model,
+    write_student,
+    write_task,
+    write_vocabulary,
+)
+from transformer.modeling import TinyBertForPreTraining
+
+TEACHER = {"num_hidden_layers": 4}
+STUDENT = {**STUDENT_4L, "num_hidden_layers": 2}
+
+AUGMENT = (
+    "python data_augmentation.py --pretrained_bert_model models/bert --glove_embs glove.txt "
+    "--glue_dir glue --task_name RTE"
+)
+FINE_TUNE = (
+    "python finetune_teacher.py --data_dir glue/RTE "
+    "--bert_model models/teacher --output_dir out/new"
+)
+PREPARE = "python prepare_data.py --input wiki.xml.bz2 --output out/wiki.txt"
+PREGENERATE = (
+    "python pregenerate_training_data.py --train_corpus corpus.txt --bert_model models/bert "
+    "--output_dir new"
+)
+GENERAL = (
+    "python general_distill.py --pregenerated_data pairs --teacher_model models/bert "
+    "--student_model student_config --output_dir out/new"
+)
+MLM = (
+    "python pretrain_mlm.py --pregenerated_data pairs --bert_model models/bert --output_dir out/new"
+)
+DISTIL = (
+    "python task_distill.py --data_dir glue/RTE --task_name RTE --teacher_model models/teacher "
+    "--student_model models/student --output_dir out/new"
+)
+SCORE = (
+    "python task_distill.py --do_eval --data_dir glue/RTE --task_name RTE "
+    "--student_model models/teacher --output_dir out/new"
+)
+SMART = "python tinybert_6_from_bert.py --source models/bert --output_dir out/new --keep_layers 0,2"
+FIX = "python fix_teacher_layers.py --models teacher"
+
+Damage = Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    write_bert(root / "models/bert", **TEACHER)
+    write_bert(root / "models/encoder", head=False, **TEACHER)
+    write_classifier(root / "models/teacher", ["entailment", "not_entailment"], **TEACHER)
+    student = TinyBertForPreTraining.from_scratch(config(**STUDENT), fit_size=24)
+    write_model(student, root / "models/student")
+    write_student(root / "student_config", **STUDENT)
+    for task in ("RTE", "MNLI"):
+        write_task(root / "glue" / task, task)
+    write_glove(root / "glove.txt")
+    write_corpus(root / "corpus.txt")
+    write_dump(root / "wiki.xml.bz2", 2)
+    with contextlib.chdir(root):
+        succeed(f"{PREGENERATE} --epochs_to_generate 1")
+        Path("new").rename("pairs")
+    return root
+
+
+def nothing() -> None:
+    """Leave the world as it is: the command itself is the mistake."""
+
+
+def write(path: str, content: str | bytes) -> Damage:
+    def damage() -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return damage
+
+
+def remove(path: str) -> Damage:
+    return lambda: Path(path).unlink()
+
+
+def change_line(path: str, number: int, change: Callable[[bytes], bytes]) -> Damage:
+    """Change one line of a file, counted from 1."""
+
+    def damage() -> None:
+        lines = Path(path).read_bytes().split(b"\n")
+        lines[number - 1] = change(lines[number - 1])
+        Path(path).write_bytes(b"\n".join(lines))
+
+    return damage
+
+
+def shorten_vocabulary(folder: str) -> Damage:
+    return lambda: write_vocabulary(Path(folder), VOCABULARY[:-3])
+
+
+def reorder_vocabulary(folder: str) -> Damage:
+    return lambda: write_vocabulary(Path(folder), [*VOCABULARY[:-2], *reversed(VOCABULARY[-2:])])
+
+
+def new_student(**sizes) -> Damage:
+    def damage() -> None:
+        shape = config(**{**STUDENT, **sizes})
+        write_model(TinyBertForPreTraining.from_scratch(shape, fit_size=24), Path("models/student"))
+        write_student(Path("student_config"), **{**STUDENT, **sizes})
+
+    return damage
+
+
+def headless_teacher() -> None:
+    shutil.rmtree("models/teacher")
+    Path("models/encoder").rename("models/teacher")
+
+
+def lose_a_layer() -> None:
+    """Weights of layer 2 are not in the file, though config.json counts it."""
+    path = Path("models/bert/pytorch_model.bin")
+    state = torch.load(path, weights_only=True)
+    torch.save({name: value for name, value in state.items() if "layer.2." not in name}, path)
+
+
+def tear(path: str) -> Damage:
+    return lambda: Path(path).write_bytes(Path(path).read_bytes()[:1000])
+
+
+class Trap:
+    def __reduce__(self):
+        return (open, ("trapped", "w"))
+
+
+def plant_code() -> None:
+    Path("models/bert/pytorch_model.bin").write_bytes(pickle.dumps({"bert.x": Trap()}))
+
+
+def masked_pairs() -> None:
+    shutil.rmtree("pairs")
+    succeed(f"{PREGENERATE} --masked_lm_prob 0.5")
+    Path("new").rename("pairs")
+
+
+def mnli_teacher(*labels: str) -> Damage:
+    return lambda: write_classifier(Path("models/teacher"), list(labels), **TEACHER)
+
+
+MNLI = DISTIL.replace("RTE", "MNLI")
+MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
+    # files that are not there
+    "no task folder": (nothing, DISTIL.replace("glue/RTE", "glue/nowhere"), ("glue/nowhere",)),
+    "no training file": (remove("glue/RTE/train.tsv"), FINE_TUNE, ("glue/RTE/train.tsv",)),
+    "no dev file": (remove("glue/RTE/dev.tsv"), FINE_TUNE, ("glue/RTE/dev.tsv",)),
+    "no augmented file": (
+        nothing,
+        f"{DISTIL} --aug_train",
+        ("glue/RTE/train_aug.tsv", "data_augmentation.py"),
+    ),
+    "no word vectors": (remove("glove.txt"), AUGMENT, ("glove.txt", "GloVe")),
+    "no corpus": (remove("corpus.txt"), PREGENERATE, ("corpus.txt",)),
+    "no dump": (remove("wiki.xml.bz2"), PREPARE, ("wiki.xml.bz2",)),
+    "no pregenerated data": (
+        nothing,
+        GENERAL.replace("pairs", "nowhere"),
+        ("nowhere", "pregenerate_training_data.py"),
+    ),
+    "an unfinished pregeneration": (
+        remove("pairs/epoch_0_metrics.json"),
+        GENERAL,
+        ("pairs", "epoch_0"),
+    ),
+    "no weights": (remove("models/bert/pytorch_model.bin"), GENERAL, ("models/bert",)),
+    "no configuration": (remove("models/student/config.json"), DISTIL, ("models/student",)),
+    "no vocabulary": (remove("models/teacher/vocab.txt"), SCORE, ("models/teacher", "vocab.txt")),
+    "no model": (
+        nothing,
+        FINE_TUNE.replace("models/teacher", "models/nowhere"),
+        ("models/nowhere",),
+    ),
+    # files that say something else
+    "a row with a column too few": (
+        change_line("glue/RTE/train.tsv", 3, lambda line: line.rsplit(b"\t", 1)[0]),
+        DISTIL,
+        ("glue/RTE/train.tsv:3", "3 columns", "expected 4"),
+    ),
+    "a row with a column too many, to augment": (
+        change_line("glue/RTE/train.tsv", 4, lambda line: line + b"\tmore"),
+        AUGMENT,
+        ("glue/RTE/train.tsv:4", "5 columns", "expected 4"),
+    ),
+    "an unknown label to train on": (
+        change_line("glue/RTE/train.tsv", 2, lambda line: line.rsplit(b"\t", 1)[0] + b"\tmaybe"),
+        FINE_TUNE,
+        ("glue/RTE/train.tsv:2", "maybe", "not_entailment"),
+    ),
+    "an unknown label to score": (
+        change_line("glue/RTE/dev.tsv", 5, lambda line: line.rsplit(b"\t", 1)[0] + b"\t1"),
+        SCORE,
+        ("glue/RTE/dev.tsv:5", "not_entailment"),
+    ),
+    "an empty training file": (
+        write("glue/RTE/train.tsv", ""),
+        DISTIL,
+        ("glue/RTE/train.tsv", "empty"),
+    ),
+    "a training file with a header only": (
+        write("glue/RTE/train.tsv", "index\tsentence1\tsentence2\tlabel\n"),
+        AUGMENT,
+        ("glue/RTE/train.tsv", "no rows"),
+    ),
+    "an empty corpus": (write("corpus.txt", "\n \n"), PREGENERATE, ("corpus.txt",)),
+    "empty word vectors": (write("glove.txt", ""), AUGMENT, ("glove.txt",)),
+    "an empty vocabulary": (write("models/bert/vocab.txt", ""), PREGENERATE, ("vocab.txt",)),
+    "a training file in Latin-1": (
+        change_line("glue/RTE/train.tsv", 3, lambda line: line.replace(b"the", b"caf\xe9")),
+        DISTIL,
+        ("glue/RTE/train.tsv:3", "UTF-8"),
+    ),
+    "a dev file in Latin-1": (
+        change_line("glue/RTE/dev.tsv", 6, lambda line: b"\xe9" + line),
+        SCORE,
+        ("glue/RTE/dev.tsv:6", "UTF-8"),
+    ),
+    "a corpus in Latin-1": (
+        change_line("corpus.txt", 8, lambda line: b"caf\xe9 " + line),
+        PREGENERATE,
+        ("corpus.txt:8", "UTF-8"),
+    ),
+    "a vocabulary in Latin-1": (
+        change_line("models/bert/vocab.txt", 9, lambda line: b"caf\xe9"),
+        PREGENERATE,
+        ("models/bert/vocab.txt:9", "UTF-8"),
+    ),
+    "a configuration that is no JSON": (
+        write("models/bert/config.json", "{vocab"),
+        GENERAL,
+        ("models/bert/config.json",),
+    ),
+    # models that do not belong together
+    "a vocabulary smaller than its model": (
+        shorten_vocabulary("models/teacher"),
+        FINE_TUNE,
+        ("models/teacher", str(len(VOCABULARY)), str(len(VOCABULARY) - 3)),
+    ),
+    "the same for augmentation": (
+        shorten_vocabulary("models/bert"),
+        AUGMENT,
+        ("models/bert", str(len(VOCABULARY)), str(len(VOCABULARY) - 3)),
+    ),
+    "teacher and student with other pieces": (
+        reorder_vocabulary("models/student"),
+        DISTIL,
+        ("vocab.txt", "other pieces"),
+    ),
+    "data made with another vocabulary": (
+        reorder_vocabulary("models/bert"),
+        GENERAL,
+        ("pairs", "another vocabulary"),
+    ),
+    "heads that cannot be matched": (
+        new_student(num_attention_heads=2),
+        DISTIL,
+        ("2 attention heads", "4", "--att_weight 0"),
+    ),
+    "the same in general distillation": (
+        new_student(num_attention_heads=2),
+        GENERAL,
+        ("2 attention heads", "4", "--att_weight 0"),
+    ),
+    "depths that cannot be matched": (
+        new_student(num_hidden_layers=3),
+        DISTIL,
+        ("--layer_map", "4 layers", "3"),
+    ),
+    "the same depths in general distillation": (
+        new_student(num_hidden_layers=3),
+        GENERAL,
+        ("--layer_map", "4 layers", "3"),
+    ),
+    "a layer that is not there": (nothing, f"{DISTIL} --layer_map 1:2,2:9", ("--layer_map 2:9",)),
+    "plain BERT as teacher of a task": (
+        nothing,
+        DISTIL.replace("models/teacher", "models/bert"),
+        ("models/bert", "classifier.weight"),
+    ),
+    "plain BERT to score": (
+        nothing,
+        SCORE.replace("models/teacher", "models/bert"),
+        ("models/bert", "classifier"),
+    ),
+    "an encoder without its language-model head": (
+        nothing,
+        AUGMENT.replace("models/bert", "models/encoder"),
+        ("models/encoder", "cls.predictions"),
+    ),
+    "smart initialisation from weights that lack a layer": (
+        lose_a_layer,
+        SMART,
+        ("models/bert", "layer"),
+    ),
+    "a layer to keep that is not there": (
+        nothing,
+        SMART.replace("0,2", "0,4"),
+        ("--keep_layers 0,4", "0 to 3"),
+    ),
+    "no teachers to make students of": (
+        nothing,
+        "python tinybert_6_from_bert.py",
+        ("final_mrpc_teacher",),
+    ),
+    "a teacher without head": (headless_teacher, FIX, ("models/teacher", "--init_head")),
+    "a teacher of another task": (
+        mnli_teacher("negative", "neutral", "positive"),
+        MNLI,
+        ("models/teacher", "positive", "contradiction"),
+    ),
+    "a teacher with two classes for three": (
+        nothing,
+        MNLI,
+        ("models/teacher", "contradiction"),
+    ),
+    "weights with code in them": (plant_code, GENERAL, ("models/bert/pytorch_model.bin",)),
+    "code in the weights of the language model": (
+        plant_code,
+        AUGMENT,
+        ("models/bert/pytorch_model.bin",),
+    ),
+    "torn weights": (
+        tear("models/bert/pytorch_model.bin"),
+        GENERAL,
+        ("models/bert/pytorch_model.bin",),
+    ),
+    "torn safetensors": (
+        tear("models/teacher/model.safetensors"),
+        DISTIL,
+        ("models/teacher/model.safetensors",),
+    ),
+    # what the flags ask for
+    "an output folder with somebody's file": (
+        write("out/new/notes.txt", "mine"),
+        FINE_TUNE,
+        ("--output_dir out/new", "notes.txt"),
+    ),
+    "the same for a student": (
+        write("out/new/notes.txt", "mine"),
+        DISTIL,
+        ("--output_dir out/new", "notes.txt"),
+    ),
+    "the same for general distillation": (
+        write("out/new/notes.txt", "mine"),
+        GENERAL,
+        ("--output_dir out/new", "notes.txt"),
+    ),
+    "the same for pregeneration": (
+        write("new/notes.txt", "mine"),
+        PREGENERATE,
+        ("--output_dir new", "not empty"),
+    ),
+    "an unfinished run in the way": (
+        write("out/new/metrics.jsonl", ""),
+        DISTIL,
+        ("--output_dir out/new", "--resume"),
+    ),
+    "an output folder that is a file": (write("out/new", ""), DISTIL, ("--output_dir out/new",)),
+    "a folder of scores that is a file": (write("out/new", ""), SCORE, ("out/new",)),
+    "a batch smaller than its micro-steps": (
+        nothing,
+        f"{DISTIL} --train_batch_size 4 --gradient_accumulation_steps 8",
+        ("--train_batch_size 4", "--gradient_accumulation_steps 8"),
+    ),
+    "the same batch in general distillation": (
+        nothing,
+        f"{GENERAL} --train_batch_size 1 --gradient_accumulation_steps 2",
+        ("--train_batch_size 1", "--gradient_accumulation_steps 2"),
+    ),
+    "a corpus of one document": (
+        write("corpus.txt", "It is the cat.\nIt was a dog.\n"),
+        PREGENERATE,
+        ("corpus.txt", "single document", "--one_seq"),
+    ),
+    "an unknown task": (
+        nothing,
+        DISTIL.replace("--task_name RTE", "--task_name SQuAD"),
+        ("--task_name SQuAD", "SST-2"),
+    ),
+    "a task that the folder's name does not tell": (
+        lambda: Path("glue/RTE").rename("glue/mine"),
+        FINE_TUNE.replace("glue/RTE", "glue/mine"),
+        ("glue/mine", "--task_name"),
+    ),
+    "training without a teacher": (
+        nothing,
+        DISTIL.replace("--teacher_model models/teacher ", ""),
+        ("--teacher_model", "--do_eval"),
+    ),
+    "half precision on the CPU": (nothing, f"{DISTIL} --fp16 --no_cuda", ("--fp16", "--bf16")),
+    "the same in fine-tuning": (nothing, f"{FINE_TUNE} --fp16 --no_cuda", ("--fp16", "--bf16")),
+    "two precisions": (nothing, f"{GENERAL} --fp16 --bf16", ("--bf16 and --fp16",)),
+    "sentences longer than the model": (
+        nothing,
+        f"{DISTIL} --max_seq_length 200",
+        ("--max_seq_length 200", "128"),
+    ),
+    "no learning rate": (nothing, f"{FINE_TUNE} --learning_rate 0", ("--learning_rate 0",)),
+    "a temperature of nought": (
+        nothing,
+        f"{DISTIL} --pred_distill --temperature 0",
+        ("--temperature 0",),
+    ),
+    "masked data for masked language modelling": (
+        lambda: [
+            shutil.rmtree("pairs"),
+            run_line(
+                f"{PREGENERATE} --masked_lm_prob 0.5".replace(
+                    "--output_dir new", "--output_dir pairs"
+                )
+            ),
+        ],
+        MLM,
+        ("pairs", "masked"),
+    ),
+}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else ""
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize(("damage", "line", "expected"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_writes_nothing(
+    world, tmp_path, monkeypatch, damage, line, expected
+):
+    place = tmp_path / "place"
+    shutil.copytree(world, place)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    damage()
+    before = contents(place)
+
+    outcome = run_line(line)
+
+    lines = outcome.stderr.splitlines()
+    errors = [text for text in lines if text.startswith("error: ")]
+    assert outcome.status == 2 and errors == lines[-1:], outcome.stderr
+    for text in expected:
+        assert text in errors[0]
+    assert contents(place) == before
