@@ -38,7 +38,7 @@ declare -A ABOUT=(
 
 stage_environment() {
   run mkdir -p "$DATA" "$MODELS" "$RESULTS"
-  always python -m torch.utils.collect_env
+  always bash -c "python -W ignore -m torch.utils.collect_env >$RESULTS/environment.txt"
 }
 
 stage_glove() {

@@ -42,16 +42,23 @@ plan() {
       previous=$word
     done
   fi
-  printf -v words '%q ' "$@"
+  words=$(quoted "$@")
   local print
   print=$(fingerprint "$@" "${NEEDS[@]}")
   PLAN_STAGE+=("$STAGE") PLAN_PHASE+=("$PHASE") PLAN_CHAIN+=("$CHAIN") PLAN_KIND+=("$kind")
-  PLAN_COMMAND+=("${words% }") PLAN_PRINT+=("$print")
-  words=''
-  ((${#OUTPUTS[@]} == 0)) || printf -v words '%q ' "${OUTPUTS[@]}"
-  PLAN_OUTPUTS+=("$words")
+  PLAN_COMMAND+=("$words") PLAN_PRINT+=("$print")
+  PLAN_OUTPUTS+=("$(quoted "${OUTPUTS[@]}")")
   for word in "${OUTPUTS[@]}"; do MADE_BY[$word]=$print; done
   OUTPUTS=() NEEDS=()
+}
+
+quoted() { # WORD...: as a shell would take them, in quotes only where they are needed
+  local word line=''
+  for word in "$@"; do
+    [[ $word =~ ^[A-Za-z0-9_./:=,+@%-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
+    line+="${line:+ }$word"
+  done
+  printf '%s' "$line"
 }
 
 fingerprint() { # of a command: its words, and the commands that made them or a folder they lie in
