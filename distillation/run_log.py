@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,32 +48,35 @@ class RunLog:
         self._steps += 1
         self.examples += rows
 
-    def write_losses(self, step: int, epoch: int, learning_rate: float) -> None:
-        """Write the mean losses since the last line, and start anew.
+    def means(self, step: int) -> dict[str, float]:
+        """Mean losses since the last line.
 
         Raises:
-            UserError: the loss is not finite.
+            UserError: the loss is not finite: a model trained on it is not worth keeping.
         """
         if not self._steps:
-            return
-        names = list(self._sums)
-        sums = torch.stack([self._sums[name].float() for name in names])
+            return {}
+        sums = torch.stack([value.float() for value in self._sums.values()])
         means = (sums / self._steps).tolist()
-        loss = sum(means)
-        if not math.isfinite(loss):
+        if not math.isfinite(sum(means)):
             raise UserError(
-                f"step {step}: the loss is {loss}; the run was stopped. Lower --learning_rate, or use "
-                f"fp32 in place of --bf16/--fp16"
+                f"step {step}: the loss is {sum(means)}; the run was stopped. Lower --learning_rate, or "
+                f"use fp32 in place of --bf16/--fp16"
             )
+        return dict(zip(self._sums, means, strict=True))
+
+    def write_losses(self, step: int, epoch: int, learning_rate: float) -> None:
+        """Write the mean losses since the last line, and start anew."""
+        means = self.means(step)
         now = time.monotonic()
         speed = (self.examples - self._logged_examples) / max(now - self._since, 1e-9)
-        parts = dict(zip(names, means, strict=True)) if len(names) > 1 else {}
+        loss = sum(means.values())
         self._write(
             {
                 "step": step,
                 "epoch": epoch,
                 "loss": loss,
-                **parts,
+                **(means if len(means) > 1 else {}),
                 "learning_rate": learning_rate,
                 "examples_per_second": round(speed, 2),
             }
@@ -120,5 +124,6 @@ def open_log(path: Path, keep_bytes: int, writes: bool) -> Iterator[IO[str] | No
         yield None
         return
     with open(path, "a", encoding="utf-8") as file:
-        file.truncate(keep_bytes)
+        file.truncate(min(keep_bytes, file.tell()))  # never longer: that would be a hole of zeros
+        file.seek(0, os.SEEK_END)
         yield file

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -129,6 +130,7 @@ def train(
         log = RunLog(file, bar)
         if past is not None:
             log.load_state_dict(past["log"], runtime.device)
+        examples_before = log.examples
         log_step = max(1, min(50, total // 20))
         for whole in _prefetched(source, settings, runtime, counts, step, total):
             _step(wrapped, losses, whole, optimizer, scaler, settings, runtime, log)
@@ -138,8 +140,10 @@ def train(
             if step % log_step == 0 or step == total:
                 log.write_losses(step, whole.epoch, optimizer.get_lr()[0])
             if step % settings.eval_step == 0 or whole.closes_epoch or step == total:
+                log.means(step)  # stops the run before a model of broken numbers is kept
                 _evaluate(model, keeper, step, log, runtime)
             if due:
+                log.means(step)
                 if runtime.is_main:
                     state = _state(model, optimizer, scaler, keeper, log, step, total)
                     save_checkpoint(checkpoint, state)
@@ -149,7 +153,7 @@ def train(
         "steps": step,
         "examples": log.examples,
         "training_seconds": round(seconds, 3),
-        "examples_per_second": round(log.examples / max(seconds, 1e-9), 2),
+        "examples_per_second": round((log.examples - examples_before) / max(seconds, 1e-9), 2),
     }
 
 
@@ -205,7 +209,10 @@ def _wrap(model: nn.Module, runtime: Runtime) -> nn.Module:
     if runtime.world == 1:
         return model
     ids = [runtime.device.index] if runtime.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=ids)
+    # A loss may leave layers out (a mapping of some layers, one loss of the two): their gradients are not
+    # waited for. Where it leaves none out, that is no news.
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
 
 
 def _prefetched(
@@ -319,7 +326,13 @@ def _restore(state, path, model, optimizer, scaler, keeper, total, seed, runtime
             f"{path}: belongs to a run of {state['total']} steps, this one has {total}; resume with the "
             f"same data and flags, or start again with --overwrite_output_dir"
         )
-    model.load_state_dict(state["model"])
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: belongs to another model; resume with the same flags, or start again with "
+            f"--overwrite_output_dir"
+        ) from error
     optimizer.load_state_dict(state["optimizer"])
     scaler.load_state_dict(state["scaler"])
     keeper.load_state_dict(state["keeper"])
