@@ -80,7 +80,12 @@ def test_the_metrics_of_every_task_survive_a_checkpoint(tmp_path, task):
     else:
         predictions, labels = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
     metrics = compute_metrics(task, predictions, labels)
-    keeper = ModelKeeper(torch.nn.Linear(1, 1), tmp_path, lambda: {"dev": metrics}, lambda m: m["dev"][task.main_metric])  # fmt: skip
+    keeper = ModelKeeper(
+        torch.nn.Linear(1, 1),
+        tmp_path,
+        lambda: {"dev": metrics},
+        lambda m: m["dev"][task.main_metric],
+    )
     keeper(1)
     save_checkpoint(tmp_path / "checkpoint.pt", {"keeper": keeper.state_dict()})
     again = ModelKeeper(torch.nn.Linear(1, 1), tmp_path)
