@@ -11,17 +11,18 @@ ACTIVATE = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 # An environment is stamped with the checksum of what it was built from: nothing is installed twice.
 checksum = $(firstword $(shell cat $(1) | cksum))
-RUN_STAMP := $(VENV)/.run-$(call checksum,requirements.txt pyproject.toml)
-TEST_STAMP := $(VENV)/.test-$(call checksum,requirements.txt requirements-test.txt pyproject.toml)
+RUN_STAMP := $(VENV)/.run-$(call checksum,requirements.txt)
+LINK_STAMP := $(VENV)/.packages-$(call checksum,requirements.txt pyproject.toml)
+TEST_STAMP := $(VENV)/.test-$(call checksum,requirements.txt requirements-test.txt)
 
 .DEFAULT_GOAL := help
 .PHONY: demo test check lint format clean help $(VENV)
 
-demo: $(RUN_STAMP)  ## run reproduction.sh with the demo profile; results in runs/demo/results/report
+demo: $(LINK_STAMP)  ## run reproduction.sh with the demo profile; results in runs/demo/results/report
 	@$(ACTIVATE) bash reproduction.sh --profile demo
 
 # One worker per core of a small machine; the libraries' own threads would only get in their way.
-test: $(TEST_STAMP)  ## run the whole test suite
+test: $(TEST_STAMP) $(LINK_STAMP)  ## run the whole test suite
 	@$(ACTIVATE) OMP_NUM_THREADS=1 python -m pytest -q -n 2
 
 lint: $(TEST_STAMP)  ## check style and formatting
@@ -34,14 +35,18 @@ format: $(TEST_STAMP)  ## rewrite the files in the project's format
 	@$(ACTIVATE) ruff check --fix .
 	@$(ACTIVATE) ruff format .
 
-$(VENV): $(RUN_STAMP)  ## build the Python environment from the exact pins
+$(VENV): $(LINK_STAMP)  ## build the Python environment from the exact pins
 
 $(RUN_STAMP):
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; make demo PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "building $(VENV) with $$($(PYTHON) --version) from requirements.txt"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements.txt
-	@$(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The packages become importable from any folder.
+$(LINK_STAMP): $(RUN_STAMP)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(TEST_STAMP): $(RUN_STAMP)
