@@ -6,6 +6,7 @@ Flags every training script takes, the checks before any work is done, and the f
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -39,7 +40,7 @@ from transformer.tokenization import BertTokenizer
 def whole_number(text: str) -> int:
     """Read a flag such as `3` or `3.0`, at least 1."""
     value = float(text)
-    if value != int(value) or value < 1:
+    if not value.is_integer() or value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
     return int(value)
 
@@ -181,7 +182,8 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
     """Check the flags against each other and turn them into settings.
 
     Raises:
-        UserError: flags that exclude each other, or a batch smaller than its micro-steps.
+        UserError: flags that exclude each other, a batch smaller than its micro-steps, or a number
+            out of its range.
     """
     if args.bf16 and args.fp16:
         raise UserError("--bf16 and --fp16: give one of them")
@@ -190,10 +192,14 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
             f"--train_batch_size {args.train_batch_size}: smaller than --gradient_accumulation_steps "
             f"{args.gradient_accumulation_steps}; a micro-step needs at least one row"
         )
-    if not args.learning_rate > 0:
+    if not 0 < args.learning_rate < math.inf:
         raise UserError(f"--learning_rate {args.learning_rate}: expected a number above 0")
-    if not args.weight_decay >= 0:
+    if not 0 <= args.weight_decay < math.inf:
         raise UserError(f"--weight_decay {args.weight_decay}: expected a number from 0")
+    if args.warmup_proportion == 1:
+        raise UserError("--warmup_proportion 1: expected less; no step would be left after it")
+    if not -(2**63) <= args.seed < 2**63:
+        raise UserError(f"--seed {args.seed}: expected a number of at most 64 bits")
     return TrainingSettings(
         epochs=args.num_train_epochs,
         learning_rate=args.learning_rate,

@@ -423,6 +423,18 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         ("--max_seq_length 200", "128"),
     ),
     "no learning rate": (nothing, f"{FINE_TUNE} --learning_rate 0", ("--learning_rate 0",)),
+    "an infinite learning rate": (
+        nothing,
+        f"{DISTIL} --learning_rate inf",
+        ("--learning_rate inf",),
+    ),
+    "an infinite decay": (nothing, f"{GENERAL} --weight_decay inf", ("--weight_decay inf",)),
+    "nothing but warm-up": (
+        nothing,
+        f"{GENERAL} --warmup_proportion 1",
+        ("--warmup_proportion 1",),
+    ),
+    "a seed beyond 64 bits": (nothing, f"{DISTIL} --seed {2**64}", (f"--seed {2**64}",)),
     "a temperature of nought": (
         nothing,
         f"{DISTIL} --pred_distill --temperature 0",
@@ -441,6 +453,13 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         ("pairs", "masked"),
     ),
 }
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "0", "2.5", "many"])
+def test_a_number_of_epochs_must_be_one(value):
+    outcome = run_line(f"{DISTIL} --num_train_epochs {value}")
+    assert outcome.status == 2
+    assert "argument --num_train_epochs" in outcome.stderr.splitlines()[-1]
 
 
 def contents(folder: Path) -> dict[str, str]:
