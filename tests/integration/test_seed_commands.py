@@ -128,7 +128,8 @@ def fetch(line: str) -> bool:
             archive.extractall()
     elif program[1] == "download_glue.py":
         for task in TASKS:
-            write_task(Path("glue_data") / task, task)
+            # Few rows: augmented, they are still some steps in each of ten epochs.
+            write_task(Path("glue_data") / task, task, {"train": 3, "dev": 8, "test": 1})
     elif program[1] == "get_bert_models.py":
         write_bert(Path("models/bert-base-uncased"))
         for seed, (name, labels) in enumerate(TEACHER_LABELS.items(), start=1):
@@ -191,7 +192,7 @@ def check_training(script: str, flags: dict) -> None:
     elif script == "task_distill.py":
         assert record["stage"] == ("prediction" if "pred_distill" in flags else "intermediate")
         assert bool(record["metrics"]) == ("pred_distill" in flags)
-        assert record["data"]["train_aug"]["rows"] > 12
+        assert record["data"]["train_aug"]["rows"] > 9
 
 
 def check_scores(flags: dict, outcome: Outcome) -> None:

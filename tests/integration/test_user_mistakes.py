@@ -478,7 +478,6 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     place = tmp_path / "place"
     shutil.copytree(world, place)
     monkeypatch.chdir(place)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     damage()
     before = contents(place)
 
