@@ -426,7 +426,7 @@ def test_a_checkpoint_of_another_model_is_refused(make_model, tmp_path):
 
 
 def test_the_teacher_is_not_touched_and_builds_no_graph(make_model, tmp_path):
-    teacher = make_model(1, hidden_dropout_prob=0.5).requires_grad_(False)
+    teacher = make_model(1, hidden_dropout_prob=0.5)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     outputs = []
     teacher.register_forward_hook(lambda module, _, out: outputs.append((module.training, out)))
