@@ -173,14 +173,14 @@ def output_folder(args: argparse.Namespace) -> Iterator[Path]:
             f"--output_dir {folder}: is not empty; name another folder, or --overwrite to replace "
             "the epochs in it"
         )
-    existed = folder.is_dir()
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
     finally:
-        if not existed:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # fails, as it should, unless it is empty
+        with contextlib.suppress(OSError):
+            for path in missing:
+                path.rmdir()  # fails, as it should, unless it is empty
 
 
 @contextlib.contextmanager

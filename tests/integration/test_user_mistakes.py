@@ -44,7 +44,7 @@ FINE_TUNE = (
 PREPARE = "python prepare_data.py --input wiki.xml.bz2 --output out/wiki.txt"
 PREGENERATE = (
     "python pregenerate_training_data.py --train_corpus corpus.txt --bert_model models/bert "
-    "--output_dir new"
+    "--output_dir out/new"
 )
 GENERAL = (
     "python general_distill.py --pregenerated_data pairs --teacher_model models/bert "
@@ -83,7 +83,8 @@ def world(tmp_path_factory) -> Path:
     write_dump(root / "wiki.xml.bz2", 2)
     with contextlib.chdir(root):
         succeed(f"{PREGENERATE} --epochs_to_generate 1")
-        Path("new").rename("pairs")
+        Path("out/new").rename("pairs")
+        Path("out").rmdir()
     return root
 
 
@@ -159,7 +160,7 @@ def plant_code() -> None:
 def masked_pairs() -> None:
     shutil.rmtree("pairs")
     succeed(f"{PREGENERATE} --masked_lm_prob 0.5")
-    Path("new").rename("pairs")
+    Path("out/new").rename("pairs")
 
 
 def mnli_teacher(*labels: str) -> Damage:
@@ -373,9 +374,9 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         ("--output_dir out/new", "notes.txt"),
     ),
     "the same for pregeneration": (
-        write("new/notes.txt", "mine"),
+        write("out/new/notes.txt", "mine"),
         PREGENERATE,
-        ("--output_dir new", "not empty"),
+        ("--output_dir out/new", "not empty"),
     ),
     "an unfinished run in the way": (
         write("out/new/metrics.jsonl", ""),
@@ -441,14 +442,7 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         ("--temperature 0",),
     ),
     "masked data for masked language modelling": (
-        lambda: [
-            shutil.rmtree("pairs"),
-            run_line(
-                f"{PREGENERATE} --masked_lm_prob 0.5".replace(
-                    "--output_dir new", "--output_dir pairs"
-                )
-            ),
-        ],
+        masked_pairs,
         MLM,
         ("pairs", "masked"),
     ),
