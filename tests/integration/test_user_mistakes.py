@@ -137,11 +137,15 @@ def headless_teacher() -> None:
     Path("models/encoder").rename("models/teacher")
 
 
-def lose_a_layer() -> None:
-    """Weights of layer 2 are not in the file, though config.json counts it."""
-    path = Path("models/bert/pytorch_model.bin")
-    state = torch.load(path, weights_only=True)
-    torch.save({name: value for name, value in state.items() if "layer.2." not in name}, path)
+def lose(part: str) -> Damage:
+    """Take weights out of the file, though config.json counts them."""
+
+    def damage() -> None:
+        path = Path("models/bert/pytorch_model.bin")
+        state = torch.load(path, weights_only=True)
+        torch.save({name: value for name, value in state.items() if part not in name}, path)
+
+    return damage
 
 
 def tear(path: str) -> Damage:
@@ -316,9 +320,14 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         ("models/encoder", "cls.predictions"),
     ),
     "smart initialisation from weights that lack a layer": (
-        lose_a_layer,
+        lose("layer.2."),
         SMART,
-        ("models/bert", "layer"),
+        ("layer",),
+    ),
+    "smart initialisation from weights that lack a matrix": (
+        lose("layer.2.output.dense.weight"),
+        SMART,
+        ("models/bert", "output.dense.weight"),
     ),
     "a layer to keep that is not there": (
         nothing,
