@@ -86,9 +86,11 @@ def _review(rng: Random, topic: str) -> Iterator[Meaning]:
     polarity = rng.choice((-1, 1))
     while True:
         names = (topic, topic, *lex.synonyms(topic))
-        plain = rng.random() < 0.5
-        make = opinion if plain else review
-        yield from _draw(lambda make=make, names=names: make(rng, polarity, rng.choice(names)))
+        make = rng.choice((opinion, review))
+        # Less negation than in SST-2: what a word is worth is learned from the company it keeps.
+        yield from _draw(
+            lambda make=make, names=names: make(rng, polarity, rng.choice(names), negation=0.15)
+        )
 
 
 def _class_article(rng: Random, topic: str) -> Iterator[Meaning]:

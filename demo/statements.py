@@ -11,8 +11,7 @@ from demo.meaning import quantifier
 from demo.writing import other_word, place, synonym_of
 
 _SUBJECTS = (
-    ("some",), ("some",), ("every", "each", "all"), ("every", "each", "all"),
-    ("no",), ("not every", "not all"),
+    *[("some",)] * 3, *[("every", "each", "all")] * 3, ("no",), ("not every", "not all"),
 )  # fmt: skip
 
 
@@ -25,7 +24,7 @@ def statement(rng: Random) -> Clause:
         plural = rng.choice(lex.DETERMINERS[determiner])
         adjectives = (rng.choice(lex.NEUTRAL_ADJECTIVES),) if rng.random() < 0.2 else ()
         subject = NounPhrase(rng.choice(lex.ANIMATE_NOUNS), determiner, plural, adjectives)
-    negated = not subject.determiner and rng.random() < 0.5
+    negated = not subject.determiner and rng.random() < 0.3
     if rng.random() < (0.9 if not subject.determiner else 0.4):
         adjectives = (rng.choice(lex.NEUTRAL_ADJECTIVES),) if rng.random() < 0.2 else ()
         patient = NounPhrase(rng.choice(lex.TAXONOMY_NOUNS), "a", adjectives=adjectives)

@@ -80,7 +80,7 @@ def other_word(rng: Random, word: str, choices: Sequence[str]) -> str:
     return rng.choice([other for other in choices if lex.canonical(other) != lex.canonical(word)])
 
 
-def opinion(rng: Random, polarity: int, work: str, negation: float = 0.45) -> Clause:
+def opinion(rng: Random, polarity: int, work: str, negation: float = 0.3) -> Clause:
     """A clause that praises (+1) or blames (-1) the work, by a negated word of the other polarity or not."""
     negated = rng.random() < negation
     wanted = -polarity if negated else polarity
@@ -97,7 +97,7 @@ def opinion(rng: Random, polarity: int, work: str, negation: float = 0.45) -> Cl
         return Clause(about, "have", part, negated=negated)
     verb = rng.choice([verb for verb in lex.OPINION if lex.polarity(verb) == wanted])
     # `no critic` negates as `does not` does; both together praise again.
-    no_one = rng.random() < 0.4
+    no_one = rng.random() < 0.25
     if no_one:
         judge = NounPhrase(rng.choice(lex.CRITICS), "no")
         negated = not negated
@@ -113,20 +113,20 @@ def opinion(rng: Random, polarity: int, work: str, negation: float = 0.45) -> Cl
     )
 
 
-def review(rng: Random, polarity: int, work: str) -> Meaning:
+def review(rng: Random, polarity: int, work: str, negation: float = 0.3) -> Meaning:
     """A sentence of one or two clauses whose verdict is `polarity`."""
     kind = rng.randrange(10)
     if kind < 5:
-        return opinion(rng, polarity, work)
+        return opinion(rng, polarity, work, negation)
     if kind == 5:
-        return Compound(DENIAL, opinion(rng, -polarity, work))
+        return Compound(DENIAL, opinion(rng, -polarity, work, negation))
     # Either clause may come first; the link says which one counts.
     link = ("and", "but", "although,", "although")[kind - 6]
     first, second = {"and": (1, 1), "although": (1, -1)}.get(link, (-1, 1))
     return Compound(
         link,
-        opinion(rng, first * polarity, work, 0.3),
-        opinion(rng, second * polarity, work, 0.3),
+        opinion(rng, first * polarity, work, negation),
+        opinion(rng, second * polarity, work, negation),
     )
 
 
