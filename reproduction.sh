@@ -83,13 +83,18 @@ stage_models() {
     fetch python get_bert_models.py --output_dir "$MODELS"
     return
   fi
-  # The demo has no hub: its BERT is pre-trained here, and fine-tuned here for each task.
+  # The demo has no hub: its BERT is pre-trained here, and fine-tuned here for each task. It is grown: half its
+  # layers are trained, doubled, and trained on, which takes a third of the time (progressive stacking).
   run python -m demo.make --stage models --output_dir "$MODELS"
   run python pregenerate_training_data.py --train_corpus "$DATA/wiki_for_bert.txt" \
     --bert_model "$MODELS/bert-base-config" --reduce_memory --do_lower_case $PREGENERATE_FLAGS \
     --num_workers "$WORKERS" --output_dir "$DATA/json_wiki_mlm"
   train python pretrain_mlm.py --pregenerated_data "$DATA/json_wiki_mlm" --bert_model "$MODELS/bert-base-config" \
-    --from_scratch $MLM_FLAGS --output_dir "$MODELS/bert-base-uncased"
+    --from_scratch $MLM_FLAGS --output_dir "$MODELS/bert-half"
+  run python tinybert_6_from_bert.py --source "$MODELS/bert-half" --keep_layers 0,1,2,0,1,2 \
+    --output_dir "$MODELS/bert-doubled"
+  train python pretrain_mlm.py --pregenerated_data "$DATA/json_wiki_mlm" --bert_model "$MODELS/bert-doubled" \
+    $MLM_DOUBLED_FLAGS --output_dir "$MODELS/bert-base-uncased"
   barrier
   local task
   for task in $TASKS; do

@@ -4,7 +4,7 @@
 
 makes models/tinybert_6l_smart_init_direct_{mrpc,sst2,cola,rte} from models/final_{mrpc,sst2,cola,rte}_teacher
 and models/tinybert_6l_smart_init_direct_base from models/bert-base-uncased. Embeddings, pooler and classifier
-are the teacher's; --keep_layers chooses others, in any number.
+are the teacher's; --keep_layers chooses others, in any number: each once, or again to make a deeper model.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--source", help="make one student from this model folder instead")
     parser.add_argument("--output_dir", help="the student's folder, with --source")
     parser.add_argument("--keep_layers", default="0,2,4,6,8,10",
-                        help="layers of the teacher to keep, counted from 0")  # fmt: skip
+                        help="layers to keep, counted from 0; 0,1,2,0,1,2 doubles a model")  # fmt: skip
     return parser.parse_args(argv)
 
 

@@ -1,8 +1,9 @@
-"""Students made from their teacher's own layers."""
+"""Models made from the layers of another."""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -13,31 +14,38 @@ _LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.(.+)")
 
 
 def keep_layers(state: dict[str, Tensor], layers: Sequence[int]) -> dict[str, Tensor]:
-    """Build a shallower model's weights from a deeper one's.
+    """Build a model's weights from the layers of another.
+
+    Fewer layers than there are make a student of its teacher ("smart" initialisation). Naming layers
+    again makes a deeper model: `0,1,2,0,1,2` doubles a 3-layer BERT, a start from which pre-training goes
+    on faster than from scratch (progressive stacking, Gong et al., 2019).
 
     Args:
         state: weights under canonical names (`bert.encoder.layer.{i}.…`).
-        layers: the layers to keep, 0-based, in their new order; a layer may be used once.
+        layers: the layers to keep, 0-based, in their new order.
 
     Returns:
-        The same tensors with layer `layers[j]` renamed to layer j; embeddings, pooler and heads stay.
+        The same tensors with layer `layers[j]` as layer j; embeddings, pooler and heads stay.
 
     Raises:
-        UserError: a layer is not there or is named twice, or there are none at all.
+        UserError: a layer is not there, or there are none at all.
     """
-    depth = 1 + max((int(m[1]) for name in state if (m := _LAYER.fullmatch(name))), default=-1)
-    if depth == 0:
-        raise UserError("the teacher's weights hold no encoder layers; expected a BERT checkpoint")
-    if not layers or len(set(layers)) < len(layers) or not all(0 <= i < depth for i in layers):
-        raise UserError(
-            f"--keep_layers {','.join(map(str, layers))}: expected different layers from 0 to {depth - 1}"
-        )
-    new_number = {old: new for new, old in enumerate(layers)}
+    by_layer: dict[int, dict[str, Tensor]] = defaultdict(dict)
     kept = {}
     for name, tensor in state.items():
         match = _LAYER.fullmatch(name)
         if match is None:
             kept[name] = tensor
-        elif int(match[1]) in new_number:
-            kept[f"bert.encoder.layer.{new_number[int(match[1])]}.{match[2]}"] = tensor
+        else:
+            by_layer[int(match[1])][match[2]] = tensor
+    if not by_layer:
+        raise UserError("the teacher's weights hold no encoder layers; expected a BERT checkpoint")
+    if not layers or not all(old in by_layer for old in layers):
+        raise UserError(
+            f"--keep_layers {','.join(map(str, layers))}: expected layers among those there: "
+            f"{','.join(map(str, sorted(by_layer)))}"
+        )
+    for new, old in enumerate(layers):
+        for part, tensor in by_layer[old].items():
+            kept[f"bert.encoder.layer.{new}.{part}"] = tensor
     return kept

@@ -22,6 +22,7 @@ from transformer.file_utils import RUN_RECORD_NAME, atomic_open
 
 SCHEMA = 1
 METRICS_NAME = "metrics.jsonl"
+TEXT_LOG_NAME = "log.txt"  # the same for a reader, under the published name
 CHECKPOINT_NAME = "checkpoint.pt"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from transformer.errors import UserError
+from transformer.file_utils import atomic_open
 
 
 class RunLog:
@@ -115,6 +116,14 @@ class RunLog:
         if self._file is not None:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
+
+
+def write_text_log(metrics: Path, path: Path) -> None:
+    """Write the lines of `metrics.jsonl` as text, `key = value` pairs, one line each (`log.txt`)."""
+    with metrics.open(encoding="utf-8") as lines, atomic_open(path) as text:
+        for line in lines:
+            pairs = json.loads(line).items()
+            text.write(", ".join(f"{name} = {value}" for name, value in pairs) + "\n")
 
 
 @contextlib.contextmanager

@@ -24,8 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distillation.checkpoint import ModelKeeper, load_checkpoint, save_checkpoint
 from distillation.distributed import Runtime
-from distillation.records import CHECKPOINT_NAME, METRICS_NAME
-from distillation.run_log import RunLog, open_log
+from distillation.records import CHECKPOINT_NAME, METRICS_NAME, TEXT_LOG_NAME
+from distillation.run_log import RunLog, open_log, write_text_log
 from transformer.errors import UserError
 from transformer.optimization import BertAdam
 from transformer.progress import progress_bar
@@ -142,6 +142,8 @@ def train(
             if step % settings.eval_step == 0 or whole.closes_epoch or step == total:
                 log.means(step)  # stops the run before a model of broken numbers is kept
                 _evaluate(model, keeper, step, log, runtime)
+                if runtime.is_main:
+                    write_text_log(folder / METRICS_NAME, folder / TEXT_LOG_NAME)
             if due:
                 log.means(step)
                 if runtime.is_main:

@@ -481,7 +481,8 @@ def test_students_have_the_teacher_s_heads(tmp_path):
         path.name: json.loads((path / "config.json").read_text()) for path in tmp_path.iterdir()
     }
     teacher, small, smart = (configs[name] for name in models.SHAPES)
-    assert teacher["num_hidden_layers"] == 12
+    assert 2 * teacher["num_hidden_layers"] == 6  # it is doubled while it is pre-trained
+    assert (small["num_hidden_layers"], smart["num_hidden_layers"]) == (2, 3)
     assert small["hidden_size"] < teacher["hidden_size"] == smart["hidden_size"]
     for config in configs.values():
         assert config["num_attention_heads"] == teacher["num_attention_heads"]

@@ -37,10 +37,20 @@ def test_the_first_layers_compute_what_the_teachers_first_layers_compute(
     assert all(map(torch.equal, hidden, teacher(**tiny_batch()).hidden_states))
 
 
-@pytest.mark.parametrize("layers", [(), (6,), (-1,), (0, 0), (0, 2, 4, 6), (0, 10**9)])
+@pytest.mark.parametrize("layers", [(), (6,), (-1,), (0, 2, 4, 6), (0, 10**9)])
 def test_layers_that_are_not_there_are_refused(teacher, layers):
-    with pytest.raises(UserError, match="^--keep_layers .*expected different layers from 0 to 5$"):
+    with pytest.raises(
+        UserError, match="^--keep_layers .*expected layers among those there: 0,1,2,3,4,5$"
+    ):
         keep_layers(teacher.state_dict(), layers)
+
+
+def test_layers_named_again_make_a_deeper_model(teacher, tiny_config):
+    deeper = TinyBertForSequenceClassification(tiny_config(num_hidden_layers=12))
+    deeper.load_state_dict(keep_layers(teacher.state_dict(), [*range(6), *range(6)]))
+    for i, layer in enumerate(deeper.bert.encoder.layer):
+        for name, tensor in teacher.bert.encoder.layer[i % 6].state_dict().items():
+            assert torch.equal(layer.state_dict()[name], tensor)
 
 
 def test_weights_without_an_encoder_are_refused():

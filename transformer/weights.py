@@ -42,7 +42,9 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
             state = load_file(path)
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # whatever torch says of a bad file, our error says it
+                warnings.simplefilter(
+                    "ignore"
+                )  # whatever torch says of a bad file, our error says it
                 state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a model's weights") from None
