@@ -61,7 +61,7 @@ stage_glue() {
   makes "$DATA/glue_data"
   for task in $TASKS; do makes "$DATA/glue_data/$task"; done
   if [[ $INPUTS == demo ]]; then
-    run python -m demo.make --stage glue --output_dir "$DATA"
+    run python -m demo.make --stage glue --output_dir "$DATA" $GLUE_FLAGS
   else
     fetch python download_glue.py --data_dir "$DATA/glue_data"
   fi
