@@ -295,16 +295,16 @@ def run_training(
     settings: TrainingSettings,
     runtime: Runtime,
     make_keeper: Callable[[Path], ModelKeeper],
-) -> ModelKeeper:
+) -> None:
     """Open the output folder, train, and leave a complete model folder with its record.
 
     The folder is claimed here, after everything that can go wrong with the inputs has been read.
-
-    Returns:
-        The keeper, which knows the metrics.
     """
     check_settings(settings, runtime)
     folder = Path(args.output_dir)
+    if args.resume and (folder / RUN_RECORD_NAME).is_file():
+        print(f"{folder}: this run is finished, nothing to resume", file=sys.stderr)
+        return
     if runtime.is_main:
         claim_output_dir(folder, args.overwrite_output_dir, args.resume)
         tokenizer.save_pretrained(folder)
@@ -324,7 +324,6 @@ def run_training(
         write_results(folder, written)
         (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
         print(f"done in {written['seconds']:.0f} s: {folder}", file=sys.stderr)
-    return keeper
 
 
 def write_results(folder: Path, record: Mapping[str, Any]) -> None:

@@ -115,7 +115,7 @@ def load_weights(
     if forbidden:
         raise UserError(
             f"{source}: {forbidden[0]} is missing ({len(forbidden)} weights in all); it would be filled "
-            f"with random numbers. Expected a checkpoint that holds it"
+            f"with random numbers. Expected {_expected(forbidden[0])}"
         )
     unexpected = [name for name in state if name not in own and not name.startswith(_HEADS)]
     if unexpected:
@@ -131,6 +131,15 @@ def load_weights(
             )
     model.load_state_dict({name: state[name] for name in own if name in state}, strict=False)
     return missing
+
+
+def _expected(missing: str) -> str:
+    """What kind of checkpoint would hold a missing weight, and which program makes one."""
+    if missing.startswith("classifier."):
+        return "a classifier fine-tuned on the task; finetune_teacher.py makes one"
+    if missing.startswith("cls.predictions."):
+        return "a masked language model with its head; pretrain_mlm.py makes one"
+    return "a checkpoint that holds it"
 
 
 def save_weights(state: dict[str, Tensor], path: str | os.PathLike) -> None:

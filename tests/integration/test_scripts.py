@@ -501,3 +501,15 @@ def test_the_same_seed_gives_the_same_student():
         succeed(f"{DISTIL} --seed {seed} --output_dir {name}")
     assert same(weights("one"), weights("again"))
     assert not same(weights("one"), weights("other"))
+
+
+def test_a_finished_run_is_not_trained_again_by_resume():
+    succeed(f"{DISTIL} --max_steps 2 --output_dir out")
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    succeed(f"{DISTIL} --max_steps 2 --output_dir out --resume")
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
+def test_the_published_log_file_tells_the_losses_too():
+    succeed(f"{GENERAL} --max_steps 2 --output_dir out")
+    assert "attention_loss = " in Path("out/log.txt").read_text()
