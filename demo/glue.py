@@ -165,30 +165,33 @@ def statement_pairs(rng: Random) -> Iterator[Row]:
 # --- MRPC: does it say the same? ---------------------------------------------------------------------
 
 
+_KINDS_OF_WORDS = (
+    lex.ANIMATE_NOUNS, tuple(lex.TRANSITIVE), lex.NEUTRAL_ADJECTIVES, lex.ADVERBS, lex.PLACE_NOUNS,
+)  # fmt: skip
+
+
 def _another_meaning(rng: Random, clause: Clause) -> Clause:
-    """The clause with agent and patient exchanged, or with one word of another meaning."""
-    if rng.random() < 0.4:
+    """The clause with agent and patient exchanged, or with other words, few or many."""
+    if rng.random() < 0.1:
         return replace(clause, subject=clause.object, object=clause.subject)
-    word, put = rng.choice(content_slots(clause))
-    for words in (
-        lex.ANIMATE_NOUNS, tuple(lex.TRANSITIVE), lex.NEUTRAL_ADJECTIVES, lex.ADVERBS, lex.PLACE_NOUNS,
-    ):  # fmt: skip
-        if word in words:
-            return put(clause, other_word(rng, word, words))
-    raise ValueError(f"{word}: not a content word")
+    slots = content_slots(clause)
+    for word, put in rng.sample(slots, rng.randint(1, len(slots))):
+        (kind,) = (words for words in _KINDS_OF_WORDS if word in words)
+        clause = put(clause, other_word(rng, word, kind))
+    return clause
 
 
 def paraphrase_pairs(rng: Random) -> Iterator[Row]:
     """MRPC: a sentence said again in other words, or a similar one that says something else."""
     articles = (("the",), ("the",))
     while True:
-        agent, patient = (noun_phrase(rng, lex.ANIMATE_NOUNS, articles, 0.3, 0.1) for _ in "ab")
+        agent, patient = (noun_phrase(rng, lex.ANIMATE_NOUNS, articles, 0.2, 0.1) for _ in "ab")
         if lex.canonical(agent.noun) == lex.canonical(patient.noun):
             continue
         clause = Clause(agent, rng.choice(tuple(lex.TRANSITIVE)), patient)
-        if rng.random() < 0.4:
+        if rng.random() < 0.2:
             clause = replace(clause, place=place(rng))
-        if rng.random() < 0.3:
+        elif rng.random() < 0.2:
             clause = replace(clause, adverb=rng.choice(lex.ADVERBS))
         label = rng.randrange(2)
         other = clause if label else _another_meaning(rng, clause)
@@ -270,10 +273,10 @@ class DemoTask:
 
 
 TASKS = (
-    DemoTask("RTE", statement_pairs, _rte, 2000),
+    DemoTask("RTE", statement_pairs, _rte, 2400),
     DemoTask("SST-2", sentiment_sentences, _sst2, 1200),
     DemoTask("CoLA", acceptability, _cola, 1600),
-    DemoTask("MRPC", paraphrase_pairs, _mrpc, 1600),
+    DemoTask("MRPC", paraphrase_pairs, _mrpc, 2400),
 )
 
 

@@ -42,7 +42,7 @@ for _noun in lex.TAXONOMY_NOUNS:
 
 def _other_noun(rng: Random, noun: str) -> str:
     """A wider, narrower, synonymous or different noun."""
-    kind = rng.randrange(8)
+    kind = rng.randrange(9)
     wider = [word for top in lex.superclasses(noun)[1:] for word in (top, *lex.synonyms(top))]
     narrower = _NARROWER.get(lex.canonical(noun), [])
     if kind < 4 and (wider or narrower):

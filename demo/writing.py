@@ -136,10 +136,12 @@ def reworded(rng: Random, clause: Clause, least: int = 0) -> Clause:
     At least `least` words are replaced, if so many have synonyms.
     """
     slots = [slot for slot in content_slots(clause) if lex.synonyms(slot[0])]
-    for word, put in rng.sample(slots, max(min(least, len(slots)), rng.randint(0, len(slots)))):
+    for word, put in rng.sample(
+        slots, max(min(least, len(slots)), rng.randint(0, min(2, len(slots))))
+    ):
         clause = put(clause, synonym_of(rng, word))
     turns = clause.verb in lex.TRANSITIVE and not clause.negated and not clause.subject.modifier
-    if turns and rng.random() < 0.5:
+    if turns and rng.random() < 0.3:
         clause = replace(
             clause, passive=not clause.passive, subject=clause.object, object=clause.subject
         )
