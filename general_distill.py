@@ -36,7 +36,7 @@ from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights, check_heads
 from distillation.records import RunRecord
 from tasks.batching import StoreBatches
-from tasks.corpus import available_epochs, open_epoch
+from tasks.corpus import available_epochs, corpus_facts, open_epoch
 from transformer.errors import run_script
 from transformer.file_utils import find_input
 from transformer.modeling import BertModel, TinyBertForPreTraining
@@ -95,7 +95,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="leave dropout on in the teacher, as the original does by mistake",
     )
-    add_training_flags(parser, eval_batch_size=8, eval_step=1000)  # fmt: skip
+    add_training_flags(
+        parser,
+        eval_batch_size=8,
+        eval_step=1000,
+        length_help="accepted: sequences are as long as the data were made",
+    )
     return parser.parse_args(argv)
 
 
@@ -117,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (student_config, args.student_model),
     ):
         check_vocabulary(tokenizer, config, name, args.cache_dir)
-        check_length(config, length, name)
+        check_length(config, length, name, f"{data}: sequences of up to")
     weights = LayerWeights(args.att_weight, args.rep_weight)
     check_heads(student_config, teacher_config, weights)
     mapping = layer_mapping(
@@ -127,12 +132,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.manual_seed(args.seed)
     teacher = BertModel.from_pretrained(args.teacher_model, cache_dir=args.cache_dir)
     teacher.requires_grad_(False).train(args.teacher_dropout).to(runtime.device)
-    load = (
-        TinyBertForPreTraining.from_pretrained
-        if args.continue_train
-        else TinyBertForPreTraining.from_scratch
-    )
-    student = load(args.student_model, fit_size=teacher_config.hidden_size).to(runtime.device)
+    shape = {"fit_size": teacher_config.hidden_size}
+    if args.continue_train:
+        student = TinyBertForPreTraining.from_pretrained(
+            args.student_model, cache_dir=args.cache_dir, **shape
+        )
+    else:
+        student = TinyBertForPreTraining.from_scratch(student_config, **shape)
+    student.to(runtime.device)
     # The pre-training heads and the pooler travel with the checkpoint; no objective here reads them.
     student.cls.requires_grad_(False)
     student.bert.pooler.requires_grad_(False)
@@ -160,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         teacher=args.teacher_model,
         output_dir=args.output_dir,
         mapping=mapping._asdict(),
-        data={"train": {"path": str(data), "rows": [len(epoch.store) for epoch in epochs]}},
+        data={"train": corpus_facts(data, epochs)},
         main_metric=None,
     )
     run_training(

@@ -33,7 +33,7 @@ from distillation.checkpoint import ModelKeeper
 from distillation.distributed import start_runtime
 from distillation.loss_functions import bert_pretraining, masked_language_modelling
 from distillation.records import RunRecord
-from tasks.corpus import available_epochs, open_epoch
+from tasks.corpus import available_epochs, corpus_facts, open_epoch
 from tasks.masking import MaskedBatches
 from transformer.errors import UserError, run_script
 from transformer.file_utils import find_input
@@ -69,7 +69,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--next_sentence", action="store_true", help="predict next sentences as well, as BERT did"
     )
-    add_training_flags(parser, learning_rate=1e-4, num_train_epochs=1, eval_step=1000)  # fmt: skip
+    add_training_flags(
+        parser,
+        learning_rate=1e-4,
+        num_train_epochs=1,
+        eval_step=1000,
+        length_help="accepted: sequences are as long as the data were made",
+    )
     return parser.parse_args(argv)
 
 
@@ -85,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_vocabulary(tokenizer, config, args.bert_model, args.cache_dir)
     epochs = [open_epoch(data, i, tokenizer) for i in range(available_epochs(data))]
     length = max(epoch.max_seq_len for epoch in epochs)
-    check_length(config, length, args.bert_model)
+    check_length(config, length, args.bert_model, f"{data}: sequences of up to")
     if any(epoch.masked for epoch in epochs):
         raise UserError(f"{data}: its tokens are masked already; make it with --masked_lm_prob 0")
 
@@ -124,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         student=args.bert_model,
         teacher=None,
         output_dir=args.output_dir,
-        data={"train": {"path": str(data), "rows": [len(epoch.store) for epoch in epochs]}},
+        data={"train": corpus_facts(data, epochs)},
         main_metric=None,
     )
     run_training(

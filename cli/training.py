@@ -62,6 +62,7 @@ def add_training_flags(
     num_train_epochs: int | None = 3,
     max_seq_length: int | None = 128,
     eval_step: int = 50,
+    length_help: str = "longest sequence in pieces; longer ones are truncated",
 ) -> None:
     """Add the flags of optimisation, of the data's shape and of the run itself."""
     group = parser.add_argument_group("training")
@@ -69,7 +70,7 @@ def add_training_flags(
         "--max_seq_length",
         type=whole_number,
         default=max_seq_length,
-        help="longest sequence in pieces; longer ones are truncated",
+        help=length_help,
     )
     group.add_argument(
         "--train_batch_size",
@@ -163,7 +164,7 @@ def add_training_flags(
     group.add_argument(
         "--overwrite_output_dir", action="store_true", help="remove what --output_dir holds"
     )
-    add_ignored_flags(parser)  # fmt: skip
+    add_ignored_flags(parser)
 
 
 def add_ignored_flags(parser: argparse.ArgumentParser) -> None:
@@ -265,11 +266,13 @@ def check_vocabulary(
             )
 
 
-def check_length(config: BertConfig, length: int, source: str | os.PathLike) -> None:
-    """Refuse sequences longer than a model has positions for."""
+def check_length(
+    config: BertConfig, length: int, source: str | os.PathLike, asker: str = "--max_seq_length"
+) -> None:
+    """Refuse sequences longer than a model has positions for; `asker` is what wants that length."""
     if length > config.max_position_embeddings:
         raise UserError(
-            f"--max_seq_length {length}: {source} has positions for {config.max_position_embeddings}"
+            f"{asker} {length}: {source} has positions for {config.max_position_embeddings} pieces"
         )
 
 

@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import json
 import os
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,6 +54,7 @@ class CorpusEpoch:
     masked: Masks | None
     max_seq_len: int
     vocab_hash: str
+    sha256: str | None  # of the tokens, as noted when they were written
 
 
 def available_epochs(folder: str | os.PathLike) -> int:
@@ -108,7 +110,19 @@ def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) 
         )
     if masks and not len(masks.positions):
         masks = None
-    return CorpusEpoch(store, is_random_next, masks, metrics["max_seq_len"], tokenizer.vocab_hash)
+    return CorpusEpoch(
+        store, is_random_next, masks, metrics["max_seq_len"], tokenizer.vocab_hash,
+        metrics.get("sha256"),
+    )  # fmt: skip
+
+
+def corpus_facts(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> dict[str, Any]:
+    """Path, rows and checksum of each epoch, for a run record; nothing is read for it."""
+    return {
+        "path": str(folder),
+        "rows": [len(epoch.store) for epoch in epochs],
+        "sha256": [epoch.sha256 for epoch in epochs],
+    }
 
 
 def write_epoch(
@@ -129,6 +143,7 @@ def write_epoch(
     """
     prefix = Path(folder) / f"epoch_{epoch}"
     num_examples = num_tokens = num_masked = 0
+    digest = hashlib.sha256()
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(TokenStoreWriter(prefix, dtype))
         append_random = stack.enter_context(_array_writer(prefix, "is_random_next", np.uint8))
@@ -140,6 +155,7 @@ def write_epoch(
             append_offsets(np.zeros(1))
         for part in parts:
             store.append(part.tokens, part.lengths, part.boundaries)
+            digest.update(np.ascontiguousarray(part.tokens, dtype).data)
             append_random(part.is_random_next)
             if masked:
                 append_positions(part.masks.positions)
@@ -149,6 +165,7 @@ def write_epoch(
             num_examples += len(part.lengths)
             num_tokens += len(part.tokens)
     metrics = {"num_training_examples": num_examples, "num_tokens": num_tokens}
+    metrics["sha256"] = digest.hexdigest()
     return _write_metrics(folder, epoch, metrics | facts | {"masked": masked, "format": "flat"})
 
 

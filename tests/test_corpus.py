@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from hashlib import sha256
 
 import numpy as np
 import pytest
 
 from tasks.corpus import (
     available_epochs,
+    corpus_facts,
     open_epoch,
     remove_epochs,
     write_epoch,
@@ -88,6 +90,14 @@ def test_what_is_written_in_pieces_is_read_back(folder, tokenizer):
     assert epoch.masked.positions.tolist() == [1, 4, 1, 4]
     assert epoch.masked.labels.tolist() == [5, 6, 5, 6]
     assert isinstance(epoch.store.tokens, np.memmap)
+
+
+def test_the_checksum_is_that_of_the_tokens_however_they_were_cut(folder, tokenizer):
+    written = write_flat(folder, tokenizer, parts=(MASKED, MASKED))
+    epoch = open_epoch(folder, 0, tokenizer)
+    assert epoch.sha256 == written["sha256"] == sha256(epoch.store.tokens.tobytes()).hexdigest()
+    facts = corpus_facts(folder, [epoch])
+    assert facts == {"path": str(folder), "rows": [4], "sha256": [epoch.sha256]}
 
 
 def test_without_masking_there_are_no_masks_on_disk(folder, tokenizer):
