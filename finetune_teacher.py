@@ -81,7 +81,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="lower-case the text; without it the vocabulary decides",
     )
     # The dev set is scored at each epoch's end; more often only if asked.
-    add_training_flags(parser, learning_rate=2e-5, eval_step=1_000_000)  # fmt: skip
+    add_training_flags(parser, learning_rate=2e-5, eval_step=1_000_000)
     return parser.parse_args(argv)
 
 
@@ -105,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         fresh = ("classifier.", "bert.pooler.")
         model = load_classifier(task, args.bert_model, fresh, args.cache_dir, **shape)
-    model.to(runtime.device).requires_grad_(True)
+    # In evaluation mode, fresh weights included: it is scored before it is trained.
+    model.to(runtime.device).requires_grad_(True).eval()
     freeze_unused(model, "fit_dense", "fit_denses")
 
     name = train_split_name(task, data_dir, args.aug_train)
@@ -118,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     scorer = partial(evaluate, task, model, dev, args.eval_batch_size, runtime.device)
     before = None
+    steps = source.count(0) * args.num_train_epochs
     if runtime.is_main:
         show_summary(
             f"fine-tuning on {task.folder}",
@@ -126,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{train.store.lengths.mean():.1f} pieces on average",
                 "model": f"{describe_model(model)['encoder_parameters']:,} parameters in the encoder, "
                 f"{model.config.classifier_head} head",
-                "steps": f"{source.count(0) * args.num_train_epochs:,} of {args.train_batch_size} rows",
+                "steps": f"{min(steps, args.max_steps or steps):,} of {args.train_batch_size} rows",
             },
         )
         before = scorer()

@@ -126,7 +126,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="leave dropout on in the teacher, as the original does by mistake",
     )
-    add_training_flags(parser, num_train_epochs=None, max_seq_length=None)  # fmt: skip
+    add_training_flags(parser, num_train_epochs=None, max_seq_length=None)
     return parser.parse_args(argv)
 
 
@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def load_student(
     args: argparse.Namespace, task: GlueTask, teacher_width: int
 ) -> TinyBertForSequenceClassification:
-    """Load the student, or make it; its classifier may be fresh only before the prediction stage."""
+    """Load the student, or make it; a general student has no classifier yet and gets a fresh one."""
     config = read_config(args.student_model, args.cache_dir)
     settings = {**sized_for(task, config), "fit_size": teacher_width}
     if args.from_scratch:

@@ -137,10 +137,10 @@ def write_submissions(
     device: torch.device,
     folder: Path,
 ) -> list[Path]:
-    """Predict every test set that is there and write GLUE submission files; return their paths."""
+    """Predict every test set and write GLUE submission files; return their paths."""
     written = []
-    for split in task.test_files:
-        test = load_split(task, data_dir, split, tokenizer, length)
+    tests = {s: load_split(task, data_dir, s, tokenizer, length) for s in task.test_files}
+    for split, test in tests.items():
         logits = predict_logits(model, test.store, batch_size, device)
         path = folder / submission_name(task, split)
         write_predictions(task, path, predictions_of(task, logits))

@@ -101,8 +101,8 @@ def train(
         Facts for the run record: steps, epochs, examples, seconds in the loop, examples per second.
 
     Raises:
-        UserError: the loss is not finite, the batch is smaller than what it is split into, or fp16 was
-            asked for without a GPU.
+        UserError: the loss is not finite, fp16 was asked for without a GPU, or the checkpoint is torn
+            or of another run.
     """
     check_settings(settings, runtime)
     counts = [source.count(epoch) for epoch in range(settings.epochs)]
