@@ -18,15 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from tasks.augmentation import PAIR_MODES, Augmenter, augmented_rows, likely_pieces, survey
-from tasks.glue import GlueTask, find_task, read_rows, read_split, split_path
+from tasks.glue import GlueTask, find_task, read_split, split_path
 from tasks.sentence_words import SentenceSplitter, replacement_pieces
+from tasks.tsv import read_rows
 from tasks.word_vectors import nearest_words, read_word_vectors
 from transformer.errors import UserError, run_script
 from transformer.file_utils import atomic_open, find_input
 from transformer.modeling import BertForMaskedLM
+from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer
 
 # Published code; paper, section 4.2, where M is called K. N None: the task's own.
@@ -194,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
         f"{passes} masked words"
     )
 
-    with tqdm(total=passes, unit="word", disable=passes == 0, mininterval=1) as progress:
+    with progress_bar(passes, "word", "augmenting", disable=passes == 0) as progress:
 
         def pieces(sentences):
             return likely_pieces(

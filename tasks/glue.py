@@ -60,10 +60,6 @@ class GlueTask:
         return self.columns.text_b is not None
 
     @property
-    def output_mode(self) -> str:
-        return "regression" if self.labels is None else "classification"
-
-    @property
     def num_labels(self) -> int:
         """Width of the classifier: 1 for regression."""
         return 1 if self.labels is None else len(self.labels)
