@@ -4,8 +4,7 @@
         --output_dir models/encoder-mlm --train_batch_size 32 --learning_rate 1e-4 --num_train_epochs 1
 
 data_augmentation.py needs a model whose head was really trained. 15 % of the tokens are hidden anew in
-every epoch (BERT, section 3.1). --next_sentence adds BERT's other objective, whether the second text
-follows the first.
+every epoch (BERT, section 3.1); the next-sentence objective is left out.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from cli.training import (
 )
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import start_runtime
-from distillation.loss_functions import bert_pretraining, masked_language_modelling
+from distillation.loss_functions import masked_language_modelling
 from distillation.records import RunRecord
 from tasks.corpus import available_epochs, corpus_facts, open_epoch
 from tasks.masking import MaskedBatches
 from transformer.errors import UserError, run_script
 from transformer.file_utils import find_input
-from transformer.modeling import BertForMaskedLM, BertForPreTraining
+from transformer.modeling import BertForMaskedLM
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -66,9 +65,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--masked_lm_prob", type=proportion, default=0.15, help="share of the tokens to hide"
     )
-    group.add_argument(
-        "--next_sentence", action="store_true", help="predict next sentences as well, as BERT did"
-    )
     add_training_flags(
         parser,
         learning_rate=1e-4,
@@ -96,19 +92,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{data}: its tokens are masked already; make it with --masked_lm_prob 0")
 
     torch.manual_seed(args.seed)
-    model_class = BertForPreTraining if args.next_sentence else BertForMaskedLM
     if args.from_scratch:
-        model = model_class.from_scratch(config)
+        model = BertForMaskedLM.from_scratch(config)
     else:
-        fresh = ("cls.", "bert.pooler.")
-        model = model_class.from_pretrained(args.bert_model, fresh, args.cache_dir)
-    model.to(runtime.device).bert.pooler.requires_grad_(args.next_sentence)
+        fresh = ("cls.predictions.", "bert.pooler.")
+        model = BertForMaskedLM.from_pretrained(args.bert_model, fresh, args.cache_dir)
+    model.to(runtime.device).bert.pooler.requires_grad_(False)
 
     source = MaskedBatches(
         [epoch.store for epoch in epochs],
         tokenizer=tokenizer,
         probability=args.masked_lm_prob,
-        is_random_next=[epoch.is_random_next for epoch in epochs] if args.next_sentence else (),
         **batching_from(args, length),
     )
     steps = sum(source.count(epoch) for epoch in range(args.num_train_epochs))
@@ -122,7 +116,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             },
         )
 
-    losses = bert_pretraining if args.next_sentence else masked_language_modelling
     record = RunRecord(
         "mlm",
         vars(args),
@@ -134,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         main_metric=None,
     )
     run_training(
-        args, record, model, tokenizer, losses, source, settings, runtime,
+        args, record, model, tokenizer, masked_language_modelling, source, settings, runtime,
         lambda folder: ModelKeeper(model, folder),
     )  # fmt: skip
     return 0

@@ -18,17 +18,7 @@ from demo import lexicon as lex
 from demo.language import DENIAL, Clause, Compound, Meaning, NounPhrase, sentence, words_of
 from demo.meaning import entails, hinges_on_existence
 from demo.statements import altered, statement
-from demo.writing import (
-    DEFINITE,
-    DEFINITE_PLURAL,
-    action,
-    fact,
-    is_held_out,
-    noun_phrase,
-    opinion,
-    review,
-    reworded,
-)
+from demo.writing import action, fact, is_held_out, noun_phrase, opinion, review, reworded
 from transformer.file_utils import atomic_open
 
 MEANINGS_PER_ARTICLE = (7, 12)
@@ -69,16 +59,15 @@ def _story(rng: Random, topic: str) -> Iterator[Meaning]:
     heroes = [NounPhrase(topic, "the", rng.random() < 0.5), hero]
     while True:
         subject, other = rng.sample(heroes, 2)
-        if subject.determiner and rng.random() < 0.15:
-            near = noun_phrase(rng, lex.TAXONOMY_NOUNS, (("the",), ("the",)), 0.0)
-            subject = replace(subject, modifier=(rng.choice(lex.PREPOSITIONS), near))
-        elif subject.determiner and rng.random() < 0.3:
-            choices = DEFINITE_PLURAL if subject.plural else DEFINITE
-            subject = replace(subject, determiner=rng.choice(choices))
+        if rng.random() < 0.2:
+            subject = noun_phrase(rng, lex.ANIMATE_NOUNS)
+            if subject.determiner and rng.random() < 0.6:
+                near = noun_phrase(rng, lex.TAXONOMY_NOUNS, (("the",), ("the",)), 0.0)
+                subject = replace(subject, modifier=(rng.choice(lex.PREPOSITIONS), near))
 
         def event(subject=subject, other=other):
             clause = action(rng, subject)
-            if clause.object and rng.random() < 0.6:
+            if clause.object and rng.random() < 0.5:
                 clause = replace(clause, object=other)
             return replace(clause, negated=rng.random() < 0.1)
 
@@ -110,7 +99,7 @@ def _class_article(rng: Random, topic: str) -> Iterator[Meaning]:
 
         def about_topic() -> Clause:
             clause = statement(rng)
-            if clause.subject.determiner and rng.random() < 0.8:
+            if clause.subject.determiner and rng.random() < 0.5:
                 clause = replace(clause, subject=replace(clause.subject, noun=topic))
             return clause
 

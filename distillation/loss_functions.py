@@ -81,21 +81,10 @@ def label_training(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 def masked_language_modelling(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Name the hidden pieces (BERT, section 3.1); the batch is one of `MaskedBatches`."""
-    logits = model(**_inputs(batch), masked_positions=_masked(batch))
+    logits = model(
+        **_inputs(batch), masked_positions=(batch["masked_rows"], batch["masked_columns"])
+    )
     return {"mlm_loss": F.cross_entropy(logits.float(), batch["masked_labels"])}
-
-
-def bert_pretraining(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Name the hidden pieces, and say whether the second text follows the first: BERT's own objective."""
-    words, next_sentence = model(**_inputs(batch), masked_positions=_masked(batch))
-    return {
-        "mlm_loss": F.cross_entropy(words.float(), batch["masked_labels"]),
-        "nsp_loss": F.cross_entropy(next_sentence.float(), batch["is_random_next"]),
-    }
-
-
-def _masked(batch: Batch) -> tuple[Tensor, Tensor]:
-    return batch["masked_rows"], batch["masked_columns"]
 
 
 def _inputs(batch: Batch) -> Batch:

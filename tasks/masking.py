@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,13 +28,10 @@ class MaskedBatches(StoreBatches):
     Attributes:
         tokenizer: knows [MASK], [CLS], [SEP] and how many pieces there are.
         probability: share of the tokens chosen.
-        is_random_next: of every store, whether B is a stranger to A, integer [n]; a batch then carries
-            its rows' share as int64 [B].
     """
 
     tokenizer: BertTokenizer | None = None
     probability: float = 0.15
-    is_random_next: Sequence[np.ndarray] = ()
 
     def collate(self, epoch: int, rows: np.ndarray, width: int) -> dict[str, torch.Tensor]:
         """Make a batch: the store's three tensors, and of the K chosen places
@@ -62,9 +58,6 @@ class MaskedBatches(StoreBatches):
             how < 0.8, self.tokenizer.mask_id, np.where(how < 0.9, random_piece, labels)
         )
         ids[masked_rows, masked_columns] = shown
-        if self.is_random_next:
-            of_epoch = self.is_random_next[epoch % len(self.stores)]
-            batch["is_random_next"] = torch.from_numpy(of_epoch[rows].astype(np.int64))
         return batch | {
             "masked_rows": torch.from_numpy(masked_rows),
             "masked_columns": torch.from_numpy(masked_columns),

@@ -392,7 +392,7 @@ class BertForMaskedLM(BertPreTrainedModel):
 
 
 class BertForPreTraining(BertPreTrainedModel):
-    """Encoder with both of BERT's pre-training heads."""
+    """Encoder with both pre-training heads; returns (logits [B, L, V], next-sentence logits [B, 2])."""
 
     def __init__(self, config: BertConfig):
         super().__init__(config)
@@ -400,23 +400,12 @@ class BertForPreTraining(BertPreTrainedModel):
         self.cls = BertHeads(config, predictions=True, next_sentence=True)
         self._init_weights()
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        token_type_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        masked_positions: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return word logits, as `BertForMaskedLM` does, and next-sentence logits [B, 2].
-
-        Of the latter, class 0 is "B follows A", class 1 is "B comes from elsewhere".
-        """
+    def forward(self, input_ids, token_type_ids=None, attention_mask=None) -> tuple[Tensor, Tensor]:
         last = len(self.bert.encoder.layer)
         out = self.bert(input_ids, token_type_ids, attention_mask, (), (last,))
-        hidden = out.hidden_states[0]
-        if masked_positions is not None:
-            hidden = hidden[masked_positions]
-        words = self.cls.predictions(hidden, self.bert.embeddings.word_embeddings.weight)
+        words = self.cls.predictions(
+            out.hidden_states[0], self.bert.embeddings.word_embeddings.weight
+        )
         return words, self.cls.seq_relationship(out.output)
 
 
