@@ -248,7 +248,7 @@ seed_flag() { [[ $1 == 42 ]] || printf -- '--seed %s' "$1"; }            # 42 is
 preflight() { # STAGE...: everything that is missing, before anything starts
   local stage
   MISSING=()
-  check_packages torch numpy tqdm wikiextractor nltk tokenizers safetensors huggingface_hub sklearn scipy
+  check_packages torch numpy tqdm wikiextractor nltk tokenizers safetensors huggingface_hub
   for stage in "$@"; do
     [[ $INPUTS == download ]] && ! stage_finished "$stage" || continue
     case $stage in
