@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--output_dir {args.results}/eval/MODEL writes them. {' '.join(results.problems)}"
         )
     tasks = tables.in_order(results.headlines, tables.TASK_ORDER)
-    models = tables.in_order({model for model, *_ in results.scores}, tables.LABELS)
+    models = tables.in_order({model for model, *_ in results.scores}, tables.MODELS)
     published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
     comparable = [
         task

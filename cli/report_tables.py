@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cli.results import Results, Score, model_of
 
 TASK_ORDER = ("RTE", "SST-2", "CoLA", "MRPC")  # the published table's
 
-# Folder name without its task -> what the report calls it, in the report's order.
-LABELS = {
-    "final_teacher": "teacher",
-    "labels_only_4l": "4-layer student, labels only",
-    "tinybert_4l_no_gd": "TinyBERT_4, task distillation only",
-    "distilled_tinybert_4l": "TinyBERT_4, general + task",
-    "distilled_tinybert_6l": "TinyBERT_6, general + task",
-    "tinybert_6l_smart_init_direct": "TinyBERT_6 smart init, no task distillation",
-    "tinybert_6l_smart_init_direct_tsd": "TinyBERT_6 smart init, task",
-    "tinybert_6l_smart_init": "TinyBERT_6 smart init, general + task",
+
+class Published(NamedTuple):
+    """A model of the published table: what the report calls it, its depth, and how it came about."""
+
+    name: str
+    layers: int
+    recipe: str
+
+
+# By folder name without its task, in the report's order.
+MODELS = {
+    "final_teacher": Published("teacher", 12, ""),
+    "labels_only_4l": Published("4-layer student", 4, ", labels only"),
+    "tinybert_4l_no_gd": Published("TinyBERT_4", 4, ", task distillation only"),
+    "distilled_tinybert_4l": Published("TinyBERT_4", 4, ", general + task"),
+    "distilled_tinybert_6l": Published("TinyBERT_6", 6, ", general + task"),
+    "tinybert_6l_smart_init_direct": Published(
+        "TinyBERT_6", 6, " smart init, no task distillation"
+    ),
+    "tinybert_6l_smart_init_direct_tsd": Published("TinyBERT_6", 6, " smart init, task"),
+    "tinybert_6l_smart_init": Published("TinyBERT_6", 6, " smart init, general + task"),
 }
 ORDERINGS = (  # better, worse: what the method promises
     ("final_teacher", "distilled_tinybert_4l"),
@@ -39,8 +51,35 @@ def in_order(names: Collection[str], first: Collection[str]) -> list[str]:
     return [name for name in first if name in names] + sorted(set(names) - set(first))
 
 
-def label(model: str) -> str:
-    return LABELS.get(model, model)
+def published_label(model: str) -> str:
+    """What the report calls a model of the published size; others go by their folder's name."""
+    known = MODELS.get(model)
+    return known.name + known.recipe if known else model
+
+
+def label(results: Results, model: str) -> str:
+    """What the report calls a model of this run: a stand-in of another depth is no TinyBERT_4."""
+    known, layers = MODELS.get(model), results.layers.get(model)
+    if known is None or layers in (None, known.layers):
+        return published_label(model)
+    kind = "teacher" if known.name == "teacher" else "student"
+    return f"{layers}-layer {kind}{known.recipe}"
+
+
+def stand_ins(results: Results) -> str:
+    """A sentence on the models whose depth is not the published one; empty where all have it."""
+    found = {
+        (known.layers, results.layers[model]): known.name
+        for model, known in MODELS.items()
+        if results.layers.get(model, known.layers) != known.layers
+    }
+    if not found:
+        return ""
+    parts = (
+        f"{here} layers for the {'teacher' if name == 'teacher' else 'student'} of {published}"
+        for (published, here), name in found.items()
+    )
+    return f" The models are stand-ins of other depths than the published ones: {', '.join(parts)}."
 
 
 def table(header: Row, rows: Sequence[Row]) -> str:
@@ -61,14 +100,16 @@ def headline(results: Results, model: str, task: str) -> Score | None:
 
 def results_section(results: Results, models: list[str], tasks: list[str]) -> str:
     rows = [
-        [label(model), *(headline(results, model, task) or "–" for task in tasks)]
+        [label(results, model), *(headline(results, model, task) or "–" for task in tasks)]
         for model in models
     ]
     names = {"acc": "accuracy", "f1": "F1", "mcc": "Matthews"}
     how = ", ".join(f"{t} {names.get(m, m)}" for t, (_, m) in results.headlines.items())
     seeds = max(len(score.values) for score in results.scores.values())
     over = "one seed" if seeds == 1 else f"mean ± standard deviation over up to {seeds} seeds"
-    return f"{table(['model', *tasks], rows)}\n\nDev scores × 100 ({how}); {over}."
+    return (
+        f"{table(['model', *tasks], rows)}\n\nDev scores × 100 ({how}); {over}.{stand_ins(results)}"
+    )
 
 
 def orderings_section(results: Results, tasks: list[str]) -> str:
@@ -87,7 +128,10 @@ def orderings_section(results: Results, tasks: list[str]) -> str:
         return f"{verdict} {difference:+.1f}{share}"
 
     rows = [
-        [f"{label(better)} > {label(worse)}", *(compare(better, worse, task) for task in tasks)]
+        [
+            f"{label(results, better)} > {label(results, worse)}",
+            *(compare(better, worse, task) for task in tasks),
+        ]
         for better, worse in ORDERINGS
     ]
     if all(cell == "–" for row in rows for cell in row[1:]):
@@ -126,7 +170,7 @@ def published_section(
                 both = ours is not None and theirs is not None
                 difference = f" (ours {ours.mean - theirs:+.1f})" if both else ""
                 cells.append("–" if theirs is None else f"{theirs:.1f}{difference}")
-            rows.append([label(figure["model"]), name, *cells])
+            rows.append([published_label(figure["model"]), name, *cells])
         header = ["model", f"published, {split}", *tasks]
         parts.append(f"{table(header, rows)}\n\n{remark}")
     return "\n\n".join(parts)
@@ -135,7 +179,7 @@ def published_section(
 def metrics_section(results: Results, models: list[str], tasks: list[str]) -> str:
     keys = sorted({key[1:] for key in results.scores}, key=lambda key: (tasks.index(key[0]), key))
     rows = [
-        [label(model), *key, results.scores[(model, *key)]]
+        [label(results, model), *key, results.scores[(model, *key)]]
         for model in models
         for key in keys
         if (model, *key) in results.scores
@@ -145,7 +189,7 @@ def metrics_section(results: Results, models: list[str], tasks: list[str]) -> st
 
 def size_section(results: Results, models: list[str], published: list[dict]) -> str:
     rows = [
-        [label(model), f"{results.parameters[model] / 1e6:.2f} M"]
+        [label(results, model), f"{results.parameters[model] / 1e6:.2f} M"]
         for model in models
         if results.parameters.get(model)
     ]
@@ -188,8 +232,8 @@ def time_section(folder: Path) -> str:
 def missing_section(results: Results, tasks: list[str]) -> str:
     """Which cells of the report's table have no record."""
     lines = []
-    for model in LABELS:
+    for model in MODELS:
         absent = [task for task in tasks if headline(results, model, task) is None]
         if absent:
-            lines.append(f"- no score of {label(model)} ({model}): {', '.join(absent)}")
+            lines.append(f"- no score of {published_label(model)} ({model}): {', '.join(absent)}")
     return "\n".join([*lines, *(f"- {problem}" for problem in results.problems)])

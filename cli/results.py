@@ -44,6 +44,7 @@ class Results(NamedTuple):
     headlines: dict[str, tuple[str, str]]  # task -> split, metric
     dev_rows: dict[str, int]  # task -> rows of its dev set
     parameters: dict[str, int]  # model -> its size
+    layers: dict[str, int]  # model -> its depth
     runs: list[dict[str, Any]]  # records of training runs
     problems: list[str]  # files that could not be read
 
@@ -84,7 +85,7 @@ def read_results(folder: str | Path) -> Results:
     ]
 
     values: dict[tuple[str, str, str, str], dict[str, float]] = {}
-    headlines, dev_rows, parameters = {}, {}, {}
+    headlines, dev_rows, parameters, layers = {}, {}, {}, {}
     for record in evaluations:
         task = record["task"]
         model, seed = model_of(record["student"], task)
@@ -92,7 +93,10 @@ def read_results(folder: str | Path) -> Results:
         headlines[task] = (first, HEADLINE_METRICS.get(task, record.get("main_metric", "acc")))
         if record.get("data", {}).get(first, {}).get("rows"):
             dev_rows[task] = record["data"][first]["rows"]
-        parameters[model] = record.get("model", {}).get("parameters", 0)
+        facts = record.get("model", {})
+        parameters[model] = facts.get("parameters", 0)
+        if facts.get("config", {}).get("num_hidden_layers"):
+            layers[model] = facts["config"]["num_hidden_layers"]
         for split, metrics in record["metrics"].items():
             for metric, value in metrics.items():
                 values.setdefault((model, task, split, metric), {})[seed] = 100 * value
@@ -101,7 +105,7 @@ def read_results(folder: str | Path) -> Results:
         for key, by_seed in values.items()
         if all(math.isfinite(value) for value in by_seed.values())
     }
-    return Results(scores, headlines, dev_rows, parameters, runs, problems)
+    return Results(scores, headlines, dev_rows, parameters, layers, runs, problems)
 
 
 def _run_of(folder: Any) -> Path | None:

@@ -19,14 +19,21 @@ def write_record(folder: Path, name: str = "eval.json", **facts) -> None:
     (folder / name).write_text(json.dumps(record | facts))
 
 
-def evaluation(results: Path, model: str, task: str, rows: int | None = None, **metrics) -> None:
+def evaluation(
+    results: Path,
+    model: str,
+    task: str,
+    rows: int | None = None,
+    layers: int | None = None,
+    **metrics,
+) -> None:
     write_record(
         results / "eval" / model,
         task=task,
         student=str(results.parent / "models" / model),
         metrics={"dev": metrics},
         data={"dev": {"rows": rows or OFFICIAL_ROWS[task]}},
-        model={"parameters": 14_500_000},
+        model={"parameters": 14_500_000, "config": {"num_hidden_layers": layers}},
     )
 
 
@@ -128,6 +135,23 @@ def test_embedded_data_are_never_compared_with_published_scores(results):
     text = report_of(results, "--embedded_data")
     assert "made by demo/" in text and "(ours" not in text
     assert {row["source"] for row in csv_rows(results)} == {"ours"}
+
+
+def test_stand_ins_of_another_depth_are_called_by_their_own(results):
+    evaluation(results, "final_rte_teacher", "RTE", layers=6, acc=0.9)
+    evaluation(results, "distilled_tinybert_4l_rte", "RTE", layers=2, acc=0.8)
+    evaluation(results, "tinybert_6l_smart_init_rte", "RTE", layers=3, acc=0.8)
+    text = report_of(results, "--embedded_data")
+    assert line_with(text, "| 2-layer student, general + task ")
+    assert line_with(text, "| 3-layer student smart init, general + task ")
+    assert line_with(text, "6-layer teacher > 2-layer student, general + task")
+    assert "2 layers for the student of 4, 3 layers for the student of 6" in text
+
+
+def test_models_of_the_published_depth_keep_their_names(results):
+    evaluation(results, "distilled_tinybert_4l_rte", "RTE", layers=4, acc=0.6)
+    text = report_of(results)
+    assert line_with(text, "| TinyBERT_4, general + task ") and "stand-ins" not in text
 
 
 def csv_rows(results: Path) -> list[dict[str, str]]:
