@@ -139,8 +139,8 @@ def orderings_section(results: Results, tasks: list[str]) -> str:
     sizes = ", ".join(f"{task} {rows}" for task, rows in results.dev_rows.items())
     return (
         f"{table(['ordering', *tasks], rows)}\n\nDifference of the scores; with several seeds, in "
-        f"how many of them it holds. With dev sets this small (rows: {sizes}), differences of a "
-        f"point or two in one seed are chance."
+        f"how many of them it holds. With dev sets this small (rows: {sizes}), differences of "
+        f"two or three points in one seed may be chance."
     )
 
 
@@ -235,5 +235,6 @@ def missing_section(results: Results, tasks: list[str]) -> str:
     for model in MODELS:
         absent = [task for task in tasks if headline(results, model, task) is None]
         if absent:
-            lines.append(f"- no score of {published_label(model)} ({model}): {', '.join(absent)}")
+            name = label(results, model)
+            lines.append(f"- no score of {name} ({model}): {', '.join(absent)}")
     return "\n".join([*lines, *(f"- {problem}" for problem in results.problems)])
