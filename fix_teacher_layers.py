@@ -91,10 +91,7 @@ def fix_teacher(folder: Path, head_seed: int | None) -> None:
 
     head = recorded.setdefault("classifier_head", "hf" if found else "tinybert")
     recorded["model_type"] = "bert"
-    if head == "hf":
-        recorded["architectures"] = ["BertForSequenceClassification"]
-    else:
-        recorded["architectures"] = ["TinyBertForSequenceClassification"]
+    recorded["architectures"] = [BertConfig.from_dict(recorded).classifier_architecture]
     save_weights(weights, plain)
     with atomic_open(config_file) as file:
         json.dump(recorded, file, indent=2)

@@ -22,7 +22,7 @@ from transformer.configuration import BertConfig
 from transformer.download import find_model_file
 from transformer.errors import UserError, run_script
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
-from transformer.modeling import BertModel, TinyBertForSequenceClassification
+from transformer.modeling import BertModel
 from transformer.tokenization import BertTokenizer
 from transformer.weights import load_weights, read_weights, save_weights
 
@@ -102,12 +102,10 @@ def read_kept(source: Path, layers: list[int]) -> tuple[BertConfig, dict[str, Te
 def write_student(source: Path, target: Path, config: BertConfig, state: dict[str, Tensor]) -> None:
     """Write a complete model folder."""
     is_classifier = "classifier.weight" in state
-    architecture = (
-        TinyBertForSequenceClassification(config).architecture() if is_classifier else None
-    )
+    architecture = config.classifier_architecture if is_classifier else BertModel.__name__
     BertTokenizer.from_pretrained(source).save_pretrained(target)
     save_weights(state, target / WEIGHTS_NAME)
-    config.to_json_file(target / CONFIG_NAME, architecture or BertModel.__name__)
+    config.to_json_file(target / CONFIG_NAME, architecture)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,13 @@ class BertConfig:
         """Width of the classifier; 2 when no labels are recorded, as in the published code."""
         return len(self.id2label) if self.id2label else 2
 
+    @property
+    def classifier_architecture(self) -> str:
+        """The class to record for a classifier: that of `transformers` where the head is its own."""
+        if self.classifier_head == "hf":
+            return "BertForSequenceClassification"
+        return "TinyBertForSequenceClassification"
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BertConfig:
         """Build a config from a parsed `config.json`; keys of other programs are passed over.

@@ -497,11 +497,7 @@ class TinyBertForSequenceClassification(StudentModel):
         self._init_weights()
 
     def architecture(self) -> str:
-        return (
-            "BertForSequenceClassification"
-            if self.config.classifier_head == "hf"
-            else type(self).__name__
-        )
+        return self.config.classifier_architecture
 
     def forward(
         self,
