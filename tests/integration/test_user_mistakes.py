@@ -332,7 +332,7 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
     "a layer to keep that is not there": (
         nothing,
         SMART.replace("0,2", "0,4"),
-        ("--keep_layers 0,4", "0 to 3"),
+        ("--keep_layers 0,4", "0,1,2,3"),
     ),
     "no teachers to make students of": (
         nothing,
