@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 from transformer.errors import UserError
 
-STRATEGIES = ("uniform", "top", "bottom")
-
 
 class LayerMapping(NamedTuple):
     """Pairs (student index, teacher index) for the hidden-state and for the attention loss."""

@@ -125,7 +125,6 @@ def find_model_file(
     source: str | os.PathLike,
     filename: str,
     cache_dir: str | os.PathLike | None = None,
-    revision: str | None = None,
     required: bool = True,
 ) -> Path | None:
     """Return one file of a model, named by its folder, its address or its name on the hub.
@@ -158,14 +157,13 @@ def find_model_file(
     # A name whose first part is a folder here is a local model not made yet, not a hub owner.
     if not HUB_NAME.fullmatch(name) or (folder.parent != Path() and folder.parent.is_dir()):
         raise UserError(f"{source}: no such folder; expected a model folder with {filename}")
-    return _find_on_hub(name, filename, cache_dir, revision, required)
+    return _find_on_hub(name, filename, cache_dir, required)
 
 
 def _find_on_hub(
     name: str,
     filename: str,
     cache_dir: str | os.PathLike | None,
-    revision: str | None,
     required: bool,
 ) -> Path | None:
     from huggingface_hub import constants, hf_hub_download
@@ -179,7 +177,6 @@ def _find_on_hub(
         path = hf_hub_download(
             name,
             filename,
-            revision=revision,
             cache_dir=cache_dir,
             local_files_only=not _listens(constants.ENDPOINT),
         )
