@@ -1,1 +1,1 @@
-"""What the training scripts share at the command line: flags, checks, opening and closing a run."""
+"""What the scripts share at the command line: flags, checks, opening and closing a run, the report."""
