@@ -235,6 +235,10 @@ def choose_losses(
         if not args.temperature > 0:
             raise UserError(f"--temperature {args.temperature}: expected a number above 0")
         regression = task.labels is None
+        if args.hard_labels and not regression:
+            raise UserError(
+                f"--hard_labels: is for STS-B; {task.folder} always learns from the teacher"
+            )
         if regression and args.hard_labels:
             return label_training, "labels"
         losses = prediction_distillation(teacher, regression, args.temperature, args.ce_reduction)

@@ -5,6 +5,7 @@ Every loss is computed in fp32 whatever the precision of the forward pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -123,6 +124,9 @@ def check_heads(student: BertConfig, teacher: BertConfig, weights: LayerWeights)
     Raises:
         UserError: it names both counts; or nothing is left to learn.
     """
+    for flag, weight in (("--att_weight", weights.attention), ("--rep_weight", weights.hidden)):
+        if not 0 <= weight < math.inf:
+            raise UserError(f"{flag} {weight}: expected a number from 0")
     if not weights.attention and not weights.hidden:
         raise UserError("--att_weight and --rep_weight are both 0: nothing would be learned")
     if weights.attention and student.num_attention_heads != teacher.num_attention_heads:

@@ -432,6 +432,12 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         f"{DISTIL} --max_seq_length 200",
         ("--max_seq_length 200", "128"),
     ),
+    "a negative weight of a loss": (nothing, f"{DISTIL} --att_weight -1", ("--att_weight -1",)),
+    "labels asked of a task that learns from its teacher": (
+        nothing,
+        f"{DISTIL} --pred_distill --hard_labels",
+        ("--hard_labels", "STS-B"),
+    ),
     "no learning rate": (nothing, f"{FINE_TUNE} --learning_rate 0", ("--learning_rate 0",)),
     "an infinite learning rate": (
         nothing,
