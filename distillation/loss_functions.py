@@ -21,7 +21,7 @@ from distillation.objectives import (
     soft_cross_entropy,
 )
 from distillation.training import Batch, LossFunction
-from transformer.modeling import EncoderOutput
+from transformer.encoder import EncoderOutput
 
 _INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transformer.configuration import BertConfig
+from transformer.encoder import EncoderOutput
 from transformer.errors import UserError
-from transformer.modeling import EncoderOutput
 
 PADDING_THRESHOLD = -100.0  # scores at or below it belong to masked positions (mask = -10000)
 
