@@ -25,17 +25,20 @@ from cli.classification import (
     sized_for,
     train_split_name,
 )
-from cli.training import (
+from cli.flags import (
+    add_model_flags,
     add_training_flags,
     batching_from,
+    mention_ignored_flags,
+    settings_from,
+)
+from cli.training import (
     check_length,
     check_vocabulary,
     describe_model,
     load_tokenizer,
-    mention_ignored_flags,
     read_config,
     run_training,
-    settings_from,
     show_summary,
 )
 from distillation.checkpoint import ModelKeeper
@@ -60,7 +63,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--task_name", help="a GLUE task; without it the folder's name decides")
     group.add_argument("--bert_model", required=True, help="folder, hub name or address")
     group.add_argument("--output_dir", required=True, help="folder for the fine-tuned model")
-    group.add_argument("--cache_dir", default="", help="where fetched models are kept")
     group.add_argument(
         "--vocab_model", help="folder to take the vocabulary from, if --bert_model has none"
     )
@@ -75,11 +77,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=CLASSIFIER_HEADS,
         help="kind of classifier; without it the model's own, TinyBERT's for a new one",
     )
-    group.add_argument(
-        "--do_lower_case",
-        action="store_true",
-        help="lower-case the text; without it the vocabulary decides",
-    )
+    add_model_flags(group)
     # The dev set is scored at each epoch's end; more often only if asked.
     add_training_flags(parser, learning_rate=2e-5, eval_step=1_000_000)
     return parser.parse_args(argv)
@@ -87,7 +85,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    args.cache_dir = args.cache_dir or None
     settings = settings_from(args, schedule="warmup_linear")
     mention_ignored_flags(args)
     data_dir = find_input(args.data_dir, "the folder of a GLUE task")

@@ -16,17 +16,21 @@ from functools import partial
 
 import torch
 
-from cli.training import (
+from cli.flags import (
+    add_layer_flags,
+    add_model_flags,
     add_training_flags,
     batching_from,
+    mention_ignored_flags,
+    settings_from,
+)
+from cli.training import (
     check_length,
     check_vocabulary,
     describe_model,
     load_tokenizer,
-    mention_ignored_flags,
     read_config,
     run_training,
-    settings_from,
     show_summary,
 )
 from distillation.checkpoint import ModelKeeper
@@ -63,17 +67,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="folder with the student's config.json (and weights with --continue_train)",
     )
     group.add_argument("--output_dir", required=True, help="folder for the student")
-    group.add_argument("--cache_dir", default="", help="where fetched models are kept")
     group.add_argument(
         "--continue_train",
         action="store_true",
         help="start from the student's weights instead of fresh ones",
     )
-    group.add_argument(
-        "--do_lower_case",
-        action="store_true",
-        help="lower-case the text; without it the vocabulary decides",
-    )
+    add_model_flags(group)
     group.add_argument(
         "--reduce_memory", action="store_true", help="accepted: data are always memory-mapped"
     )
@@ -81,20 +80,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--do_eval", action="store_true", help="accepted: there is nothing to evaluate on"
     )
     group = parser.add_argument_group("distillation")
-    group.add_argument(
-        "--layer_map",
-        default="uniform",
-        help="uniform, top, bottom, or student:teacher pairs such as 1:3,2:6,3:9,4:12",
-    )
-    group.add_argument("--att_weight", type=float, default=1.0, help="weight of the attention loss")
-    group.add_argument(
-        "--rep_weight", type=float, default=1.0, help="weight of the hidden-state loss"
-    )
-    group.add_argument(
-        "--teacher_dropout",
-        action="store_true",
-        help="leave dropout on in the teacher, as the original does by mistake",
-    )
+    add_layer_flags(group)
     add_training_flags(
         parser,
         eval_batch_size=8,
@@ -106,7 +92,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    args.cache_dir = args.cache_dir or None
     settings = settings_from(args, schedule="warmup_linear")
     runtime = start_runtime(args.no_cuda, args.local_rank)
     mention_ignored_flags(args)

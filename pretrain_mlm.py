@@ -14,18 +14,21 @@ from collections.abc import Sequence
 
 import torch
 
-from cli.training import (
+from cli.flags import (
+    add_model_flags,
     add_training_flags,
     batching_from,
+    mention_ignored_flags,
+    proportion,
+    settings_from,
+)
+from cli.training import (
     check_length,
     check_vocabulary,
     describe_model,
     load_tokenizer,
-    mention_ignored_flags,
-    proportion,
     read_config,
     run_training,
-    settings_from,
     show_summary,
 )
 from distillation.checkpoint import ModelKeeper
@@ -51,17 +54,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument("--bert_model", required=True, help="folder, hub name or address")
     group.add_argument("--output_dir", required=True, help="folder for the trained model")
-    group.add_argument("--cache_dir", default="", help="where fetched models are kept")
     group.add_argument(
         "--from_scratch",
         action="store_true",
         help="start from fresh weights: --bert_model needs config.json and vocab.txt",
     )
-    group.add_argument(
-        "--do_lower_case",
-        action="store_true",
-        help="lower-case the text; without it the vocabulary decides",
-    )
+    add_model_flags(group)
     group.add_argument(
         "--masked_lm_prob", type=proportion, default=0.15, help="share of the tokens to hide"
     )
@@ -77,7 +75,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    args.cache_dir = args.cache_dir or None
     settings = settings_from(args, schedule="warmup_linear")
     runtime = start_runtime(args.no_cuda, args.local_rank)
     mention_ignored_flags(args)

@@ -34,17 +34,21 @@ from cli.classification import (
     train_split_name,
     write_submissions,
 )
-from cli.training import (
+from cli.flags import (
+    add_layer_flags,
+    add_model_flags,
     add_training_flags,
     batching_from,
+    mention_ignored_flags,
+    settings_from,
+)
+from cli.training import (
     check_length,
     check_vocabulary,
     describe_model,
     load_tokenizer,
-    mention_ignored_flags,
     read_config,
     run_training,
-    settings_from,
     show_summary,
     write_results,
 )
@@ -79,17 +83,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--student_model", required=True, help="folder, hub name or address")
     group.add_argument("--teacher_model", help="classifier fine-tuned on the task; for training")
     group.add_argument("--output_dir", required=True, help="folder for the student or the scores")
-    group.add_argument("--cache_dir", default="", help="where fetched models are kept")
     group.add_argument(
         "--from_scratch",
         action="store_true",
         help="give the student fresh weights: its folder needs a config.json alone",
     )
-    group.add_argument(
-        "--do_lower_case",
-        action="store_true",
-        help="lower-case the text; without it the vocabulary decides",
-    )
+    add_model_flags(group)
     group = parser.add_argument_group("what to do (default: distil the intermediate layers)")
     group.add_argument("--pred_distill", action="store_true", help="distil the predictions")
     group.add_argument("--do_eval", action="store_true", help="score the student and stop")
@@ -100,15 +99,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     group = parser.add_argument_group("distillation")
     group.add_argument("--aug_train", action="store_true", help="train on train_aug.tsv")
-    group.add_argument(
-        "--layer_map",
-        default="uniform",
-        help="uniform, top, bottom, or student:teacher pairs such as 1:3,2:6,3:9,4:12",
-    )
-    group.add_argument("--att_weight", type=float, default=1.0, help="weight of the attention loss")
-    group.add_argument(
-        "--rep_weight", type=float, default=1.0, help="weight of the hidden-state loss"
-    )
+    add_layer_flags(group)
     group.add_argument("--temperature", type=float, default=1.0, help="softens both distributions")
     group.add_argument(
         "--ce_reduction",
@@ -121,18 +112,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="STS-B: learn from the labels, as the original does by mistake",
     )
-    group.add_argument(
-        "--teacher_dropout",
-        action="store_true",
-        help="leave dropout on in the teacher, as the original does by mistake",
-    )
     add_training_flags(parser, num_train_epochs=None, max_seq_length=None)
     return parser.parse_args(argv)
 
 
 def resolve_defaults(args: argparse.Namespace, task: GlueTask) -> None:
     """Fill what the user left open: length and epochs per task, as the authors meant them to be."""
-    args.cache_dir = args.cache_dir or None
     if args.max_seq_length is None:
         args.max_seq_length = task.max_length
     if args.num_train_epochs is None:

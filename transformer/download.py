@@ -177,7 +177,7 @@ def _find_on_hub(
         path = hf_hub_download(
             name,
             filename,
-            cache_dir=cache_dir,
+            cache_dir=cache_dir or None,  # an empty --cache_dir is none
             local_files_only=not _listens(constants.ENDPOINT),
         )
         return Path(path)

@@ -1,0 +1,229 @@
+"""The flags that several training scripts take, and what they are turned into."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from typing import Any
+
+from distillation.training import TrainingSettings
+from transformer.errors import UserError
+
+
+def whole_number(text: str) -> int:
+    """Read a flag such as `3` or `3.0`, at least 1."""
+    value = float(text)
+    if not value.is_integer() or value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
+    return int(value)
+
+
+def proportion(text: str) -> float:
+    """Read a flag from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 1")
+    return value
+
+
+def add_training_flags(
+    parser: argparse.ArgumentParser,
+    *,
+    train_batch_size: int = 32,
+    eval_batch_size: int = 32,
+    learning_rate: float = 5e-5,
+    num_train_epochs: int | None = 3,
+    max_seq_length: int | None = 128,
+    eval_step: int = 50,
+    length_help: str = "longest sequence in pieces; longer ones are truncated",
+) -> None:
+    """Add the flags of optimisation, of the data's shape and of the run itself."""
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--max_seq_length",
+        type=whole_number,
+        default=max_seq_length,
+        help=length_help,
+    )
+    group.add_argument(
+        "--train_batch_size",
+        type=whole_number,
+        default=train_batch_size,
+        help="rows in a whole batch, over all micro-steps and processes",
+    )
+    group.add_argument(
+        "--eval_batch_size",
+        type=whole_number,
+        default=eval_batch_size,
+        help="rows in a batch of an evaluation",
+    )
+    group.add_argument(
+        "--num_train_epochs",
+        type=whole_number,
+        default=num_train_epochs,
+        help="passes over the training data",
+    )
+    group.add_argument(
+        "--max_steps",
+        type=whole_number,
+        help="stop after so many steps; the schedule then ends there",
+    )
+    group.add_argument(
+        "--gradient_accumulation_steps",
+        type=whole_number,
+        default=1,
+        help="micro-steps a batch is computed in",
+    )
+    group.add_argument(
+        "--drop_last",
+        action="store_true",
+        help="leave out an epoch's short last batch, as the original does",
+    )
+    group.add_argument(
+        "--pad_to_max_length",
+        action="store_true",
+        help="pad every batch to --max_seq_length, as the original does; this changes the "
+        "losses, whose means run over padding too",
+    )
+    group.add_argument(
+        "--random_batches",
+        action="store_true",
+        help="batches of random rows, as the original's, instead of rows of like length",
+    )
+    group = parser.add_argument_group("optimisation")
+    group.add_argument(
+        "--learning_rate", type=float, default=learning_rate, help="peak learning rate"
+    )
+    group.add_argument(
+        "--weight_decay", "--wd", type=float, default=0.01, help="decay of weight matrices"
+    )
+    group.add_argument(
+        "--warmup_proportion",
+        type=proportion,
+        default=0.1,
+        help="share of the steps over which the learning rate rises",
+    )
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--seed", type=int, default=42, help="of data order, dropout and fresh weights"
+    )
+    group.add_argument(
+        "--eval_step",
+        type=whole_number,
+        default=eval_step,
+        help="evaluate and save every so many steps",
+    )
+    group.add_argument("--bf16", action="store_true", help="forward passes in bfloat16")
+    group.add_argument("--fp16", action="store_true", help="forward passes in float16 (GPU only)")
+    group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
+    group.add_argument(
+        "--local_rank",
+        "--local-rank",
+        type=int,
+        default=-1,
+        help="set by torch.distributed.launch; torchrun does without",
+    )
+    group.add_argument(
+        "--save_minutes",
+        type=float,
+        default=10.0,
+        help="minutes between checkpoints to resume from",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint in --output_dir, if there is one",
+    )
+    group.add_argument(
+        "--overwrite_output_dir", action="store_true", help="remove what --output_dir holds"
+    )
+    add_ignored_flags(parser)
+
+
+def add_model_flags(group: argparse._ArgumentGroup) -> None:
+    """Add what every program that loads a model takes."""
+    group.add_argument("--cache_dir", default="", help="where fetched models are kept")
+    group.add_argument(
+        "--do_lower_case",
+        action="store_true",
+        help="lower-case the text; without it the vocabulary decides",
+    )
+
+
+def add_layer_flags(group: argparse._ArgumentGroup) -> None:
+    """Add what distillation of the layers takes."""
+    group.add_argument(
+        "--layer_map",
+        default="uniform",
+        help="uniform, top, bottom, or student:teacher pairs such as 1:3,2:6,3:9,4:12",
+    )
+    group.add_argument("--att_weight", type=float, default=1.0, help="weight of the attention loss")
+    group.add_argument(
+        "--rep_weight", type=float, default=1.0, help="weight of the hidden-state loss"
+    )
+    group.add_argument(
+        "--teacher_dropout",
+        action="store_true",
+        help="leave dropout on in the teacher, as the original does by mistake",
+    )
+
+
+def add_ignored_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that published commands carry and that mean nothing outside the authors' cloud."""
+    group = parser.add_argument_group("accepted and ignored")
+    group.add_argument("--data_url", default="", help="served the authors' private cloud")
+
+
+def mention_ignored_flags(args: argparse.Namespace) -> None:
+    """Say that `--data_url` did nothing, if it was given."""
+    if args.data_url:
+        print("note: --data_url served a private cloud and is ignored", file=sys.stderr)
+
+
+def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
+    """Check the flags against each other and turn them into settings.
+
+    Raises:
+        UserError: flags that exclude each other, a batch smaller than its micro-steps, or a number
+            out of its range.
+    """
+    if args.bf16 and args.fp16:
+        raise UserError("--bf16 and --fp16: give one of them")
+    if args.train_batch_size < args.gradient_accumulation_steps:
+        raise UserError(
+            f"--train_batch_size {args.train_batch_size}: smaller than --gradient_accumulation_steps "
+            f"{args.gradient_accumulation_steps}; a micro-step needs at least one row"
+        )
+    if not 0 < args.learning_rate < math.inf:
+        raise UserError(f"--learning_rate {args.learning_rate}: expected a number above 0")
+    if not 0 <= args.weight_decay < math.inf:
+        raise UserError(f"--weight_decay {args.weight_decay}: expected a number from 0")
+    if args.warmup_proportion == 1:
+        raise UserError("--warmup_proportion 1: expected less; no step would be left after it")
+    if not -(2**63) <= args.seed < 2**63:
+        raise UserError(f"--seed {args.seed}: expected a number of at most 64 bits")
+    return TrainingSettings(
+        epochs=args.num_train_epochs,
+        learning_rate=args.learning_rate,
+        schedule=schedule,
+        warmup_proportion=args.warmup_proportion,
+        weight_decay=args.weight_decay,
+        accumulation=args.gradient_accumulation_steps,
+        precision="bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+        seed=args.seed,
+        max_steps=args.max_steps,
+        eval_step=args.eval_step,
+        save_minutes=args.save_minutes,
+    )
+
+
+def batching_from(args: argparse.Namespace, length: int) -> dict[str, Any]:
+    """The options of `StoreBatches` that the flags set."""
+    return {
+        "batch_size": args.train_batch_size,
+        "seed": args.seed,
+        "pad_to": length if args.pad_to_max_length else None,
+        "drop_last": args.drop_last,
+        "pool": 1 if args.random_batches else 100,
+    }
