@@ -273,10 +273,10 @@ class DemoTask:
 
 
 TASKS = (
-    DemoTask("RTE", statement_pairs, _rte, 2000),
+    DemoTask("RTE", statement_pairs, _rte, 2400),
     DemoTask("SST-2", sentiment_sentences, _sst2, 1200),
     DemoTask("CoLA", acceptability, _cola, 1600),
-    DemoTask("MRPC", paraphrase_pairs, _mrpc, 1000),
+    DemoTask("MRPC", paraphrase_pairs, _mrpc, 520),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -44,6 +45,11 @@ SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "warmup_cosine": warmup_cosine,
     "warmup_linear": warmup_linear,
 }
+
+
+# torch wraps these methods for its compiler, whose import at their first call takes longer than many an
+# evaluation; no optimiser step is compiled here.
+_add_param_group = inspect.unwrap(Optimizer.add_param_group)
 
 
 class BertAdam(Optimizer):
@@ -98,7 +104,11 @@ class BertAdam(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters; options it does not set are the optimiser's."""
         _check_options({**self.defaults, **param_group})
-        super().add_param_group(param_group)
+        _add_param_group(self, param_group)
+
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
 
     def get_lr(self) -> list[float]:
         """Return, for each parameter group, the learning rate that its next step will use."""
