@@ -1,4 +1,4 @@
-# make demo   the whole reproduction on embedded data, about ten minutes on two cores
+# make demo   the whole reproduction on embedded data, about twelve minutes on two cores
 # make test   the test suite
 # make help   everything else
 
