@@ -1,0 +1,184 @@
+"""The benchmarks' arithmetic: ceilings, scaled targets, the stopwatch, memory, work by shapes."""
+
+import time
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import (
+    TINY_SIZES,
+    Ceiling,
+    Figure,
+    Stopwatch,
+    Target,
+    alternate,
+    run_program,
+)
+from benchmarks.shapes import (
+    classifier_macs,
+    encoder_macs,
+    encoder_parameters,
+    layer_step_gflop,
+    masked_word_macs,
+    prediction_gflop,
+)
+from distillation.loss_functions import layer_distillation, prediction_distillation
+from distillation.mapping import layer_mapping
+from distillation.objectives import LayerWeights
+from transformer.configuration import BertConfig
+from transformer.modeling import (
+    BertForMaskedLM,
+    BertModel,
+    TinyBertForPreTraining,
+    TinyBertForSequenceClassification,
+)
+
+CPU = torch.device("cpu")
+BERT_BASE = BertConfig()
+TINY_4L = BertConfig(num_hidden_layers=4, hidden_size=312, intermediate_size=1200)
+
+
+def figure(**values) -> Figure:
+    ceiling = {
+        "fp32": 350.0,
+        "bf16": 700.0,
+        "copy": 20.0,
+    }  # a machine twice as fast as the published
+    return Figure(**{"row": "r", "job": "j", "samples": 3, "ceiling": ceiling, **values})
+
+
+def counted_gflop(work) -> float:
+    """What torch counts; fused attention, which it does not see on a CPU, is taken apart for it."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / 1e9
+
+
+def batch_of(config: BertConfig, rows: int, length: int) -> dict[str, torch.Tensor]:
+    ids = torch.randint(5, config.vocab_size, (rows, length))
+    return {
+        "input_ids": ids,
+        "token_type_ids": torch.zeros_like(ids),
+        "attention_mask": torch.ones_like(ids),
+    }
+
+
+def test_ceilings_are_rates_of_work_done():
+    ceiling = Ceiling(CPU, TINY_SIZES)
+    for _ in range(3):
+        ceiling.sample()
+    assert set(ceiling.rates()) == {"fp32", "bf16", "copy"}
+    assert all(0 < rate < 1e7 for rate in ceiling.rates().values())
+
+
+def test_jobs_and_ceiling_take_turns():
+    order, ceiling = [], Ceiling(CPU, TINY_SIZES)
+    ceiling.sample = lambda: order.append("ceiling")
+    jobs = {"ours": lambda: order.append("ours"), "theirs": lambda: time.sleep(0.01)}
+    seconds = alternate(jobs, ceiling, repeats=2)
+    assert order == ["ours", "ours", "ceiling", "ours", "ceiling"]
+    assert len(seconds["ours"]) == len(seconds["theirs"]) == 2
+    assert min(seconds["theirs"]) >= 0.01
+
+
+def test_published_figures_are_scaled_to_the_machine():
+    step = figure(unit="s a step", ours=1.0, published=7.7)
+    rate = figure(unit="rows/s", ours=438.0, published=73.0)
+    memory = figure(unit="GB", ours=2.0, published=16.9, published_scales=False)
+    assert step.published_here == pytest.approx(3.85)
+    assert rate.published_here == pytest.approx(146.0)
+    assert memory.published_here == 16.9
+    assert step.times(step.published_here) == pytest.approx(3.85)
+    assert rate.times(rate.published_here) == pytest.approx(3.0)
+
+
+def test_targets_are_judged_on_the_scaled_figures():
+    missed = figure(unit="rows/s", ours=438.0, published=73.0, target=Target("published", 3.1))
+    assert (missed.reached, missed.met) == (pytest.approx(3.0), False)
+    floor = figure(
+        unit="s a step", ours=2.8, gflop=864.0, precision="bf16", target=Target("floor", 1.18, 0.5)
+    )
+    assert floor.floor == pytest.approx(864 / 350)
+    assert (floor.reached, floor.met) == (pytest.approx(2.8 * 350 / 864), True)
+    assert floor.of_ceiling == pytest.approx(864 / 2.8 / 700)
+    assert figure(unit="GB", ours=3.1, target=Target("limit", 3)).met is False
+
+
+def test_a_figure_survives_the_results_file():
+    first = figure(
+        unit="s a step", ours=2.8, gflop=9.0, precision="fp32", target=Target("floor", 2)
+    )
+    assert Figure.from_json(first.to_json()) == first
+
+
+def test_the_stopwatch_leaves_out_what_is_done_between_steps():
+    watch = Stopwatch(CPU, between=lambda batch: time.sleep(0.05), work=lambda batch: 2.0)
+    losses = watch.wrap(lambda model, batch: {"loss": batch})
+    for _ in range(5):
+        assert losses(None, 7) == {"loss": 7}
+        time.sleep(0.01)
+    assert len(watch.seconds) == 4
+    assert 0.01 <= watch.median() < 0.03
+    assert 0.02 <= watch.per_step(4.0) < 0.06  # twice the work of the steps seen
+
+
+def test_a_programs_memory_is_its_own(tmp_path):
+    here = bytearray(300 << 20)
+    small = run_program(["-c", "pass"], tmp_path)
+    large = run_program(["-c", "x = bytearray(200 << 20)"], tmp_path)
+    del here
+    assert small.peak_bytes < 100 << 20
+    assert 200 << 20 < large.peak_bytes < 300 << 20
+    with pytest.raises(RuntimeError, match="exit status 3"):
+        run_program(["-c", "raise SystemExit(3)"], tmp_path)
+
+
+def test_multiply_accumulates_are_those_that_torch_counts(tiny_config):
+    config = tiny_config(num_hidden_layers=3)
+    batch = batch_of(config, 2, 11)
+    with torch.no_grad():
+        encoder = counted_gflop(lambda: BertModel(config)(**batch, pool=False))
+        classifier = counted_gflop(lambda: TinyBertForSequenceClassification(config)(**batch))
+        rows, columns = torch.tensor([0, 1]), torch.tensor([4, 5])
+        masked = counted_gflop(
+            lambda: BertForMaskedLM(config)(**batch, masked_positions=(rows, columns))
+        )
+    assert encoder == pytest.approx(4e-9 * encoder_macs(config, 11))
+    assert classifier == pytest.approx(4e-9 * classifier_macs(config, 11))
+    assert masked == pytest.approx(4e-9 * masked_word_macs(config, 11))
+
+
+def test_the_work_of_a_distillation_step_is_what_torch_counts(tiny_config):
+    teacher = BertModel(tiny_config(num_hidden_layers=4)).requires_grad_(False)
+    student = TinyBertForPreTraining(tiny_config(hidden_size=16, fit_size=24))
+    batch = batch_of(teacher.config, 3, 9)
+    losses = layer_distillation(
+        lambda **inputs: teacher(**inputs, pool=False),
+        layer_mapping("uniform", 2, 4),
+        LayerWeights(),
+    )
+    seen = counted_gflop(lambda: sum(losses(student, batch).values()).backward())
+    assert seen == pytest.approx(layer_step_gflop(student.config, teacher.config, [9] * 3))
+
+
+def test_the_work_of_prediction_distillation_is_what_torch_counts(tiny_config):
+    teacher = TinyBertForSequenceClassification(tiny_config()).requires_grad_(False)
+    student = TinyBertForSequenceClassification(tiny_config(hidden_size=16))
+    batch = batch_of(teacher.config, 3, 9)
+    losses = prediction_distillation(teacher, regression=False)
+    seen = counted_gflop(lambda: sum(losses(student, batch).values()).backward())
+    assert seen == pytest.approx(
+        prediction_gflop(student.config, teacher.config, [9] * 3, epochs=1)
+    )
+
+
+def test_general_distillation_is_864_gflop_a_step():
+    assert round(layer_step_gflop(TINY_4L, BERT_BASE, [128] * 32)) == 864
+
+
+def test_parameters_are_those_of_the_models(tiny_config):
+    config = tiny_config(num_hidden_layers=3)
+    assert encoder_parameters(config) == sum(p.numel() for p in BertModel(config).parameters())
+    assert round(encoder_parameters(BERT_BASE) / 1e6) == 109
