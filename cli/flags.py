@@ -131,6 +131,18 @@ def add_training_flags(
         help="minutes between checkpoints to resume from",
     )
     group.add_argument(
+        "--save_steps",
+        type=whole_number,
+        help="write a checkpoint every so many steps as well",
+    )
+    group.add_argument(
+        "--nan_policy",
+        choices=("stop", "skip"),
+        default="stop",
+        help="when a loss or gradient is not finite: stop the run, or leave the batch out; its "
+        "row numbers stand in metrics.jsonl",
+    )
+    group.add_argument(
         "--resume",
         action="store_true",
         help="go on from the checkpoint in --output_dir, if there is one",
@@ -215,6 +227,8 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
         max_steps=args.max_steps,
         eval_step=args.eval_step,
         save_minutes=args.save_minutes,
+        save_steps=args.save_steps,
+        nan_policy=args.nan_policy,
     )
 
 

@@ -6,6 +6,8 @@ The checks before any work is done, and the files every run leaves.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -14,13 +16,9 @@ from typing import Any
 
 import torch
 
-from distillation.checkpoint import ModelKeeper
+from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
-from distillation.records import (
-    CHECKPOINT_NAME,
-    RunRecord,
-    claim_output_dir,
-)
+from distillation.records import RunRecord, claim_output_dir
 from distillation.training import (
     BatchSource,
     LossFunction,
@@ -117,25 +115,30 @@ def run_training(
     if args.resume and (folder / RUN_RECORD_NAME).is_file():
         print(f"{folder}: this run is finished, nothing to resume", file=sys.stderr)
         return
-    if runtime.is_main:
-        claim_output_dir(folder, args.overwrite_output_dir, args.resume)
-        tokenizer.save_pretrained(folder)
-        model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
-    runtime.wait()
-    keeper = make_keeper(folder)
-    facts = train(model, losses, source, settings, runtime, folder, keeper, args.resume)
-    if runtime.is_main:
-        metrics = {
-            "metrics": keeper.best,
-            "last_metrics": keeper.last,
-            "best_step": keeper.best_step,
-        }
-        written = record.write(
-            folder / RUN_RECORD_NAME, model=describe_model(model), **facts, **metrics
+    with contextlib.ExitStack() as stack:
+        if runtime.is_main:
+            stack.enter_context(claim_output_dir(folder, args.overwrite_output_dir, args.resume))
+            tokenizer.save_pretrained(folder)
+            model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
+        runtime.wait()
+        keeper = make_keeper(folder)
+        sums = [facts.get("sha256") for facts in record.facts["data"].values()]
+        data_id = json.dumps([tokenizer.vocab_hash, sums])
+        facts = train(
+            model, losses, source, settings, runtime, folder, keeper, args.resume, data_id
         )
-        write_results(folder, written)
-        (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
-        print(f"done in {written['seconds']:.0f} s: {folder}", file=sys.stderr)
+        if runtime.is_main:
+            metrics = {
+                "metrics": keeper.best,
+                "last_metrics": keeper.last,
+                "best_step": keeper.best_step,
+            }
+            written = record.write(
+                folder / RUN_RECORD_NAME, model=describe_model(model), **facts, **metrics
+            )
+            write_results(folder, written)
+            Checkpoints(folder).remove()
+            print(f"done in {written['seconds']:.0f} s: {folder}", file=sys.stderr)
 
 
 def write_results(folder: Path, record: Mapping[str, Any]) -> None:

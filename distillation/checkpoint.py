@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from transformer.errors import UserError
 from transformer.file_utils import WEIGHTS_NAME, atomic_open
-from transformer.weights import save_weights
+from transformer.weights import read_tensors, save_weights, write_tensors
 
 LAST_WEIGHTS_NAME = "last_pytorch_model.bin"
+CHECKPOINT_NAME = "checkpoint.pt"
+PREVIOUS_CHECKPOINT_NAME = "checkpoint.previous.pt"
 
 Metrics = dict[str, dict[str, float]]  # dev set -> metric -> value
 
@@ -87,7 +89,7 @@ class ModelKeeper:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the past of an interrupted run."""
-        vars(self).update(state)
+        vars(self).update({name: state[name] for name in self.state_dict()})
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -100,22 +102,62 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(original, copy, 1 << 24)
 
 
-def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
-    """Write everything needed to go on; tensors and plain values only."""
-    with atomic_open(path, "wb") as file:
-        torch.save(state, file)
+class Checkpoints:
+    """The two newest checkpoints of a run: `checkpoint.pt`, and the one before it."""
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.newest = Path(folder) / CHECKPOINT_NAME
+        self.before = Path(folder) / PREVIOUS_CHECKPOINT_NAME
+        self._sound = False  # whether this run has read or written the newest
+
+    def load(self) -> tuple[Path, dict[str, Any]] | None:
+        """Read the newest that is whole, and say so if it is not the newest; None if there is none.
+
+        Raises:
+            UserError: there are checkpoints, and none is whole.
+        """
+        torn: list[UserError] = []
+        for path in (self.newest, self.before):
+            if path.exists():
+                try:
+                    state = load_checkpoint(path)
+                except UserError as error:
+                    torn.append(error)
+                    continue
+                self._sound = path == self.newest
+                if torn:
+                    print(f"note: {torn[0]}; using {path.name}", file=sys.stderr)
+                return path, state
+        if torn:
+            raise UserError(f"{torn[0]}; start again with --overwrite_output_dir")
+        return None
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint of tensors and plain values; the newest becomes the one before it."""
+        with atomic_open(self.newest, "wb") as file:
+            write_tensors(state, file)
+            if self._sound:  # a torn one must not take the place of a whole one
+                os.replace(self.newest, self.before)
+        self._sound = True
+
+    def remove(self) -> None:
+        """Remove both: the run is finished."""
+        for path in (self.newest, self.before):
+            path.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote.
+    """Read one checkpoint, its checksums verified.
 
     Raises:
         UserError: the file is torn or holds anything but tensors and plain values.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = read_tensors(path)
+        if not isinstance(state, dict):
+            raise TypeError("no table")
     except Exception as error:  # torch raises many kinds on a torn file; each is the file's fault
         raise UserError(
-            f"{path}: cannot be read as a checkpoint ({type(error).__name__}); "
-            f"start again with --overwrite_output_dir"
+            f"{path}: cannot be read as a checkpoint ({type(error).__name__})"
         ) from error
+    return state

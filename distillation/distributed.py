@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,11 +19,28 @@ class Runtime:
     device: torch.device
     rank: int = 0
     world: int = 1
+    host_group: Any = (
+        None  # a gloo group: what the processes agree on without the device's taking part
+    )
 
     @property
     def is_main(self) -> bool:
         """Whether this process is the one that writes files and shows progress."""
         return self.rank == 0
+
+    def highest(self, value: int) -> int:
+        """The highest of the processes' values; each must ask at the same steps."""
+        if self.world == 1:
+            return value
+        values = torch.tensor([value])
+        dist.all_reduce(values, dist.ReduceOp.MAX, group=self.host_group)
+        return int(values)
+
+    def highest_each(self, values: torch.Tensor) -> torch.Tensor:
+        """The highest of the processes' values in each place of a tensor on their devices."""
+        if self.world > 1:
+            dist.all_reduce(values, dist.ReduceOp.MAX)
+        return values
 
     def wait(self) -> None:
         """Wait until every process has come here."""
@@ -53,4 +71,5 @@ def start_runtime(no_cuda: bool = False, local_rank: int = -1) -> Runtime:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo")
-    return Runtime(device, dist.get_rank(), dist.get_world_size())
+    group = dist.new_group(backend="gloo") if cuda else None
+    return Runtime(device, dist.get_rank(), dist.get_world_size(), group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -11,69 +12,90 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from distillation.checkpoint import CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME
 from transformer.errors import UserError
 from transformer.file_utils import RUN_RECORD_NAME, atomic_open
+from transformer.locks import LOCK_NAME, sole_writer
 
 SCHEMA = 1
 METRICS_NAME = "metrics.jsonl"
 TEXT_LOG_NAME = "log.txt"  # the same for a reader, under the published name
-CHECKPOINT_NAME = "checkpoint.pt"
 
 
+@contextlib.contextmanager
 def claim_output_dir(
     folder: str | os.PathLike, overwrite: bool = False, resume: bool = False
-) -> Path:
-    """Make `folder` ready for a training run, losing nothing that stands there.
+) -> Iterator[Path]:
+    """Make `folder` ready for a run and keep other processes out of it during the block.
 
-    A finished run of ours is moved aside to `folder.previous-N`, so that a command may be typed again
-    with other settings. Anything else in the folder is somebody's, and is refused.
+    Nothing that stands there is lost: a finished run of ours is moved aside to `folder.previous-N`, so
+    that a command may be typed again with other settings. Anything else in the folder is somebody's, and
+    is refused.
 
     Args:
         overwrite: remove what is there.
         resume: keep what is there; the run goes on from its checkpoint.
 
     Raises:
-        UserError: the folder is a file, holds an unfinished run, or files that are no run of ours.
+        UserError: the folder is a file, is being written by another process, holds an unfinished run,
+            or files that are no run of ours.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output_dir {folder}: is a file; expected a folder")
-    present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    if present and not resume:
-        if overwrite:
-            for (
-                entry
-            ) in folder.iterdir():  # not the folder itself, which may be a link to another disk
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
-        elif RUN_RECORD_NAME in present:
-            aside = next(
-                path
-                for n in range(1, 10_000)
-                if not (path := Path(f"{folder}.previous-{n}")).exists()
-            )
-            folder.rename(aside)
-            print(f"note: {folder} held a finished run, now kept as {aside}", file=sys.stderr)
-        elif CHECKPOINT_NAME in present or METRICS_NAME in present:
-            raise UserError(
-                f"--output_dir {folder}: holds an unfinished run; continue it with --resume or drop it "
-                f"with --overwrite_output_dir"
-            )
-        else:
-            raise UserError(
-                f"--output_dir {folder}: is not empty (holds {present[0]}); choose another folder, or "
-                f"--overwrite_output_dir to remove what is there"
-            )
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(sole_writer(folder))
+        present = sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME)
+        if present and not resume:
+            if overwrite:
+                _empty(folder, present)
+            elif RUN_RECORD_NAME in present:
+                _move_aside(folder)
+                stack.enter_context(sole_writer(folder))
+            else:
+                raise UserError(f"--output_dir {folder}: {_what_is_there(present)}")
+        yield folder
+
+
+def _empty(folder: Path, names: Iterable[str]) -> None:
+    """Remove what a folder holds, but not the folder: it may be a link to another disk."""
+    for name in names:
+        entry = folder / name
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _move_aside(folder: Path) -> None:
+    """Rename a folder to the first free `folder.previous-N`, and make a new one in its place."""
+    aside = next(
+        path for n in range(1, 10_000) if not (path := Path(f"{folder}.previous-{n}")).exists()
+    )
+    folder.rename(aside)
+    (aside / LOCK_NAME).unlink(missing_ok=True)
+    folder.mkdir()
+    print(f"note: {folder} held a finished run, now kept as {aside}", file=sys.stderr)
+
+
+def _what_is_there(present: list[str]) -> str:
+    unfinished = {CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME, METRICS_NAME}.intersection(present)
+    if unfinished:
+        return (
+            "holds an unfinished run; continue it with --resume or drop it with "
+            "--overwrite_output_dir"
+        )
+    return (
+        f"is not empty (holds {present[0]}); choose another folder, or --overwrite_output_dir to "
+        "remove what is there"
+    )
 
 
 def file_facts(paths: Iterable[str | os.PathLike]) -> list[dict[str, Any]]:

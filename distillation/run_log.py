@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from distillation.records import METRICS_NAME
 from transformer.errors import UserError
 from transformer.file_utils import atomic_open
 
@@ -22,67 +23,94 @@ from transformer.file_utils import atomic_open
 class RunLog:
     """Adds up losses between two log lines, and writes the lines.
 
-    The sums stay on the device: reading them is a synchronisation, which only a log line pays for.
+    The sums, and a flag for each step whether its numbers were finite, stay on the device: reading them
+    is a synchronisation, which only a log line, an evaluation or a checkpoint pays for.
     """
 
-    def __init__(self, file: IO[str] | None, bar: tqdm) -> None:
+    def __init__(
+        self,
+        file: IO[str] | None,
+        bar: tqdm,
+        agree: Callable[[Tensor], Tensor] = lambda flags: flags,
+        skip_nonfinite: bool = False,
+    ) -> None:
         """
         Args:
             file: `metrics.jsonl`, or None on a process that does not write.
             bar: shows the newest loss.
+            agree: gives the highest of the processes' values, element by element.
+            skip_nonfinite: go on after a step whose numbers were not finite; the optimiser left it out.
         """
-        self._file, self._bar = file, bar
+        self._file, self._bar, self._agree, self._skip = file, bar, agree, skip_nonfinite
         self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self._steps = 0  # in the sums
+        self._unchecked: list[tuple[int, int, np.ndarray, Tensor]] = []
         self.examples = 0
         self._logged_examples = 0
         self._since = time.monotonic()
 
-    def add(self, losses: dict[str, Tensor], share: float) -> None:
-        """Count the losses of a micro-batch that is `share` of its whole batch."""
+    def count(
+        self, step: int, epoch: int, rows: np.ndarray, losses: dict[str, Tensor], bad: Tensor
+    ) -> None:
+        """Count an optimiser step: its row numbers, its mean losses, and whether a number was not finite."""
         for name, value in losses.items():
-            value = value.detach() * share
+            if self._skip:
+                value = value.masked_fill(bad, 0.0)
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-
-    def count(self, rows: int) -> None:
-        """Count one optimiser step over `rows` examples."""
         self._steps += 1
-        self.examples += rows
+        self.examples += len(rows)
+        self._unchecked.append((step, epoch, rows, bad))
 
-    def means(self, step: int) -> dict[str, float]:
-        """Mean losses since the last line.
+    def check(self) -> None:
+        """Look at the steps since the last look; write down those whose numbers were not finite.
 
         Raises:
-            UserError: the loss is not finite: a model trained on it is not worth keeping.
+            UserError: there is one, and such steps are not to be skipped, or all of ten or more are.
         """
-        if not self._steps:
-            return {}
-        sums = torch.stack([value.float() for value in self._sums.values()])
-        means = (sums / self._steps).tolist()
-        if not math.isfinite(sum(means)):
+        if not self._unchecked:
+            return
+        flags = torch.stack([bad for *_, bad in self._unchecked]).to(torch.uint8)
+        flags = self._agree(flags).tolist()
+        bad = [item for item, flag in zip(self._unchecked, flags, strict=True) if flag]
+        looked_at, self._unchecked = len(flags), []
+        if not self._skip:
+            bad = bad[:1]  # what follows it follows from it
+        for step, epoch, rows, _ in bad:
+            self._write({"step": step, "epoch": epoch, "nonfinite_rows": rows.tolist()})
+        if not bad:
+            return
+        step, epoch, rows, _ = bad[0]
+        told = f"step {step}: a loss or a gradient is not finite; {METRICS_NAME} names the batch's rows"
+        if not self._skip or len(bad) == looked_at >= 10:
             raise UserError(
-                f"step {step}: the loss is {sum(means)}; the run was stopped. Lower --learning_rate, or "
-                f"use fp32 in place of --bf16/--fp16"
+                f"{told}. The run was stopped: lower --learning_rate, use fp32 in place of "
+                f"--bf16/--fp16, mend the rows, or leave such batches out with --nan_policy skip"
             )
-        return dict(zip(self._sums, means, strict=True))
+        self._steps -= len(bad)
+        more = f", and {len(bad) - 1} more steps" if len(bad) > 1 else ""
+        if self._file is not None:
+            self._bar.write(f"warning: {told}; left out{more}", file=self._bar.fp)
 
     def write_losses(self, step: int, epoch: int, learning_rate: float) -> None:
         """Write the mean losses since the last line, and start anew."""
-        means = self.means(step)
+        self.check()
         now = time.monotonic()
         speed = (self.examples - self._logged_examples) / max(now - self._since, 1e-9)
-        loss = sum(means.values())
-        self._write(
-            {
-                "step": step,
-                "epoch": epoch,
-                "loss": loss,
-                **(means if len(means) > 1 else {}),
-                "learning_rate": learning_rate,
-                "examples_per_second": round(speed, 2),
-            }
-        )
-        self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        if self._steps:
+            sums = torch.stack([value.float() for value in self._sums.values()])
+            means = dict(zip(self._sums, (sums / self._steps).tolist(), strict=True))
+            loss = sum(means.values())
+            self._write(
+                {
+                    "step": step,
+                    "epoch": epoch,
+                    "loss": loss,
+                    **(means if len(means) > 1 else {}),
+                    "learning_rate": learning_rate,
+                    "examples_per_second": round(speed, 2),
+                }
+            )
+            self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
         self._sums, self._steps = {}, 0
         self._logged_examples, self._since = self.examples, now
 
@@ -106,6 +134,14 @@ class RunLog:
         """What was added up since the last line, so that a checkpoint need not write one."""
         return {"sums": self._sums, "steps": self._steps, "examples": self.examples}
 
+    @staticmethod
+    def check_state(state: dict[str, Any]) -> None:
+        """Raise a KeyError, TypeError or ValueError where `state_dict` cannot have made this."""
+        if not all(isinstance(value, Tensor) for value in state["sums"].values()):
+            raise TypeError("sums")
+        if min(state["steps"], state["examples"]) < 0:
+            raise ValueError("counts")
+
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on adding where an interrupted run stopped."""
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}
@@ -114,8 +150,12 @@ class RunLog:
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            try:
+                self._file.write(json.dumps(line) + "\n")
+                self._file.flush()
+            except OSError as error:  # a full disk tells no name; the user needs one
+                error.filename = self._file.name
+                raise
 
 
 def write_text_log(metrics: Path, path: Path) -> None:

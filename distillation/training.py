@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from distillation.checkpoint import ModelKeeper, load_checkpoint, save_checkpoint
+from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
-from distillation.records import CHECKPOINT_NAME, METRICS_NAME, TEXT_LOG_NAME
+from distillation.records import METRICS_NAME, TEXT_LOG_NAME
+from distillation.resume import identity_of, restore, run_state
 from distillation.run_log import RunLog, open_log, write_text_log
-from transformer.errors import UserError
+from transformer.errors import Stopped, StopRequest, UserError
 from transformer.optimization import BertAdam
 from transformer.progress import progress_bar
 
@@ -62,7 +63,10 @@ class TrainingSettings:
         seed: of dropout; rank r of several processes uses seed + r.
         max_steps: stop after so many optimiser steps; the schedule then ends there as well.
         eval_step: evaluate and save every so many optimiser steps.
-        save_minutes: write a checkpoint to resume from every so many minutes.
+        save_minutes, save_steps: write a checkpoint to resume from every so many minutes, and every so
+            many steps where that is given.
+        nan_policy: what to do about a step whose loss or gradient is not finite: `stop` the run, or
+            `skip` the step, so that it changes neither weights nor moments.
     """
 
     epochs: int
@@ -76,6 +80,8 @@ class TrainingSettings:
     max_steps: int | None = None
     eval_step: int = 1000
     save_minutes: float = 10.0
+    save_steps: int | None = None
+    nan_policy: str = "stop"
 
 
 def train(
@@ -87,6 +93,7 @@ def train(
     folder: Path,
     keeper: ModelKeeper,
     resume: bool = False,
+    data_id: str = "",
 ) -> dict[str, Any]:
     """Train `model` and keep what `keeper` keeps.
 
@@ -95,14 +102,16 @@ def train(
         losses: called as `losses(model, batch)`; returns named scalars, each a mean over the rows it was
             given and already weighted. Their sum is minimised.
         folder: receives `metrics.jsonl` and, while training, a checkpoint to resume from.
-        resume: go on from the checkpoint in `folder`, if one is there.
+        resume: go on from the newest whole checkpoint in `folder`, if one is there.
+        data_id: what tells these data from others; a checkpoint of other data is refused.
 
     Returns:
         Facts for the run record: steps, epochs, examples, seconds in the loop, examples per second.
 
     Raises:
-        UserError: the loss is not finite, fp16 was asked for without a GPU, or the checkpoint is torn
+        UserError: a number is not finite, fp16 was asked for without a GPU, or the checkpoints are torn
             or of another run.
+        Stopped: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
     """
     check_settings(settings, runtime)
     counts = [source.count(epoch) for epoch in range(settings.epochs)]
@@ -112,11 +121,12 @@ def train(
     wrapped = _wrap(model, runtime)
     torch.manual_seed(settings.seed + runtime.rank)
 
-    checkpoint = folder / CHECKPOINT_NAME
+    checkpoints = Checkpoints(folder)
+    identity = {"total": total, "data": data_id, **identity_of(settings)}
     step, log_bytes, past = 0, 0, None
-    if resume and checkpoint.exists():
-        past = load_checkpoint(checkpoint)
-        _restore(past, checkpoint, model, optimizer, scaler, keeper, total, settings.seed, runtime)
+    if resume and (found := checkpoints.load()) is not None:
+        path, past = found
+        restore(past, path, identity, model, optimizer, scaler, keeper, settings.seed, runtime)
         step, log_bytes = past["step"], past["log_bytes"]
         if runtime.is_main:
             print(f"resuming after step {step} of {total}", file=sys.stderr)
@@ -126,30 +136,36 @@ def train(
         total, "step", "training", initial=step, unit_scale=False, smoothing=0.05,
         disable=not runtime.is_main,
     )  # fmt: skip
-    with open_log(folder / METRICS_NAME, log_bytes, runtime.is_main) as file, bar:
-        log = RunLog(file, bar)
+    opened = open_log(folder / METRICS_NAME, log_bytes, runtime.is_main)
+    with opened as file, bar, StopRequest() as asked:
+        log = RunLog(file, bar, runtime.highest_each, settings.nan_policy == "skip")
         if past is not None:
             log.load_state_dict(past["log"], runtime.device)
         examples_before = log.examples
         log_step = max(1, min(50, total // 20))
         for whole in _prefetched(source, settings, runtime, counts, step, total):
-            _step(wrapped, losses, whole, optimizer, scaler, settings, runtime, log)
             step += 1
+            _step(wrapped, losses, whole, step, optimizer, scaler, settings, runtime, log)
             bar.update()
-            due = time.monotonic() - saved > 60 * settings.save_minutes and step < total
             if step % log_step == 0 or step == total:
                 log.write_losses(step, whole.epoch, optimizer.get_lr()[0])
             if step % settings.eval_step == 0 or whole.closes_epoch or step == total:
-                log.means(step)  # stops the run before a model of broken numbers is kept
+                log.check()  # stops the run before a model of broken numbers is kept
                 _evaluate(model, keeper, step, log, runtime)
                 if runtime.is_main:
                     write_text_log(folder / METRICS_NAME, folder / TEXT_LOG_NAME)
-            if due:
-                log.means(step)
+            due = time.monotonic() - saved > 60 * settings.save_minutes
+            due = due or step % (settings.save_steps or total) == 0
+            # Every process saves, or stops, after the same step.
+            wish = runtime.highest(asked.signum or int(due))
+            if wish and step < total:
+                log.check()
                 if runtime.is_main:
-                    state = _state(model, optimizer, scaler, keeper, log, step, total)
-                    save_checkpoint(checkpoint, state)
+                    state = run_state(model, optimizer, scaler, keeper, log, step)
+                    checkpoints.save(identity | state)
                 saved = time.monotonic()
+            if wish > 1 and step < total:
+                raise Stopped(wish, f"after step {step} of {total}; --resume goes on from there")
     seconds = time.monotonic() - started
     return {
         "steps": step,
@@ -173,6 +189,7 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, total: int) -> 
         warmup=settings.warmup_proportion,
         t_total=max(total, 1),
         schedule=settings.schedule,
+        skip_nonfinite=settings.nan_policy == "skip",
     )
 
 
@@ -189,7 +206,7 @@ class _WholeBatch:
 
     epoch: int
     closes_epoch: bool
-    rows: int
+    rows: np.ndarray  # of the whole batch
     parts: list[tuple[Batch, float]]
 
 
@@ -244,7 +261,7 @@ def _prefetched(
                 if runtime.device.type == "cuda":
                     batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
                 parts.append((batch, share))
-        return _WholeBatch(epoch, closes_epoch, len(rows), parts)
+        return _WholeBatch(epoch, closes_epoch, rows, parts)
 
     def jobs() -> Iterator[tuple[int, np.ndarray, bool]]:
         before = 0
@@ -270,6 +287,7 @@ def _step(
     model: nn.Module,
     losses: LossFunction,
     whole: _WholeBatch,
+    step: int,
     optimizer: BertAdam,
     scaler: torch.amp.GradScaler,
     settings: TrainingSettings,
@@ -278,6 +296,7 @@ def _step(
 ) -> None:
     """Forward and backward over the micro-batches, then one optimiser step."""
     optimizer.zero_grad(set_to_none=True)
+    means: dict[str, Tensor] = {}
     for i, (batch, share) in enumerate(whole.parts):
         batch = {k: v.to(runtime.device, non_blocking=True) for k, v in batch.items()}
         last = i == len(whole.parts) - 1
@@ -287,11 +306,16 @@ def _step(
                 parts = losses(model, batch)
             # Gradients are averaged over processes, so a share of the whole counts `world` times here.
             scaler.scale(sum(parts.values()) * (share * runtime.world)).backward()
-        log.add(parts, share * runtime.world)
-    log.count(whole.rows)
+        for name, value in parts.items():
+            value = value.detach() * (share * runtime.world)
+            means[name] = means[name] + value if name in means else value
     scaler.unscale_(optimizer)
     scaler.step(optimizer)
     scaler.update()
+    bad = ~sum(means.values()).isfinite()
+    if settings.precision != "fp16" and optimizer.nonfinite is not None:
+        bad = bad | optimizer.nonfinite  # fp16's scaler looks for those itself, and expects some
+    log.count(step, whole.epoch, whole.rows, means, bad)
 
 
 def _evaluate(
@@ -303,44 +327,3 @@ def _evaluate(
         log.write_scores(step, keeper(step))
     model.train()
     runtime.wait()
-
-
-def _state(model, optimizer, scaler, keeper, log, step, total) -> dict[str, Any]:
-    """Everything a resumed run needs to go on as if nothing had happened."""
-    return {
-        "step": step,
-        "total": total,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
-        "keeper": keeper.state_dict(),
-        "log": log.state_dict(),
-        "log_bytes": log.bytes_written(),
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def _restore(state, path, model, optimizer, scaler, keeper, total, seed, runtime) -> None:
-    """Take everything back from a checkpoint, except the log, which is not open yet."""
-    if state["total"] != total:
-        raise UserError(
-            f"{path}: belongs to a run of {state['total']} steps, this one has {total}; resume with the "
-            f"same data and flags, or start again with --overwrite_output_dir"
-        )
-    try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise UserError(
-            f"{path}: belongs to another model; resume with the same flags, or start again with "
-            f"--overwrite_output_dir"
-        ) from error
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
-    keeper.load_state_dict(state["keeper"])
-    if runtime.is_main:
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"]:
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
-    else:  # the checkpoint holds the main process's generator; others draw a stream of their own
-        torch.manual_seed(hash((seed, runtime.rank, state["step"])) % 2**63)

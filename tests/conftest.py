@@ -7,7 +7,7 @@ import torch
 
 from transformer.configuration import BertConfig
 from transformer.file_utils import VOCAB_NAME
-from transformer.modeling import BertModel
+from transformer.modeling import BertModel, TinyBertForSequenceClassification
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS = """
@@ -89,5 +89,16 @@ def tiny_batch():
         ids = torch.randint(5, vocab_size, (5, length), generator=generator) * mask
         segments = (columns >= lengths // 2).long() * mask
         return {"input_ids": ids, "token_type_ids": segments, "attention_mask": mask}
+
+    return make
+
+
+@pytest.fixture
+def make_model(tiny_config, randomised):
+    """A function making a random tiny classifier; any field of its config may be set."""
+
+    def make(seed=0, **fields):
+        config = tiny_config(**fields)
+        return randomised(TinyBertForSequenceClassification(config), seed)
 
     return make

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from distillation.checkpoint import (
+    CHECKPOINT_NAME,
     LAST_WEIGHTS_NAME,
+    PREVIOUS_CHECKPOINT_NAME,
+    Checkpoints,
     ModelKeeper,
     load_checkpoint,
-    save_checkpoint,
 )
 from tasks.glue import TASKS
 from tasks.metrics import compute_metrics
@@ -27,20 +29,81 @@ STATE = {
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
-    save_checkpoint(tmp_path / "checkpoint.pt", STATE)
-    state = load_checkpoint(tmp_path / "checkpoint.pt")
+    Checkpoints(tmp_path).save(STATE)
+    path, state = Checkpoints(tmp_path).load()
+    assert path == tmp_path / CHECKPOINT_NAME
     assert torch.equal(state.pop("model")["w"], STATE["model"]["w"])
     assert state == {name: value for name, value in STATE.items() if name != "model"}
 
 
-@pytest.mark.parametrize("keep", [0, 10, 0.5, -1], ids=str)
-def test_a_torn_checkpoint_is_refused_by_name(tmp_path, keep):
-    path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, STATE)
+def test_where_there_is_none_there_is_nothing_to_load(tmp_path):
+    assert Checkpoints(tmp_path).load() is None
+
+
+def test_the_last_two_are_kept_and_both_are_removed(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        checkpoints.save({"step": step})
+    assert load_checkpoint(tmp_path / CHECKPOINT_NAME) == {"step": 3}
+    assert load_checkpoint(tmp_path / PREVIOUS_CHECKPOINT_NAME) == {"step": 2}
+    assert len(os.listdir(tmp_path)) == 2
+    checkpoints.remove()
+    assert os.listdir(tmp_path) == []
+
+
+def tear(path, keep):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep) if keep == 0.5 else keep])
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, -1], ids=str)
+def test_where_all_are_torn_they_are_refused_by_name(tmp_path, keep):
+    Checkpoints(tmp_path).save(STATE)
+    tear(tmp_path / CHECKPOINT_NAME, keep)
     with pytest.raises(UserError, match="checkpoint.pt: cannot be read.*--overwrite_output_dir"):
-        load_checkpoint(path)
+        Checkpoints(tmp_path).load()
+
+
+def two_checkpoints(folder):
+    checkpoints = Checkpoints(folder)
+    for step in (1, 2):
+        checkpoints.save({"step": step, "w": torch.arange(100.0)})
+    return folder / CHECKPOINT_NAME
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, -1], ids=str)
+def test_a_torn_newest_one_falls_back_to_the_one_before_and_says_so(tmp_path, keep, capsys):
+    tear(two_checkpoints(tmp_path), keep)
+    path, state = Checkpoints(tmp_path).load()
+    assert (path.name, state["step"]) == (PREVIOUS_CHECKPOINT_NAME, 1)
+    assert f"{CHECKPOINT_NAME}: cannot be read" in capsys.readouterr().err
+
+
+def test_every_flipped_bit_of_a_tensor_is_noticed(tmp_path):
+    """torch writes checksums and compares none when it reads."""
+    path = two_checkpoints(tmp_path)
+    content = path.read_bytes()
+    start = content.index(torch.arange(100.0).numpy().tobytes())
+    for place in (start, start + 1, start + 200, start + 399):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        assert torch.load(path)["step"] == 2, "torch itself sees nothing"
+        assert Checkpoints(tmp_path).load()[1]["step"] == 1
+
+
+def test_a_torn_checkpoint_never_takes_the_place_of_a_whole_one(tmp_path):
+    """Falls back, goes on, and is killed while it saves: the whole one is still there."""
+    tear(two_checkpoints(tmp_path), 0.5)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.load()
+    checkpoints.save({"step": 3})
+    assert load_checkpoint(tmp_path / PREVIOUS_CHECKPOINT_NAME)["step"] == 1
+    checkpoints.save({"step": 4})
+    assert load_checkpoint(tmp_path / PREVIOUS_CHECKPOINT_NAME)["step"] == 3
+
+
+def test_killed_between_the_two_renamings_it_has_lost_nothing(tmp_path):
+    two_checkpoints(tmp_path).rename(tmp_path / PREVIOUS_CHECKPOINT_NAME)
+    assert Checkpoints(tmp_path).load()[1]["step"] == 2
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
@@ -51,12 +114,15 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(pickle.dumps({"step": Bomb()}, protocol=2))
     with pytest.raises(UserError):
         load_checkpoint(tmp_path / "checkpoint.pt")
+    torch.save({"step": Bomb()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError):
+        load_checkpoint(tmp_path / "checkpoint.pt")
     assert not (tmp_path / "executed").exists()
 
 
 def test_a_failed_save_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, STATE)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(STATE)
 
     def full(_, file):
         file.write(b"half")
@@ -64,8 +130,8 @@ def test_a_failed_save_leaves_the_checkpoint_before(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError):
-        save_checkpoint(path, {"step": 8})
-    assert load_checkpoint(path)["step"] == 7
+        checkpoints.save({"step": 8})
+    assert checkpoints.load()[1]["step"] == 7
     assert os.listdir(tmp_path) == ["checkpoint.pt"]
 
 
@@ -87,7 +153,7 @@ def test_the_metrics_of_every_task_survive_a_checkpoint(tmp_path, task):
         lambda m: m["dev"][task.main_metric],
     )
     keeper(1)
-    save_checkpoint(tmp_path / "checkpoint.pt", {"keeper": keeper.state_dict()})
+    Checkpoints(tmp_path).save({"keeper": keeper.state_dict()})
     again = ModelKeeper(torch.nn.Linear(1, 1), tmp_path)
     again.load_state_dict(load_checkpoint(tmp_path / "checkpoint.pt")["keeper"])
     assert again.state_dict() == keeper.state_dict()

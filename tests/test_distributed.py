@@ -14,8 +14,9 @@ import torch
 
 import general_distill
 import task_distill
+from distillation.checkpoint import CHECKPOINT_NAME
 from distillation.distributed import start_runtime
-from distillation.records import CHECKPOINT_NAME, METRICS_NAME
+from distillation.records import METRICS_NAME
 from tasks.corpus import write_epoch
 from tasks.pregeneration import Examples
 from transformer.errors import UserError

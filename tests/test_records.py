@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from distillation.checkpoint import CHECKPOINT_NAME
 from distillation.records import (
-    CHECKPOINT_NAME,
     METRICS_NAME,
     RunRecord,
     claim_output_dir,
@@ -28,16 +28,22 @@ def fill(folder, *names):
         (folder / name).write_text(name)
 
 
+def claim(folder, **options):
+    """Claim the folder and let it go again."""
+    with claim_output_dir(folder, **options):
+        pass
+
+
 def test_a_new_folder_is_made_with_its_parents(folder):
-    assert claim_output_dir(folder) == folder
-    assert folder.is_dir()
-    claim_output_dir(folder)  # an empty one will do
+    with claim_output_dir(folder) as claimed:
+        assert claimed == folder and folder.is_dir()
+    claim(folder)  # an empty one will do
 
 
 def test_a_finished_run_is_moved_aside_each_time(folder, capsys):
     for n in (1, 2, 3):
         fill(folder, RUN_RECORD_NAME, f"model of run {n}")
-        claim_output_dir(folder)
+        claim(folder)
         assert os.listdir(folder) == []
         kept = folder.with_name(f"student.previous-{n}")
         assert sorted(os.listdir(kept)) == [f"model of run {n}", RUN_RECORD_NAME]
@@ -48,7 +54,7 @@ def test_a_finished_run_is_moved_aside_each_time(folder, capsys):
 def test_an_unfinished_run_is_refused(folder, name):
     fill(folder, name, "pytorch_model.bin")
     with pytest.raises(UserError, match="unfinished run; continue it with --resume") as error:
-        claim_output_dir(folder)
+        claim(folder)
     assert str(error.value).startswith(f"--output_dir {folder}: ")
     assert len(os.listdir(folder)) == 2
 
@@ -56,21 +62,21 @@ def test_an_unfinished_run_is_refused(folder, name):
 def test_files_that_are_no_run_are_refused(folder):
     fill(folder, "thesis.tex")
     with pytest.raises(UserError, match=r"is not empty \(holds thesis.tex\)"):
-        claim_output_dir(folder)
+        claim(folder)
     assert os.listdir(folder) == ["thesis.tex"]
 
 
 @pytest.mark.parametrize("names", [["thesis.tex"], [RUN_RECORD_NAME], [CHECKPOINT_NAME]])
 def test_overwriting_removes_what_is_there_when_asked(folder, names):
     fill(folder, *names)
-    claim_output_dir(folder, overwrite=True)
+    claim(folder, overwrite=True)
     assert os.listdir(folder) == [] and os.listdir(folder.parent) == ["student"]
 
 
 @pytest.mark.parametrize("names", [[], ["pytorch_model.bin"], [CHECKPOINT_NAME, METRICS_NAME]])
 def test_resuming_keeps_what_is_there(folder, names):
     fill(folder, *names)
-    claim_output_dir(folder, resume=True)
+    claim(folder, resume=True)
     assert sorted(os.listdir(folder)) == sorted(names)
 
 
@@ -79,7 +85,7 @@ def test_a_file_in_its_place_is_refused(folder, options):
     folder.parent.mkdir()
     folder.write_text("precious")
     with pytest.raises(UserError, match="is a file; expected a folder"):
-        claim_output_dir(folder, **options)
+        claim(folder, **options)
     assert folder.read_text() == "precious"
 
 
@@ -89,7 +95,7 @@ def test_a_link_to_a_folder_is_emptied_not_followed_away(folder, tmp_path):
     fill(target, "old.bin")
     folder.parent.mkdir()
     folder.symlink_to(target)
-    claim_output_dir(folder, overwrite=True)
+    claim(folder, overwrite=True)
     assert folder.is_symlink() and os.listdir(target) == []
 
 

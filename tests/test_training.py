@@ -1,14 +1,11 @@
 """The training loop: what is computed does not depend on how it is split, interrupted or logged."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from distillation.checkpoint import LAST_WEIGHTS_NAME, ModelKeeper
-from distillation.distributed import Runtime
 from distillation.loss_functions import (
     label_training,
     layer_distillation,
@@ -16,61 +13,20 @@ from distillation.loss_functions import (
 )
 from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights
-from distillation.records import CHECKPOINT_NAME, METRICS_NAME
-from distillation.training import TrainingSettings, make_optimizer, train
-from tasks.batching import StoreBatches
-from tasks.token_store import TokenStore
+from distillation.records import METRICS_NAME
+from distillation.training import TrainingSettings, make_optimizer
+from tests.training_run import (
+    Killed,
+    difference,
+    killing,
+    log_of,
+    make_source,
+    run,
+    without_speed,
+)
 from transformer.errors import UserError
 from transformer.file_utils import WEIGHTS_NAME
-from transformer.modeling import TinyBertForPreTraining, TinyBertForSequenceClassification
-
-CPU = Runtime(torch.device("cpu"))
-ROWS = 22
-
-
-def make_source(batch_size=8, rows=ROWS, drop_last=False, classes=2):
-    """Sentences of 4 to 12 pieces, labelled by whether the second piece is an even one."""
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(4, 13, rows)
-    tokens = generator.integers(5, 200, lengths.sum()).astype(np.uint16)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    store = TokenStore(tokens, offsets, lengths.astype(np.uint16))
-    labels = (tokens[offsets[:-1] + 1] % classes).astype(np.int64)
-    return StoreBatches([store], batch_size, 42, {"labels": labels}, drop_last=drop_last)
-
-
-@pytest.fixture
-def make_model(tiny_config, randomised):
-    def make(seed=0, **fields):
-        config = tiny_config(**fields)
-        return randomised(TinyBertForSequenceClassification(config), seed)
-
-    return make
-
-
-def run(model, folder, source=None, losses=label_training, resume=False, keeper=None, **settings):
-    """Train and return the facts; the folder is made."""
-    folder.mkdir(exist_ok=True)
-    settings = TrainingSettings(
-        **{"epochs": 2, "learning_rate": 1e-3, "save_minutes": 9, **settings}
-    )
-    source = source or make_source()
-    keeper = keeper or ModelKeeper(model, folder)
-    return train(model, losses, source, settings, CPU, folder, keeper, resume)
-
-
-def difference(model, other):
-    mine, its = model.state_dict(), other.state_dict()
-    return max((mine[name] - its[name]).abs().max().item() for name in mine)
-
-
-def log_of(folder):
-    return [json.loads(line) for line in (folder / METRICS_NAME).read_text().splitlines()]
-
-
-def without_speed(lines):
-    return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in lines]
-
+from transformer.modeling import TinyBertForPreTraining
 
 # Batches and steps
 
@@ -297,47 +253,7 @@ def test_steps_are_kept_when_asked(make_model, tmp_path):
     assert (tmp_path / WEIGHTS_NAME).read_bytes() == newest
 
 
-@pytest.mark.parametrize("eval_step, save_minutes", [(1, 9), (99, 0)])
-def test_a_loss_that_is_no_number_stops_the_run_before_it_is_kept(
-    make_model, tmp_path, eval_step, save_minutes
-):
-    """60 steps, logged at every third; the second breaks."""
-    calls = []
-
-    def broken(model, batch):
-        calls.append(1)
-        loss = label_training(model, batch)["label_loss"]
-        return {"label_loss": loss * (float("nan") if len(calls) == 2 else 1)}
-
-    source = make_source(batch_size=2, rows=60)
-    with pytest.raises(UserError, match="step 2: the loss is nan.*--learning_rate"):
-        run(make_model(), tmp_path, source, broken, eval_step=eval_step, save_minutes=save_minutes)
-    if eval_step == 1:
-        kept = torch.load(tmp_path / WEIGHTS_NAME)
-    else:
-        kept = torch.load(tmp_path / CHECKPOINT_NAME)["model"]
-    assert all(tensor.isfinite().all() for tensor in kept.values())
-
-
 # Resuming
-
-
-class Killed(Exception):
-    pass
-
-
-def killing(losses, after):
-    """The same losses until the call after `after` of them."""
-    calls = 0
-
-    def wrapped(model, batch):
-        nonlocal calls
-        calls += 1
-        if calls > after:
-            raise Killed
-        return losses(model, batch)
-
-    return wrapped
 
 
 @pytest.mark.parametrize("after", [1, 3, 4, 5])
@@ -405,21 +321,6 @@ def test_resuming_where_there_is_nothing_starts_anew(make_model, tmp_path):
     run(first, tmp_path / "a")
     run(second, tmp_path / "b", resume=True)
     assert difference(first, second) == 0
-
-
-def test_a_checkpoint_of_a_run_of_another_length_is_refused(make_model, tmp_path):
-    with pytest.raises(Killed):
-        run(make_model(), tmp_path, losses=killing(label_training, 2), save_minutes=0)
-    with pytest.raises(UserError, match="belongs to a run of 6 steps, this one has 9"):
-        run(make_model(), tmp_path, resume=True, epochs=3)
-
-
-def test_a_checkpoint_of_another_model_is_refused(make_model, tmp_path):
-    with pytest.raises(Killed):
-        run(make_model(), tmp_path, losses=killing(label_training, 2), save_minutes=0)
-    for other in ({"hidden_size": 12}, {"num_hidden_layers": 3}):
-        with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to another model"):
-            run(make_model(**other), tmp_path, resume=True)
 
 
 # The teacher

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import NoReturn
+
+# What a disk says that takes no more; these come without a file's name where a stream is written.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class UserError(Exception):
@@ -14,24 +22,80 @@ class UserError(Exception):
     """
 
 
+class Stopped(Exception):
+    """The program was asked to stop (Ctrl-C, SIGTERM), and what it had done is safe on disk.
+
+    The message tells how to go on.
+    """
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
+class StopRequest:
+    """Notes SIGINT and SIGTERM while its block runs, so that a step can be finished first.
+
+    `signum` is the first that came, or 0. The second has its usual effect.
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():  # others may set no handler
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._before[signum] = signal.signal(signum, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before.clear()
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self.signum = signum
+        name = signal.Signals(signum).name
+        print(f"\n{name}: finishing the step; once more stops at once", file=sys.stderr)
+        self.__exit__()
+
+
 def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` and exit with its status.
 
-    A `UserError`, or an `OSError` about a named file (disk full, no permission), becomes one line on
-    standard error and exit status 2; Ctrl-C exits with 130. Anything else is a fault of ours and keeps
-    its traceback.
+    A `UserError`, or an `OSError` about a named file or a full disk, becomes one line on
+    standard error and exit status 2; Ctrl-C exits with 130, SIGTERM with 143, both after temporary files
+    have been removed. Anything else is a fault of ours and keeps its traceback.
     """
     try:
-        status = main()
+        with _exit_on_sigterm():
+            status = main()
     except UserError as error:
         sys.exit(_say(str(error)))
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in _NO_ROOM:
             raise
-        sys.exit(_say(f"{error.filename}: {error.strerror}"))
+        sys.exit(_say(f"{error.filename or 'output'}: {error.strerror}"))
+    except Stopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        sys.exit(128 + stop.signum)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(status or 0)
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the program, which removes what is half done, instead of ending it on the spot."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(message: str) -> int:

@@ -41,12 +41,23 @@ def atomic_open(path: str | os.PathLike, mode: str = "w", **options) -> Iterator
         os.umask(umask)
         os.chmod(partial, 0o666 & ~umask)  # mkstemp made it private; the finished one is not
         os.replace(partial, path)
+        _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a full disk tells no name; the user needs one
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a folder's names on disk, so that a renamed file survives a power cut under its new name."""
+    with contextlib.suppress(OSError):  # not every file system can
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def find_input(path: str | os.PathLike, what: str) -> Path:

@@ -63,6 +63,10 @@ class BertAdam(Optimizer):
 
     The tensors are updated many at a time, and nothing waits for the device.
 
+    Attributes:
+        nonfinite: after a step, a bool tensor: whether a gradient held NaN or infinity (None where
+            gradients are not clipped and so were not measured).
+
     Args:
         params: parameters, or groups of them; a group may set any of the options below for itself.
         lr: peak learning rate.
@@ -70,6 +74,8 @@ class BertAdam(Optimizer):
         t_total: number of steps of the whole training; -1 keeps the rate constant.
         schedule: a key of `SCHEDULES`.
         max_grad_norm: largest norm of one tensor's gradient; -1 leaves gradients as they are.
+        skip_nonfinite: a step with a gradient that is not finite changes no weight and no moment; only
+            the schedule goes on. Needs `max_grad_norm` > 0.
 
     Raises:
         ValueError: an option is out of its range.
@@ -87,6 +93,7 @@ class BertAdam(Optimizer):
         e: float = 1e-6,
         weight_decay: float = 0.01,
         max_grad_norm: float = 1.0,
+        skip_nonfinite: bool = False,
     ):
         defaults = {
             "lr": lr,
@@ -100,6 +107,8 @@ class BertAdam(Optimizer):
             "max_grad_norm": max_grad_norm,
         }
         super().__init__(params, defaults)
+        self.skip_nonfinite = skip_nonfinite
+        self.nonfinite: Tensor | None = None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters; options it does not set are the optimiser's."""
@@ -127,6 +136,7 @@ class BertAdam(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        work = []
         for group in self.param_groups:
             # Tensors of one learning rate, device and type go together; nearly always that is all.
             alike = defaultdict(list)
@@ -139,9 +149,33 @@ class BertAdam(Optimizer):
                         state["next_v"] = torch.zeros_like(p)
                     alike[state["step"], p.device, p.dtype].append(p)
             for (step, _, _), params in alike.items():
-                _clip_each([p.grad for p in params], group["max_grad_norm"])
-                self._update(params, group, _scheduled_lr(group, step))
+                work.append((params, group, _scheduled_lr(group, step)))
+        self._clip(work)
+        for params, group, lr in work:
+            self._update(params, group, lr)
         return loss
+
+    def _clip(self, work: list[tuple[list[Tensor], dict[str, Any], float]]) -> None:
+        """Scale each gradient in place to its largest norm; note whether one is not finite."""
+        norms = [
+            torch.stack(torch._foreach_norm([p.grad for p in params]))
+            for params, group, _ in work
+            if group["max_grad_norm"] > 0
+        ]
+        if not norms:
+            self.nonfinite = None
+            return
+        device = norms[0].device
+        self.nonfinite = ~torch.cat([n.to(device) for n in norms]).isfinite().all()
+        clipped = (item for item in work if item[1]["max_grad_norm"] > 0)
+        for (params, group, _), norm in zip(clipped, norms, strict=True):
+            grads = [p.grad for p in params]
+            scale = (group["max_grad_norm"] / (norm + 1e-6)).clamp_(max=1.0)
+            if self.skip_nonfinite:
+                for grad in grads:
+                    grad.nan_to_num_(0.0, 0.0, 0.0)
+                scale = scale.nan_to_num_(0.0).masked_fill_(self.nonfinite.to(scale.device), 0.0)
+            torch._foreach_mul_(grads, list(scale))
 
     def _update(self, params: list[Tensor], group: dict[str, Any], lr: float) -> None:
         states = [self.state[p] for p in params]
@@ -149,10 +183,16 @@ class BertAdam(Optimizer):
             (p, p.grad, s["next_m"], s["next_v"]) for p, s in zip(params, states, strict=True)
         )
         limit = CHUNK_ELEMENTS.get(params[0].device.type, 2**25)
+        b1, b2, kept = group["b1"], group["b2"], None
+        if self.skip_nonfinite and self.nonfinite is not None:
+            # A skipped step: moments times 1 plus nothing, weights plus nothing.
+            skipped = self.nonfinite.to(params[0].device)
+            kept = (~skipped).to(params[0].dtype)
+            b1, b2 = (torch.where(skipped, 1.0, b).to(params[0].dtype) for b in (b1, b2))
         for values, grads, next_m, next_v in _chunks(tensors, limit):
-            torch._foreach_mul_(next_m, group["b1"])
+            torch._foreach_mul_(next_m, b1)
             torch._foreach_add_(next_m, grads, alpha=1 - group["b1"])
-            torch._foreach_mul_(next_v, group["b2"])
+            torch._foreach_mul_(next_v, b2)
             torch._foreach_addcmul_(next_v, grads, grads, value=1 - group["b2"])
             root = torch._foreach_sqrt(next_v)
             torch._foreach_add_(root, group["e"])
@@ -160,16 +200,11 @@ class BertAdam(Optimizer):
             if group["weight_decay"] > 0:
                 # Not p·(1 − lr·decay): at usual rates that factor keeps one digit in float32.
                 torch._foreach_add_(update, values, alpha=group["weight_decay"])
+            if kept is not None:
+                torch._foreach_mul_(update, kept)
             torch._foreach_add_(values, update, alpha=-lr)
         for state in states:
             state["step"] += 1
-
-
-def _clip_each(grads: list[Tensor], max_norm: float) -> None:
-    """Scale each gradient in place to a norm of at most `max_norm`, if that is positive."""
-    if max_norm > 0:
-        norms = torch.stack(torch._foreach_norm(grads))
-        torch._foreach_mul_(grads, list((max_norm / (norms + 1e-6)).clamp_(max=1.0)))
 
 
 def _scheduled_lr(group: dict[str, Any], step: int) -> float:

@@ -6,8 +6,10 @@ import os
 import pickle
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +31,6 @@ _REDUNDANT = (
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     """Read a `.safetensors` or a `torch.save` file of tensors, on the CPU, under canonical names.
 
-    A `torch.save` file is read weights-only: one that carries code is refused, not run.
-
     Raises:
         UserError: the file is torn, is of another kind, or holds anything but tensors.
     """
@@ -41,11 +41,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 
             state = load_file(path)
         else:
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # whatever torch says of a bad file, our error says it
-                state = torch.load(path, map_location="cpu", weights_only=True)
+            state = read_tensors(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a model's weights") from None
     except pickle.UnpicklingError as error:
@@ -65,6 +61,28 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         return canonical_names(state)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def read_tensors(path: str | os.PathLike) -> Any:
+    """Read what `torch.save` wrote, on the CPU, after its checksums have been compared.
+
+    It is read weights-only: a file that carries code is refused, not run. torch writes a checksum for
+    every tensor and compares none; files of before torch 1.6 have none.
+
+    Raises:
+        zipfile.BadZipFile: a checksum differs, or a part is compressed, which torch never does.
+        Exception: of many kinds, where the file is torn, or holds more than tensors and plain values.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) == b"PK\x03\x04":
+            with zipfile.ZipFile(file) as archive:
+                if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                    raise zipfile.BadZipFile("compressed")
+                if (torn := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(f"the checksum of {torn} differs")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whatever torch says of a bad file, our error says it
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def canonical_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -142,10 +160,41 @@ def _expected(missing: str) -> str:
     return "a checkpoint that holds it"
 
 
+def write_tensors(state: Any, file: IO[bytes]) -> None:
+    """Write tensors and plain values with `torch.save`, and have them on disk.
+
+    Raises:
+        OSError: the disk is full (torch itself would raise an error of its own instead).
+    """
+    trouble: list[OSError] = []
+
+    class Stream:
+        def write(self, data) -> int:
+            try:
+                return file.write(data)
+            except OSError as error:
+                trouble.append(error)
+                raise
+
+        def flush(self) -> None:
+            file.flush()
+
+    try:
+        torch.save(state, Stream())
+    except Exception:
+        if trouble:
+            raise trouble[0] from None
+        raise
+    file.flush()
+    os.fsync(file.fileno())
+
+
 def save_weights(state: dict[str, Tensor], path: str | os.PathLike) -> None:
     """Write tensors under `path` in `torch.save`'s format, complete or not at all."""
     with atomic_open(path, "wb") as file:
-        torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()}, file)
+        write_tensors(
+            {name: value.detach().cpu().contiguous() for name, value in state.items()}, file
+        )
 
 
 def report_fresh(names: list[str], source: str | os.PathLike) -> None:

@@ -1,0 +1,256 @@
+"""What stops a training run, what it leaves behind, and what it refuses to go on from."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from distillation.checkpoint import (
+    CHECKPOINT_NAME,
+    PREVIOUS_CHECKPOINT_NAME,
+    load_checkpoint,
+)
+from distillation.loss_functions import label_training
+from distillation.training import TrainingSettings, make_optimizer
+from tests.training_run import (
+    Killed,
+    difference,
+    killing,
+    log_of,
+    make_source,
+    run,
+    without_speed,
+)
+from transformer.errors import Stopped, UserError
+from transformer.file_utils import WEIGHTS_NAME
+
+
+def after_call(number, action):
+    """The loss of the labels, with `action(loss)` at one of its calls."""
+    calls = []
+
+    def losses(model, batch):
+        calls.append(1)
+        loss = label_training(model, batch)["label_loss"]
+        return {"label_loss": action(loss) if len(calls) == number else loss}
+
+    return losses
+
+
+# Numbers that are none
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("eval_step, save_minutes", [(1, 9), (99, 0)])
+def test_a_loss_that_is_no_number_stops_the_run_before_it_is_kept(
+    make_model, tmp_path, eval_step, save_minutes, value
+):
+    """60 steps, logged at every third; the second breaks."""
+    source = make_source(batch_size=2, rows=60)
+    with pytest.raises(UserError, match="step 2: a loss or a gradient is not finite.*--nan_policy"):
+        run(make_model(), tmp_path, source, after_call(2, lambda loss: loss * value),
+            eval_step=eval_step, save_minutes=save_minutes)  # fmt: skip
+    if eval_step == 1:
+        kept = torch.load(tmp_path / WEIGHTS_NAME)
+    else:
+        kept = torch.load(tmp_path / CHECKPOINT_NAME)["model"]
+    assert all(tensor.isfinite().all() for tensor in kept.values())
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_the_rows_of_the_bad_batch_are_written_down(make_model, tmp_path, policy):
+    source = make_source(batch_size=2, rows=60)
+    losses = after_call(5, lambda loss: loss * float("nan"))
+    try:
+        run(make_model(), tmp_path, source, losses, nan_policy=policy)
+    except UserError:
+        assert policy == "stop"
+    (bad,) = (line for line in log_of(tmp_path) if "nonfinite_rows" in line)
+    assert bad == {"step": 5, "epoch": 0, "nonfinite_rows": source.plan(0)[4].tolist()}
+
+
+def test_a_gradient_that_is_no_number_is_seen_though_the_loss_is_one(make_model, tmp_path):
+    model = make_model()
+    model.classifier.bias.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(UserError, match="step 1: a loss or a gradient is not finite"):
+        run(model, tmp_path)
+
+
+def test_a_skipped_batch_changes_nothing_but_the_schedule(make_model, tmp_path):
+    """The same run by hand, without that batch's step but with its tick of the clock."""
+    model, by_hand = make_model(), make_model()
+    losses = after_call(3, lambda loss: loss * float("nan"))
+    run(model, tmp_path, losses=losses, epochs=1, eval_step=99, max_steps=3, nan_policy="skip")
+    source = make_source()
+    settings = TrainingSettings(epochs=1, learning_rate=1e-3)
+    optimizer = make_optimizer(by_hand.train(), settings, total=3)
+    for rows in source.plan(0)[:2]:
+        optimizer.zero_grad()
+        label_training(by_hand, source.collate(0, rows, source.width(0, rows)))[
+            "label_loss"
+        ].backward()
+        optimizer.step()
+    assert difference(model, by_hand) == 0
+    assert [line["step"] for line in log_of(tmp_path) if "loss" in line] == [1, 2]
+
+
+def test_skipping_is_free_where_nothing_is_skipped(make_model, tmp_path):
+    one, other = make_model(), make_model()
+    run(one, tmp_path / "stop")
+    run(other, tmp_path / "skip", nan_policy="skip")
+    assert difference(one, other) == 0
+    logs = [without_speed(log_of(tmp_path / name)) for name in ("stop", "skip")]
+    assert logs[0] == logs[1]
+
+
+def test_a_run_of_nothing_but_bad_batches_stops_though_they_are_skipped(make_model, tmp_path):
+    def broken(model, batch):
+        return {"label_loss": label_training(model, batch)["label_loss"] * float("nan")}
+
+    source = make_source(batch_size=2, rows=440)
+    with pytest.raises(UserError, match="step 1: .*The run was stopped"):
+        run(make_model(), tmp_path, source, broken, epochs=1, nan_policy="skip")
+
+
+# Ctrl-C and SIGTERM
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_finishes_the_step_and_goes_on_from_there(make_model, tmp_path, signum):
+    dropout = {"hidden_dropout_prob": 0.2}
+    whole, model = make_model(**dropout), make_model(**dropout)
+
+    def stop(loss):
+        os.kill(os.getpid(), signum)
+        return loss
+
+    before = signal.getsignal(signum)
+    with pytest.raises(Stopped, match="after step 2 of 6; --resume") as stopped:
+        run(model, tmp_path / "stopped", losses=after_call(2, stop))
+    assert stopped.value.signum == signum and signal.getsignal(signum) == before
+    assert load_checkpoint(tmp_path / "stopped" / CHECKPOINT_NAME)["step"] == 2
+    resumed = make_model(seed=3, **dropout)
+    run(resumed, tmp_path / "stopped", resume=True)
+    run(whole, tmp_path / "whole")
+    assert difference(whole, resumed) == 0
+    logs = [without_speed(log_of(tmp_path / name)) for name in ("stopped", "whole")]
+    assert logs[0] == logs[1]
+
+
+def test_a_second_signal_stops_at_once(make_model, tmp_path):
+    def stop(loss):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return loss
+
+    with pytest.raises(KeyboardInterrupt):
+        run(make_model(), tmp_path, losses=after_call(2, stop))
+
+
+# Checkpoints
+
+
+def interrupted(make_model, folder, after=3, **settings):
+    """A run that was killed after some steps, with a checkpoint after each."""
+    with pytest.raises(Killed):
+        run(make_model(), folder, losses=killing(label_training, after),
+            **{"save_minutes": 0, **settings})  # fmt: skip
+    return folder / CHECKPOINT_NAME
+
+
+def test_save_steps_writes_checkpoints_by_count(make_model, tmp_path):
+    interrupted(make_model, tmp_path, after=5, save_minutes=9, save_steps=2)
+    assert load_checkpoint(tmp_path / CHECKPOINT_NAME)["step"] == 4
+    assert load_checkpoint(tmp_path / PREVIOUS_CHECKPOINT_NAME)["step"] == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(
+    make_model, tmp_path, damage, capsys
+):
+    path = interrupted(make_model, tmp_path / "torn", after=4)
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content[:-200] if damage == "truncated" else content)
+    resumed, whole = make_model(seed=4), make_model()
+    run(resumed, tmp_path / "torn", resume=True)
+    told = capsys.readouterr().err
+    assert "checkpoint.pt: cannot be read" in told and "resuming after step 3 of 6" in told
+    run(whole, tmp_path / "whole")
+    assert difference(whole, resumed) == 0
+    logs = [without_speed(log_of(tmp_path / name)) for name in ("torn", "whole")]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize(
+    "other, told",
+    [
+        ({"learning_rate": 2e-3}, "learning_rate 0.001, this one has 0.002"),
+        ({"seed": 7}, "seed 42, this one has 7"),
+        ({"schedule": "none"}, "schedule warmup_linear, this one has none"),
+        ({"precision": "bf16"}, "precision fp32, this one has bf16"),
+    ],
+)
+def test_a_checkpoint_of_other_settings_is_refused(make_model, tmp_path, other, told):
+    interrupted(make_model, tmp_path)
+    with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to a run with {told}"):
+        run(make_model(), tmp_path, resume=True, **other)
+
+
+@pytest.mark.parametrize(
+    "free",
+    [{"accumulation": 2}, {"eval_step": 2}, {"nan_policy": "skip"}, {"save_steps": 1}],
+    ids=lambda free: next(iter(free)),
+)
+def test_what_does_not_change_what_is_learned_may_change(make_model, tmp_path, free):
+    """More micro-steps, say, after the memory ran out."""
+    interrupted(make_model, tmp_path)
+    assert run(make_model(), tmp_path, resume=True, **free)["steps"] == 6
+
+
+def test_a_checkpoint_of_other_data_is_refused(make_model, tmp_path):
+    interrupted(make_model, tmp_path, data_id="one")
+    with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to a run on other data"):
+        run(make_model(), tmp_path, resume=True, data_id="other")
+
+
+STATE = ("step", "model", "optimizer", "scaler", "keeper", "log", "log_bytes", "rng", "cuda_rng")
+
+
+def damaged(make_model, folder, change):
+    path = interrupted(make_model, folder)
+    state = load_checkpoint(path)
+    change(state)
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_a_checkpoint_that_lacks_something_is_refused_in_one_line(make_model, tmp_path, name):
+    damaged(make_model, tmp_path, lambda state: state.pop(name))
+    with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: lacks '{name}', of another version"):
+        run(make_model(), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("name", STATE[:3] + STATE[4:8])  # the others mean nothing on a CPU
+@pytest.mark.parametrize("value", ["abc", {}, -1], ids=repr)
+def test_a_checkpoint_that_holds_something_else_is_refused_in_one_line(
+    make_model, tmp_path, name, value
+):
+    damaged(make_model, tmp_path, lambda state: state.update({name: value}))
+    with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: (lacks|belongs to)"):
+        run(make_model(), tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_a_run_of_another_length_is_refused(make_model, tmp_path):
+    interrupted(make_model, tmp_path)
+    with pytest.raises(UserError, match="belongs to a run of 6 steps, this one has 9"):
+        run(make_model(), tmp_path, resume=True, epochs=3)
+
+
+def test_a_checkpoint_of_another_model_is_refused(make_model, tmp_path):
+    interrupted(make_model, tmp_path)
+    for other in ({"hidden_size": 12}, {"num_hidden_layers": 3}):
+        with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to another model"):
+            run(make_model(**other), tmp_path, resume=True)
