@@ -3,9 +3,12 @@
     python download_glue.py
     python download_glue.py --data_dir data/glue_data --tasks RTE,SST,CoLA,MRPC
     python download_glue.py --tasks MRPC --path_to_mrpc my_downloads/mrpc
+    python download_glue.py --from_local my_downloads --offline
 
 A task's folder appears when it is complete and checked, or not at all; complete ones are left as
-they are. MRPC is put together from Microsoft's two files and the list of development pairs.
+they are. What arrives is compared with the checksums in cli/downloads.json; an interrupted download
+is gone on with by the next call. MRPC is put together from Microsoft's two files and the list of
+development pairs.
 """
 
 from __future__ import annotations
@@ -13,16 +16,15 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import stat
 import sys
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
+from cli.downloads import by_hand, check_mirror, obtain
 from tasks.glue import TASKS, GlueTask
-from transformer.download import download
+from tasks.mrpc import make_mrpc
+from transformer.archives import unpack_zip
 from transformer.errors import UserError, run_script
 
 BASE_URL = "https://dl.fbaipublicfiles.com"
@@ -41,8 +43,6 @@ SOURCES = {
 }
 MRPC_PARTS = ("train", "test")
 MRPC_DEV_IDS = "glue/data/mrpc_dev_ids.tsv"
-MRPC_HEADER = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"  # GLUE's own has the mark, too
-MRPC_TEST_HEADER = "index\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
 LARGEST_UNPACKED = 4 << 30  # the largest archive, MNLI, unpacks to 1.3 GB
 
 
@@ -64,7 +64,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--mirror", default=BASE_URL, help="address that serves the same paths as the default one"
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--from_local",
+        metavar="FOLDER",
+        help="folder with files fetched by hand, under their own names; they are not downloaded",
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="fetch nothing; say what to fetch by hand"
+    )
+    args = parser.parse_args(argv)
+    check_mirror(args.mirror)
+    for flag in ("path_to_mrpc", "from_local"):
+        if (folder := getattr(args, flag)) and not Path(folder).is_dir():
+            raise UserError(f"--{flag} {folder}: no such folder")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,14 +92,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             if is_complete(task, target):
                 print(f"{target}: already there")
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
             print(f"{target}: downloading", flush=True)
-            with tempfile.TemporaryDirectory(
-                prefix=f".{task.folder}.", suffix=".part", dir=target.parent
-            ) as work:
-                folder = make_task(task, source, Path(work), args.mirror, args.path_to_mrpc)
-                check_headers(task, folder)
-                os.replace(folder, target)
+            received = target.parent / f".{task.folder}.download"
+            files = get_files(task, source, received, args)
+            try:
+                with tempfile.TemporaryDirectory(
+                    prefix=f".{task.folder}.", suffix=".part", dir=target.parent
+                ) as work:
+                    folder = make_task(task, files, Path(work))
+                    check_headers(task, folder)
+                    os.replace(folder, target)
+            finally:  # what is no good must not be gone on with, what is done is not needed
+                shutil.rmtree(received, ignore_errors=True)
         except UserError as error:  # one blocked file is no reason to go without the other tasks
             if len(names) == 1:
                 raise
@@ -133,122 +150,57 @@ def is_complete(task: GlueTask, folder: Path) -> bool:
     return True
 
 
-def make_task(task: GlueTask, source: str, work: Path, mirror: str, path_to_mrpc: str) -> Path:
-    """Make the complete task folder somewhere below `work` and return it."""
-    url = f"{mirror.rstrip('/')}/"
+def get_files(task: GlueTask, source: str, received: Path, args: argparse.Namespace) -> list[Path]:
+    """Return what a task is made of: from the user's folders, received before, or received now.
+
+    Raises:
+        UserError: something cannot be fetched; with --offline the message lists all that is missing.
+    """
+    received.parent.mkdir(parents=True, exist_ok=True)
+    paths = [source]
     if task.key == "mrpc":
-        return make_mrpc(url, source, work, path_to_mrpc)
-    if task.key == "ax":
-        download(url + source, work / task.folder / task.test_files["test"])
+        paths = [*(source.format(part) for part in MRPC_PARTS), MRPC_DEV_IDS]
+    places = {f"{BASE_URL}/{path}": received / Path(path).name for path in paths}
+    own = []  # of --path_to_mrpc: Microsoft's installer writes other line ends, so no checksum fits
+    for url, place in places.items():
+        if args.from_local and (Path(args.from_local) / place.name).is_file():
+            places[url] = Path(args.from_local) / place.name
+        if task.key == "mrpc" and args.path_to_mrpc:
+            mine = Path(args.path_to_mrpc) / place.name
+            if mine.is_file():
+                places[url] = mine
+                own.append(url)
+    absent = [by_hand(url, place) for url, place in places.items() if not place.is_file()]
+    if args.offline and absent:
+        raise UserError(f"{task.folder}: nothing is fetched with --offline; {'; '.join(absent)}")
+    return [
+        place if url in own else obtain(url, place, mirror=args.mirror)
+        for url, place in places.items()
+    ]
+
+
+def make_task(task: GlueTask, files: list[Path], work: Path) -> Path:
+    """Make the complete task folder somewhere below `work` and return it."""
+    if task.key == "mrpc":
+        make_mrpc(*files, work / task.folder)
         return work / task.folder
-    archive = download(url + source, work / "archive.zip")
-    unpack(archive, work / "unpacked", url + source)
+    if task.key == "ax":
+        (work / task.folder).mkdir()
+        shutil.copyfile(files[0], work / task.folder / task.test_files["test"])
+        return work / task.folder
+    unpack_zip(
+        files[0],
+        work / "unpacked",
+        str(files[0]),
+        LARGEST_UNPACKED,
+        wanted=lambda name: not name.startswith("__MACOSX/"),
+    )
     first = file_names(task)[0]
     candidates = sorted((work / "unpacked").rglob(first), key=lambda path: len(path.parts))
     for path in candidates:
         if all((path.parent / name).is_file() for name in file_names(task)):
             return path.parent
-    raise UserError(f"{url + source}: holds no folder with {', '.join(file_names(task))}")
-
-
-def unpack(archive: Path, folder: Path, url: str) -> None:
-    """Unpack a zip file that may come from anybody.
-
-    Raises:
-        UserError: it is damaged or encrypted, holds anything but files and folders, or a name that
-            leads out of `folder`, or unpacks to more than is free or any GLUE task has.
-    """
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            total = 0
-            for member in opened.infolist():
-                name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)
-                parts = PurePosixPath(name).parts
-                if name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
-                    raise UserError(f"{url}: member {name!r} leads out of its folder; refused")
-                if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or member.flag_bits & 1:
-                    raise UserError(f"{url}: member {name!r} is no plain file; refused")
-                if not 0 <= member.header_offset < archive.stat().st_size:
-                    raise zipfile.BadZipFile(f"member {name!r} is not in it")
-                total += member.file_size
-            free = shutil.disk_usage(archive.parent).free
-            if total > min(free, LARGEST_UNPACKED):
-                raise UserError(f"{url}: unpacks to {total:,} bytes; {free:,} are free; refused")
-            for member in opened.infolist():
-                if not member.filename.startswith("__MACOSX/"):
-                    opened.extract(member, folder)  # reads no more than the declared size
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(
-            f"{url}: is no sound zip file ({error}); try again or use --mirror"
-        ) from None
-
-
-def make_mrpc(url: str, source: str, work: Path, path_to_mrpc: str) -> Path:
-    """Put GLUE's MRPC together: train, dev (the pairs of the list) and the unlabelled test set."""
-    paths = {part: Path(path_to_mrpc) / Path(source.format(part)).name for part in MRPC_PARTS}
-    dev_ids = Path(path_to_mrpc) / Path(MRPC_DEV_IDS).name
-    if not path_to_mrpc:
-        paths = {part: download(url + source.format(part), work / part) for part in MRPC_PARTS}
-    if not path_to_mrpc or not dev_ids.is_file():
-        try:
-            dev_ids = download(url + MRPC_DEV_IDS, work / dev_ids.name)
-        except UserError as error:
-            files = ", ".join(source.format(part) for part in MRPC_PARTS)
-            raise UserError(
-                f"{error}. Without the list of development pairs there is no dev set: put "
-                f"{dev_ids.name} (two ids a line) and {files} of {url} into one folder and "
-                "name it with --path_to_mrpc"
-            ) from None
-    pairs = {ids for _, ids in read_rows(dev_ids, 2) if "".join(ids).isdecimal()}
-    folder = work / "MRPC"
-    folder.mkdir()
-    found = set()
-    with open_new(folder / "train.tsv") as train, open_new(folder / "dev.tsv") as dev:
-        train.write(MRPC_HEADER)
-        dev.write(MRPC_HEADER)
-        for _, row in skip_header(paths["train"]):
-            is_dev = row[1:3] in pairs
-            (dev if is_dev else train).write("\t".join(row) + "\n")
-            found.update([row[1:3]] if is_dev else [])
-    if not pairs or found != pairs:
-        raise UserError(
-            f"{dev_ids}: {len(found)} of its {len(pairs)} pairs are in {paths['train']}; "
-            "expected all: the two belong together"
-        )
-    with open_new(folder / "test.tsv") as test:
-        test.write(MRPC_TEST_HEADER)
-        for index, (_, row) in enumerate(skip_header(paths["test"])):
-            test.write("\t".join([str(index), *row[1:]]) + "\n")
-    return folder
-
-
-def open_new(path: Path):
-    return open(path, "w", encoding="utf-8", newline="\n")
-
-
-def skip_header(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
-    rows = read_rows(path, 5)
-    _, header = next(rows, (0, ("",)))
-    if header[0] != "Quality":
-        raise UserError(
-            f"{path}:1: expected the header Quality, #1 ID, #2 ID, #1 String, #2 String"
-        )
-    return rows
-
-
-def read_rows(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield line numbers and fields of a tab-separated file of `columns` columns."""
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 (byte {error.start})") from None
-    for number, line in enumerate(lines, start=1):
-        fields = tuple(line.strip().split("\t"))
-        if len(fields) != columns:
-            raise UserError(f"{path}:{number}: {len(fields)} columns; expected {columns}")
-        yield number, fields
+    raise UserError(f"{files[0]}: holds no folder with {', '.join(file_names(task))}")
 
 
 def check_headers(task: GlueTask, folder: Path) -> None:

@@ -12,16 +12,19 @@ from collections.abc import Iterator
 from transformer.errors import UserError
 
 
-def read_rows(path: str | os.PathLike, skip_short: bool = False) -> Iterator[tuple[int, list[str]]]:
+def read_rows(
+    path: str | os.PathLike, skip_short: bool = False, columns: int | None = None
+) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number from 1, fields) of a tab-separated file, its first line included.
 
-    Every row has as many fields as the first line. With `skip_short` rows with fewer are left out
-    and counted on standard error. One line is held in memory at a time.
+    Every row has `columns` fields; None: as many as the first line. With `skip_short` rows with fewer
+    are left out and counted on standard error. One line is held in memory at a time.
 
     Raises:
         UserError: `FILE:LINE`: not UTF-8, a NUL byte, another number of fields; or an empty file.
     """
-    expected = skipped = number = 0
+    expected, reason = columns or 0, "" if columns else " as in the first line"
+    skipped = number = 0
     blank = None  # blank lines are only allowed at the end of the file
     with open(path, "rb") as file:
         for number, raw in enumerate(file, 1):
@@ -45,11 +48,11 @@ def read_rows(path: str | os.PathLike, skip_short: bool = False) -> Iterator[tup
             if blank or len(fields) != expected:
                 bad, count = (blank, 0) if blank else (number, len(fields))
                 raise UserError(
-                    f"{path}:{bad}: {count} columns, expected {expected} as in the first line; "
+                    f"{path}:{bad}: {count} columns, expected {expected}{reason}; "
                     "fields are separated by tabs, quotes have no meaning"
                 )
             yield number, fields
-    if not expected:
+    if not number or blank == 1:
         raise UserError(f"{path}: the file is empty; expected tab-separated rows")
     if skipped:
         print(f"note: {path}: {skipped} of {number} lines have too few columns, skipped as in the "

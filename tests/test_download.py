@@ -7,14 +7,15 @@ import pytest
 
 from tests.serving import serve
 from transformer import download as module
-from transformer.download import cached_path, download, find_model_file
+from transformer import remote, transfer
+from transformer.download import cached_path, find_model_file
 from transformer.errors import UserError
 from transformer.file_utils import cached_path as published_cached_path
 
 
 @pytest.fixture
 def site(monkeypatch):
-    monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.01)
     with serve() as site:
         yield site
 
@@ -27,7 +28,7 @@ def s3():
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BACKOFF_SECONDS", 0.01)
+        patch.setattr(transfer, "BACKOFF_SECONDS", 0.01)
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
@@ -87,57 +88,20 @@ def test_plain_http_is_said_not_to_be_encrypted(site, tmp_path, capsys):
     assert capsys.readouterr().err.count(f"{site.url} is not encrypted") == 1
 
 
-@pytest.mark.parametrize("faults", [[500], [503, 429], ["cut"], ["cut", "cut", 502]], ids=str)
-def test_passing_faults_are_tried_again(site, tmp_path, faults):
-    site.files["/big"] = bytes(range(256)) * 5000
-    site.faults["/big"] = list(faults)
-    path = download(f"{site.url}/big", tmp_path / "big")
-    assert path.read_bytes() == site.files["/big"]
-    assert site.count("/big") == len(faults) + 1
-    assert contents(tmp_path) == ["big"]
-
-
-@pytest.mark.parametrize(
-    ("fault", "message", "requests"),
-    [
-        (404, "no such file", 1),
-        (403, "access denied", 1),
-        (418, "418", 1),
-        (500, "cannot be fetched", 4),
-        ("cut", "cannot be fetched", 4),
-    ],
-)
-def test_a_failure_says_why_and_leaves_nothing(site, tmp_path, fault, message, requests):
-    site.files["/f"] = b"content" * 1000
-    site.faults["/f"] = [fault] * 9
-    (tmp_path / "f").write_text("the old file")
-    with pytest.raises(UserError, match=message) as caught:
-        download(f"{site.url}/f", tmp_path / "f")
-    assert f"{site.url}/f" in str(caught.value)
-    assert site.count("/f") == requests
-    assert contents(tmp_path) == ["f"] and (tmp_path / "f").read_text() == "the old file"
-
-
 @pytest.mark.parametrize(
     "address",
     ["http://", "http://[::1", "https://a..b/f", "http://h:port/f", "http://\ud800/f", "http:///f"],
     ids=ascii,
 )
 def test_what_only_looks_like_an_address_is_one_line(tmp_path, monkeypatch, address):
-    monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.0)
-    for fetch in (
+    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.0)
+    for get in (
         lambda: cached_path(address, tmp_path),
-        lambda: download(address, tmp_path / "f"),
+        lambda: module.download(address, tmp_path / "f"),
     ):
         with pytest.raises(UserError):
-            fetch()
+            get()
     assert contents(tmp_path) == []
-
-
-def test_nobody_listening_is_one_clear_line(site, tmp_path):
-    with pytest.raises(UserError, match="cannot be fetched .*[Cc]onnection refused") as caught:
-        download("http://127.0.0.1:9/f", tmp_path / "f")
-    assert len(str(caught.value)) < 200
 
 
 def test_a_cached_copy_serves_while_the_server_is_down(site, tmp_path, capsys):
@@ -148,17 +112,16 @@ def test_a_cached_copy_serves_while_the_server_is_down(site, tmp_path, capsys):
     assert f"using {path}" in capsys.readouterr().err
 
 
-def test_checksum_and_size_are_checked(site, tmp_path):
-    site.files["/f"] = b"content"
-    good = hashlib.sha256(b"content").hexdigest()
-    download(f"{site.url}/f", tmp_path / "good", sha256=good, size=7)
-    with pytest.raises(UserError, match="SHA-256"):
-        download(f"{site.url}/f", tmp_path / "bad", sha256="0" * 64)
-    with pytest.raises(UserError, match="7 bytes; expected 8"):
-        download(f"{site.url}/f", tmp_path / "bad", size=8)
-    with pytest.raises(UserError, match="SHA-256"):
-        cached_path(f"{site.url}/f", tmp_path / "cache", sha256="0" * 64)
-    assert contents(tmp_path) == ["good"]
+def test_offline_the_newest_copy_serves_and_nobody_is_asked(site, tmp_path, monkeypatch):
+    for content in (b"old", b"new"):
+        site.files["/f"] = content
+        path = cached_path(f"{site.url}/f", tmp_path)
+    site.requests.clear()
+    monkeypatch.setenv("TINYBERT_OFFLINE", "1")
+    assert cached_path(f"{site.url}/f", tmp_path) == path and path.read_bytes() == b"new"
+    with pytest.raises(UserError, match="/g: cannot be fetched .TINYBERT_OFFLINE is set"):
+        cached_path(f"{site.url}/g", tmp_path)
+    assert site.requests == []
 
 
 def test_a_damaged_cached_copy_is_not_used(site, tmp_path):
@@ -169,29 +132,31 @@ def test_a_damaged_cached_copy_is_not_used(site, tmp_path):
         cached_path(f"{site.url}/f", tmp_path, sha256=good)
 
 
-def test_more_than_the_disk_holds_is_not_begun(site, tmp_path, monkeypatch):
-    site.files["/f"] = b"content"
-    usage = type("Usage", (), {"free": 6})
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(UserError, match="6 bytes free"):
-        download(f"{site.url}/f", tmp_path / "f")
-
-
-def test_redirects_are_followed(site, tmp_path):
-    site.files["/new"] = b"content"
-    site.redirects["/old"] = "/new"
-    assert download(f"{site.url}/old", tmp_path / "f").read_bytes() == b"content"
-
-
 def test_s3_files_are_cached_by_version(s3, tmp_path, capsys):
     s3.put_object(Bucket="models", Key="tiny/vocab.txt", Body=b"one")
-    module._say_not_encrypted.cache_clear()
+    remote._say_not_encrypted.cache_clear()
     first = cached_path("s3://models/tiny/vocab.txt", tmp_path)
     assert first.read_bytes() == b"one"
     assert "is not encrypted" in capsys.readouterr().err  # this server has no TLS
     s3.put_object(Bucket="models", Key="tiny/vocab.txt", Body=b"two")
     second = cached_path("s3://models/tiny/vocab.txt", tmp_path)
     assert second != first and second.read_bytes() == b"two"
+
+
+def test_an_s3_file_is_resumed_if_it_is_still_the_same(s3, tmp_path):
+    content = bytes(range(256)) * 40
+    answer = s3.put_object(Bucket="models", Key="big", Body=content)
+    with remote.open_remote("s3://models/big", 1000, answer["ETag"]) as opened:
+        assert (opened.start, opened.size) == (1000, len(content))
+        assert b"".join(opened.blocks) == content[1000:]
+    s3.put_object(Bucket="models", Key="big", Body=content[::-1])
+    with (
+        pytest.raises(remote.Changed),
+        remote.open_remote("s3://models/big", 1000, answer["ETag"]),
+    ):
+        pass
+    with pytest.raises(remote.Changed), remote.open_remote("s3://models/big", 99999, ""):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -1,60 +1,28 @@
 """Files from elsewhere: `cached_path` for addresses, `find_model_file` for models.
 
-Nothing half-received is ever seen under its final name: bytes go to a private `.part` file in the
-same folder, which is checked against the announced length (and a checksum, where one is known) and
-renamed.
+How a file gets here is in `transformer.transfer`: nothing half-received is ever seen under its final name.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
 import re
-import shutil
 import socket
 import sys
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
 
 from transformer.errors import UserError
-from transformer.file_utils import atomic_open
+from transformer.remote import FileMissing, Interrupted, file_name, is_address, shown
+from transformer.transfer import Wanted, fetch, file_checksum
 
 CACHE_VARIABLE = "TINYBERT_CACHE"
-ATTEMPTS = 4
-BACKOFF_SECONDS = 1.0
-TIMEOUT_SECONDS = (10.0, 60.0)  # to connect; between two arrivals of bytes
-BLOCK_BYTES = 1 << 20
+OFFLINE_VARIABLE = "TINYBERT_OFFLINE"
+CONNECT_SECONDS = 10.0
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
-
-Result = TypeVar("Result")
-
-
-class FileMissing(UserError):
-    """The server answers, and has no such file."""
-
-
-class _Interrupted(Exception):
-    """The server or the way to it failed; another attempt may succeed."""
-
-
-class Remote(NamedTuple):
-    """An opened remote file: `etag` names its version, `size` may be unknown."""
-
-    etag: str
-    size: int | None
-    blocks: Iterator[bytes]
-
-
-def is_address(source: str | os.PathLike) -> bool:
-    """Whether `source` is an http, https or s3 address."""
-    return isinstance(source, str) and source.lower().startswith(("http://", "https://", "s3://"))
 
 
 def cached_path(
@@ -66,7 +34,7 @@ def cached_path(
 
     A copy is kept for each address and version (the server's ETag) in `cache_dir`, or in the folder
     that the environment variable TINYBERT_CACHE names, or in ~/.cache/tinybert. While the server
-    cannot be reached the newest copy is used, and a note says so.
+    cannot be reached, or TINYBERT_OFFLINE is set, the newest copy is used, and a note says so.
 
     Raises:
         UserError: no such file; the server refuses; the copy's checksum is not `sha256`.
@@ -80,23 +48,24 @@ def cached_path(
     url = str(url_or_filename)
     default = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "tinybert"
     folder = Path(cache_dir or default)
-    key, name = _digest(url), _file_name(url)
-
-    def fetch(remote: Remote) -> Path:
-        path = folder / f"{key}.{_digest(remote.etag)}-{name}"
-        if not path.exists():
-            _receive(url, remote, path, sha256)
-        return path
-
+    key, name = _digest(url), file_name(url)
     try:
-        path = _with_retries(url, fetch)
-    except _Interrupted as error:
+        if is_offline():
+            raise Interrupted(f"{OFFLINE_VARIABLE} is set")
+        path = fetch(
+            url,
+            folder / f"{key}-{name}.part",
+            lambda version: folder / f"{key}.{_digest(version)}-{name}",
+            Wanted(sha256),
+            accept=True,
+        )
+    except Interrupted as error:
         copies = sorted(folder.glob(f"{key}.*-{name}"), key=lambda copy: copy.stat().st_mtime)
         if not copies:
             raise _unreachable(url, error) from None
         path = copies[-1]
-        print(f"note: {url}: cannot be reached ({error}); using {path}", file=sys.stderr)
-    if sha256 is not None and _sha256_of(path) != sha256:
+        print(f"note: {shown(url)}: cannot be reached ({error}); using {path}", file=sys.stderr)
+    if sha256 is not None and file_checksum(path) != sha256:
         raise UserError(f"{path}: expected the SHA-256 {sha256}; remove the file and try again")
     return path
 
@@ -104,21 +73,31 @@ def cached_path(
 def download(
     url: str,
     path: str | os.PathLike,
-    sha256: str | None = None,
+    checksum: str | None = None,
     size: int | None = None,
 ) -> Path:
     """Fetch an http, https or s3 address into the file `path`, replacing it.
 
     Raises:
-        UserError: it cannot be fetched, or is not what `sha256` and `size` (bytes) say.
+        UserError: it cannot be fetched, or is not what `checksum` (SHA-256, SHA-1 or MD5) and `size`
+            (bytes) say.
     """
     if not is_address(url):
         raise UserError(f"{url}: expected an http, https or s3 address")
+    path = Path(path)
     try:
-        _with_retries(url, lambda remote: _receive(url, remote, Path(path), sha256, size))
-    except _Interrupted as error:
+        if is_offline():
+            raise Interrupted(f"{OFFLINE_VARIABLE} is set")
+        return fetch(
+            url, path.with_name(f"{path.name}.part"), lambda version: path, Wanted(checksum, size)
+        )
+    except Interrupted as error:
         raise _unreachable(url, error) from None
-    return Path(path)
+
+
+def is_offline() -> bool:
+    """Whether the user has forbidden the network: TINYBERT_OFFLINE=1."""
+    return os.environ.get(OFFLINE_VARIABLE, "").lower() not in ("", "0", "no", "false", "off")
 
 
 def find_model_file(
@@ -178,7 +157,7 @@ def _find_on_hub(
             name,
             filename,
             cache_dir=cache_dir or None,  # an empty --cache_dir is none
-            local_files_only=not _listens(constants.ENDPOINT),
+            local_files_only=is_offline() or not _listens(constants.ENDPOINT),
         )
         return Path(path)
     except RemoteEntryNotFoundError:
@@ -208,156 +187,17 @@ def _listens(endpoint: str) -> bool:
     address = urllib.parse.urlsplit(endpoint)
     port = address.port or (443 if address.scheme == "https" else 80)
     try:
-        socket.create_connection((address.hostname, port), timeout=TIMEOUT_SECONDS[0]).close()
+        socket.create_connection((address.hostname, port), timeout=CONNECT_SECONDS).close()
     except OSError:
         return False
     return True
 
 
-def _with_retries(url: str, action: Callable[[Remote], Result]) -> Result:
-    """Open `url` and hand it to `action`, again and ever later while the network is to blame."""
-    opened = _open_s3 if url.lower().startswith("s3://") else _open_http
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with opened(url) as remote:
-                return action(remote)
-        except _Interrupted as error:
-            if attempt == ATTEMPTS:
-                raise
-            wait = BACKOFF_SECONDS * 2 ** (attempt - 1)
-            print(f"note: {url}: {error}; trying again in {wait:g} s", file=sys.stderr)
-            time.sleep(wait)
-    raise AssertionError("unreachable")
-
-
-@contextlib.contextmanager
-def _open_http(url: str) -> Iterator[Remote]:
-    import requests
-
-    if url.lower().startswith("http://"):
-        _say_not_encrypted("http://" + url[7:].partition("/")[0].rpartition("@")[2])
-    try:
-        # Not compressed on the way, so that the announced length is the file's.
-        response = requests.get(
-            url, stream=True, timeout=TIMEOUT_SECONDS, headers={"Accept-Encoding": "identity"}
-        )
-        with response:
-            if url.lower().startswith("https://") and not response.url.startswith("https://"):
-                raise UserError(f"{url}: leads to {response.url}, which is not encrypted; refused")
-            if response.status_code != 200:
-                raise _refusal(url, response.status_code, response.reason)
-            headers = response.headers
-            length = headers.get("Content-Length", "")
-            yield Remote(
-                headers.get("ETag") or headers.get("Last-Modified") or "",
-                int(length) if length.isdecimal() else None,
-                response.iter_content(BLOCK_BYTES),
-            )
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader, ValueError) as error:
-        raise UserError(f"{url}: cannot be asked for ({error})") from None
-    except requests.exceptions.RequestException as error:
-        raise _Interrupted(_reason(error)) from None
-
-
-@contextlib.contextmanager
-def _open_s3(url: str) -> Iterator[Remote]:
-    import boto3
-    import botocore
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-    from urllib3.exceptions import HTTPError
-
-    bucket, _, key = url[len("s3://") :].partition("/")
-    if not bucket or not key:
-        raise UserError(f"{url}: expected s3://BUCKET/KEY")
-    connect, read = TIMEOUT_SECONDS
-    options = {
-        "connect_timeout": connect,
-        "read_timeout": read,
-        "retries": {"total_max_attempts": 1},
-    }
-    session = boto3.session.Session()
-    try:
-        if session.get_credentials() is None:
-            options["signature_version"] = botocore.UNSIGNED  # public buckets ask for no account
-        client = session.client("s3", config=Config(**options))
-        if client.meta.endpoint_url.startswith("http://"):
-            _say_not_encrypted(client.meta.endpoint_url)
-        answer = client.get_object(Bucket=bucket, Key=key)
-        with contextlib.closing(answer["Body"]) as body:
-            yield Remote(answer["ETag"], answer["ContentLength"], body.iter_chunks(BLOCK_BYTES))
-    except ClientError as error:
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-        raise _refusal(url, status, error.response.get("Error", {}).get("Message", "")) from None
-    except botocore.exceptions.ParamValidationError as error:
-        raise UserError(f"{url}: {error}") from None
-    except (BotoCoreError, HTTPError) as error:
-        raise _Interrupted(_reason(error)) from None
-
-
-def _receive(
-    url: str, remote: Remote, path: Path, sha256: str | None = None, size: int | None = None
-) -> None:
-    """Write the remote file to `path`, whole and checked, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(path.parent).free
-    if remote.size is not None and remote.size > free:
-        raise UserError(f"{path.parent}: {free:,} bytes free; {url} needs {remote.size:,}")
-    digest, received = hashlib.sha256(), 0
-    with atomic_open(path, "wb") as file:
-        for block in remote.blocks:
-            file.write(block)
-            digest.update(block)
-            received += len(block)
-        if remote.size is not None and received != remote.size:
-            raise _Interrupted(f"broke off after {received:,} of {remote.size:,} bytes")
-        if size is not None and received != size:
-            raise UserError(f"{url}: has {received:,} bytes; expected {size:,}")
-        if sha256 is not None and digest.hexdigest() != sha256:
-            raise UserError(f"{url}: has the SHA-256 {digest.hexdigest()}; expected {sha256}")
-
-
-def _unreachable(url: str, error: _Interrupted) -> UserError:
-    return UserError(f"{url}: cannot be fetched ({error}); check the address and the network")
-
-
-def _refusal(url: str, status: int, reason: str) -> Exception:
-    if status in WORTH_ANOTHER_TRY:
-        return _Interrupted(f"the server answers {status} {reason}".strip())
-    if status in (404, 410):
-        return FileMissing(f"{url}: the server has no such file ({status}); check the address")
-    if status in (401, 403):
-        return UserError(f"{url}: access denied ({status} {reason}); check address and permission")
-    return UserError(f"{url}: expected a file, the server answers {status} {reason}")
-
-
-def _reason(error: Exception) -> str:
-    """Return the innermost cause that says something, e.g. "Connection refused"."""
-    text = str(error)
-    found = re.search(r"(\[Errno -?\d+\] [^'\")]+)|(timed out)|(Could not connect[^\"]*)", text)
-    return found.group(0) if found else f"{type(error).__name__}: {text[:200]}"
-
-
-@functools.cache  # once for every server
-def _say_not_encrypted(server: str) -> None:
-    print(
-        f"note: {server} is not encrypted: data can be read and changed on the way", file=sys.stderr
+def _unreachable(url: str, error: Interrupted) -> UserError:
+    return UserError(
+        f"{shown(url)}: cannot be fetched ({error}); check the address and the network"
     )
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _file_name(url: str) -> str:
-    """Return the last part of an address as a harmless file name."""
-    try:
-        last = urllib.parse.urlsplit(url).path.rpartition("/")[2]
-    except ValueError as error:
-        raise UserError(f"{url}: is no address ({error})") from None
-    return re.sub(r"[^A-Za-z0-9._-]", "_", last)[-80:] or "file"
-
-
-def _sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

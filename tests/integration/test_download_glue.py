@@ -1,6 +1,8 @@
 """download_glue.py against a server on this machine."""
 
+import hashlib
 import io
+import json
 import shutil
 import stat
 import zipfile
@@ -9,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import download_glue
+from cli import downloads
 from tasks.glue import TASKS, read_split
 from tests.serving import serve
-from transformer import download as transport
+from transformer import archives, transfer
 from transformer.errors import UserError
 
 NLI = 'index\tsentence1\tsentence2\tlabel\n0\tIt "rains".\tIt\'s wet.\tentailment\n'
@@ -76,7 +79,8 @@ def make_zip(members):
 
 @pytest.fixture
 def site(monkeypatch, tmp_path):
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(downloads, "table", dict)  # the files here are not the public ones
     monkeypatch.chdir(tmp_path)
     with serve() as site:
         for archive, files in FILES.items():
@@ -139,22 +143,109 @@ def test_mrpc_can_come_from_a_folder(site, with_ids):
     assert len(read_split(TASKS["mrpc"], "glue_data/MRPC", "dev")) == 2
 
 
-def test_without_development_pairs_it_says_what_to_place_where(site):
+def test_a_blocked_file_says_what_to_place_where_and_keeps_the_others(site):
     site.faults["/glue/data/mrpc_dev_ids.tsv"] = [403]
-    with pytest.raises(UserError, match="put mrpc_dev_ids.tsv .* name it with --path_to_mrpc"):
+    place = "glue_data/.MRPC.download/mrpc_dev_ids.tsv"
+    with pytest.raises(
+        UserError, match=f"denied .* put https://.*mrpc_dev_ids.tsv there as {place}"
+    ):
         run(site, "--tasks", "MRPC")
-    assert tree("glue_data") == []
+    assert not Path("glue_data/MRPC").exists()
+    Path(place).write_text(DEV_IDS)
+    site.requests.clear()
+    assert run(site, "--tasks", "MRPC") == 0
+    assert site.requests == [] and len(tree("glue_data")) == 3
+
+
+def test_an_interrupted_archive_is_gone_on_with_by_the_next_call(site):
+    text = "".join(
+        f"{i}\t{hashlib.sha256(b'%d' % i).hexdigest()}\tb\tentailment\n" for i in range(4000)
+    )
+    files = {"train.tsv": NLI + text, "dev.tsv": NLI, "test.tsv": NLI_TEST}
+    archive = make_zip([(f"RTE/{name}", content) for name, content in files.items()])
+    site.files["/glue/data/RTE.zip"] = archive
+    site.faults["/glue/data/RTE.zip"] = ["cut", 500, 500, 500, 500]
+    with pytest.raises(UserError, match="bytes are kept in"):
+        run(site, "--tasks", "RTE")
+    assert tree("glue_data") == [f".RTE.download/RTE.zip.part{end}" for end in ("", ".json")]
+    assert run(site, "--tasks", "RTE") == 0
+    assert site.ranges[-1] == f"bytes={len(archive) // 2 // 65536 * 65536}-"
+    assert tree("glue_data") == [f"RTE/{name}.tsv" for name in ("dev", "test", "train")]
+
+
+def entry(site, path, **fields):
+    content = site.files[f"/{path}"]
+    facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    return {f"{download_glue.BASE_URL}/{path}": {**facts, **fields}}
+
+
+def test_what_is_not_in_the_table_of_checksums_is_refused(site, monkeypatch):
+    rte = "glue/data/RTE.zip"
+    monkeypatch.setattr(downloads, "table", lambda: entry(site, rte))
+    assert run(site, "--tasks", "RTE") == 0
+    shutil.rmtree("glue_data")
+    for wrong in ({"sha256": "0" * 64}, {"bytes": 7}):
+        facts = entry(site, rte, **wrong)
+        monkeypatch.setattr(downloads, "table", lambda facts=facts: facts)
+        with pytest.raises(UserError, match="expected (0000|7).*By hand: put https://dl"):
+            run(site, "--tasks", "RTE")
+        assert tree("glue_data") == []
+
+
+def test_every_public_file_is_in_the_table_with_its_checksum():
+    table = json.loads(Path(downloads.TABLE).read_bytes())
+    known = {entry["url"]: entry for entry in table["files"]}
+    assert known == downloads.table() and len(known) == len(table["files"])
+    for name, (_, source) in download_glue.SOURCES.items():
+        parts = (
+            [source.format(part) for part in download_glue.MRPC_PARTS]
+            if name == "MRPC"
+            else [source]
+        )
+        for path in (*parts, download_glue.MRPC_DEV_IDS):
+            assert known[f"{download_glue.BASE_URL}/{path}"]["bytes"] > 1000
+    for facts in known.values():
+        assert facts["source"] in table["sources"]
+        assert facts["sha256"] is None or len(bytes.fromhex(facts["sha256"])) == 32
+
+
+def test_files_fetched_by_hand_are_used_and_checked(site, monkeypatch):
+    monkeypatch.setattr(downloads, "table", lambda: entry(site, "glue/data/RTE.zip"))
+    Path("mine").mkdir()
+    Path("mine/RTE.zip").write_bytes(site.files["/glue/data/RTE.zip"])
+    assert run(site, "--tasks", "RTE", "--from_local", "mine", "--offline") == 0
+    assert site.requests == [] and Path("mine/RTE.zip").exists()
+    shutil.rmtree("glue_data")
+    Path("mine/RTE.zip").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"mine/RTE\.zip: has the checksum"):
+        run(site, "--tasks", "RTE", "--from_local", "mine")
+    with pytest.raises(UserError, match="--from_local nowhere: no such folder"):
+        run(site, "--from_local", "nowhere")
+
+
+def test_offline_lists_what_to_fetch_by_hand_and_asks_nobody(site, capsys, monkeypatch):
+    monkeypatch.setattr(downloads, "table", lambda: entry(site, "glue/data/RTE.zip"))
+    with pytest.raises(UserError, match="--tasks MRPC,RTE: not downloaded"):
+        run(site, "--tasks", "MRPC,RTE", "--offline")
+    told = capsys.readouterr().err
+    for path in ("msr_paraphrase_train.txt", "msr_paraphrase_test.txt", "mrpc_dev_ids.tsv"):
+        assert f"/{path} there as glue_data/.MRPC.download/{path}" in told
+    assert "/RTE.zip there as glue_data/.RTE.download/RTE.zip (SHA-256 " in told
+    monkeypatch.setenv("TINYBERT_OFFLINE", "1")
+    with pytest.raises(UserError, match="RTE.zip: not fetched .*put https://dl"):
+        run(site, "--tasks", "RTE")
+    assert site.requests == [] and tree("glue_data") == []
 
 
 @pytest.mark.parametrize(
     ("path", "content", "message"),
     [
         ("/glue/data/mrpc_dev_ids.tsv", "3\t103\n8\t999\n", "1 of its 2 pairs"),
-        ("/glue/data/mrpc_dev_ids.tsv", "", "1 columns; expected 2"),
+        ("/glue/data/mrpc_dev_ids.tsv", "", "the file is empty"),
         (
             "/senteval/senteval_data/msr_paraphrase_train.txt",
             MSR_TRAIN + "1\t2\r\n",
-            ":12: 2 columns",
+            ":12: 2 columns, expected 5",
         ),
         (
             "/senteval/senteval_data/msr_paraphrase_test.txt",
@@ -224,6 +315,9 @@ def device_member():
         (make_zip([("..\\outside.txt", "x")]), "leads out of its folder"),
         (make_zip([link_member()]), "no plain file"),
         (make_zip([device_member()]), "no plain file"),
+        (make_zip([("RTE/" + "x" * 300, "x")]), "too long a name"),
+        (make_zip([("RTE/a", "x"), ("RTE/a/b", "x")]), "holds a name twice"),
+        (make_zip([("RTE/a", "x"), ("RTE//a", "x")]), "holds a name twice"),
         (make_zip([("RTE/train.tsv", NLI)]), "holds no folder with train.tsv, dev.tsv, test.tsv"),
         (make_zip([(f"RTE/{n}.tsv", "one\ntwo\n") for n in ("train", "dev", "test")]), "1 columns"),
         (b"<html>not found</html>", "no sound zip file"),
@@ -231,6 +325,7 @@ def device_member():
     ],
     ids=[
         *("up", "inside and up", "absolute", "backslash", "link", "device"),
+        *("long name", "file and folder", "twice"),
         *("too few", "columns", "error page", "torn"),
     ],
 )
@@ -257,6 +352,32 @@ def test_a_flipped_byte_in_an_archive_is_noticed_or_harmless(site, tmp_path):
             assert Path("glue_data/RTE/train.tsv").read_text() == NLI
             shutil.rmtree("glue_data")
     assert refused > len(good) / 5 / 2
+
+
+def test_bombs_are_refused_before_a_byte_is_written(site, tmp_path, monkeypatch):
+    honest = make_zip([(f"RTE/{name}.tsv", NLI * 50) for name in ("train", "dev", "test")])
+    overlapping = bytearray(honest)  # each entry of the table of contents points at the first file
+    at = honest.index(b"PK\x01\x02")
+    while (at := honest.find(b"PK\x01\x02", at)) >= 0:
+        overlapping[at + 20 : at + 24] = len(honest).to_bytes(4, "little")
+        at += 4
+    too_many = make_zip([(f"RTE/{number}", "") for number in range(40)])
+    monkeypatch.setattr(archives, "MOST_MEMBERS", 30)
+    for content, message in ((bytes(overlapping), "overlap"), (too_many, "holds 40 files")):
+        site.files["/glue/data/RTE.zip"] = content
+        with pytest.raises(UserError, match=message):
+            run(site, "--tasks", "RTE")
+        assert tree(tmp_path) == []
+
+
+def test_no_more_is_unpacked_than_the_table_of_contents_declares(tmp_path):
+    content = bytearray(make_zip([("a", "x" * 1000)]))
+    at = content.index(b"PK\x01\x02")
+    content[at + 24 : at + 28] = (10).to_bytes(4, "little")  # the real size is 1000
+    (tmp_path / "lying.zip").write_bytes(content)
+    with pytest.raises(UserError, match="no sound zip file"):
+        archives.unpack_zip(tmp_path / "lying.zip", tmp_path / "out", "lying.zip", 10_000)
+    assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*")) <= 10
 
 
 def test_an_archive_larger_than_any_task_is_not_unpacked(site, tmp_path, monkeypatch):
