@@ -97,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     mention_ignored_flags(args)
     data = find_input(args.pregenerated_data, "the output of pregenerate_training_data.py")
     tokenizer = load_tokenizer(args, args.student_model, args.teacher_model)
-    epochs = [open_epoch(data, i, tokenizer) for i in range(available_epochs(data))]
+    with runtime.one_after_another():  # the published format is turned into arrays once
+        epochs = [open_epoch(data, i, tokenizer) for i in range(available_epochs(data))]
     length = max(epoch.max_seq_len for epoch in epochs)
 
     teacher_config = read_config(args.teacher_model, args.cache_dir)

@@ -132,7 +132,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.data_dir = str(find_input(args.data_dir, f"the folder of {task.folder}"))
     runtime = start_runtime(args.no_cuda, args.local_rank)
     if args.do_eval or args.do_predict:
-        return score_student(args, task, runtime)
+        if runtime.is_main:
+            score_student(args, task, runtime.device)
+        runtime.wait()
+        return 0
     if args.teacher_model is None:
         raise UserError("--teacher_model: expected for training; for scores alone add --do_eval")
     stage = "prediction" if args.pred_distill else "intermediate"
@@ -255,10 +258,10 @@ def make_keeper(
     )
 
 
-def score_student(args: argparse.Namespace, task: GlueTask, runtime: Runtime) -> int:
+def score_student(args: argparse.Namespace, task: GlueTask, device: torch.device) -> None:
     """Score the student on the dev sets, predict the test sets, or both."""
     tokenizer = load_tokenizer(args, args.student_model)
-    student = load_classifier(task, args.student_model, (), args.cache_dir).to(runtime.device)
+    student = load_classifier(task, args.student_model, (), args.cache_dir).to(device)
     check_vocabulary(tokenizer, student.config, args.student_model, args.cache_dir)
     check_length(student.config, args.max_seq_length, args.student_model)
     folder = Path(args.output_dir)
@@ -269,15 +272,14 @@ def score_student(args: argparse.Namespace, task: GlueTask, runtime: Runtime) ->
             output_dir=args.output_dir, data=data_facts(task, args.data_dir, dev),
             main_metric=task.main_metric, model=describe_model(student),
         )  # fmt: skip
-        metrics = evaluate(task, student, dev, args.eval_batch_size, runtime.device)
+        metrics = evaluate(task, student, dev, args.eval_batch_size, device)
         write_results(folder, record.write(folder / "eval.json", metrics=metrics))
     if args.do_predict:
         for path in write_submissions(
             task, student, args.data_dir, tokenizer, args.max_seq_length, args.eval_batch_size,
-            runtime.device, folder,
+            device, folder,
         ):  # fmt: skip
             print(f"wrote {path}", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

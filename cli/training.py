@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
+from distillation.batches import BatchSource
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
 from distillation.records import RunRecord, claim_output_dir
 from distillation.training import (
-    BatchSource,
     LossFunction,
     TrainingSettings,
     check_settings,

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from transformer.errors import UserError
+
+# Others wait while one process evaluates, converts or downloads. A process that died is noticed by
+# torchrun, which ends the others; no clock is needed for that.
+_PATIENCE = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device of this process, its rank, and how many processes share the run."""
+    """The device of this process, its rank, and how many processes share the run.
+
+    Attributes:
+        rank: this process among all `world`.
+        local_rank: this process among those of its machine.
+        host_group: a gloo group: what the processes agree on without the device's taking part.
+    """
 
     device: torch.device
     rank: int = 0
     world: int = 1
-    host_group: Any = (
-        None  # a gloo group: what the processes agree on without the device's taking part
-    )
+    local_rank: int = 0
+    host_group: Any = None
 
     @property
     def is_main(self) -> bool:
@@ -36,11 +49,39 @@ class Runtime:
         dist.all_reduce(values, dist.ReduceOp.MAX, group=self.host_group)
         return int(values)
 
-    def highest_each(self, values: torch.Tensor) -> torch.Tensor:
+    def highest_each(self, values: Tensor) -> Tensor:
         """The highest of the processes' values in each place of a tensor on their devices."""
         if self.world > 1:
             dist.all_reduce(values, dist.ReduceOp.MAX)
         return values
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of the processes' values in each place of a tensor on their devices."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, by rank; anything that can be pickled."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value, group=self.host_group)
+        return values
+
+    @contextlib.contextmanager
+    def one_after_another(self) -> Iterator[None]:
+        """Let the main process through first, then one process of each machine, then the rest.
+
+        What the block writes once, each process after the first finds, also on machines that share
+        no disk.
+        """
+        turn = 0 if self.is_main else 1 if self.local_rank == 0 else 2
+        for _ in range(turn):
+            self.wait()
+        yield
+        for _ in range(2 - turn):
+            self.wait()
 
     def wait(self) -> None:
         """Wait until every process has come here."""
@@ -70,6 +111,6 @@ def start_runtime(no_cuda: bool = False, local_rank: int = -1) -> Runtime:
     if cuda:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo")
-    group = dist.new_group(backend="gloo") if cuda else None
-    return Runtime(device, dist.get_rank(), dist.get_world_size(), group)
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+    group = dist.new_group(backend="gloo", timeout=_PATIENCE) if cuda else None
+    return Runtime(device, dist.get_rank(), dist.get_world_size(), local_rank, group)

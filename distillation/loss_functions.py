@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distillation.batches import Batch
 from distillation.mapping import LayerMapping
 from distillation.objectives import (
     LayerWeights,
@@ -20,7 +21,7 @@ from distillation.objectives import (
     logit_mse,
     soft_cross_entropy,
 )
-from distillation.training import Batch, LossFunction
+from distillation.training import LossFunction
 from transformer.encoder import EncoderOutput
 
 _INPUTS = ("input_ids", "token_type_ids", "attention_mask")
@@ -84,7 +85,9 @@ def masked_language_modelling(model: nn.Module, batch: Batch) -> dict[str, Tenso
     logits = model(
         **_inputs(batch), masked_positions=(batch["masked_rows"], batch["masked_columns"])
     )
-    return {"mlm_loss": F.cross_entropy(logits.float(), batch["masked_labels"])}
+    labels = batch["masked_labels"]
+    total = F.cross_entropy(logits.float(), labels, reduction="sum")
+    return {"mlm_loss": total / max(len(labels), 1)}  # a batch may hold no word at all
 
 
 def _inputs(batch: Batch) -> Batch:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from distillation.distributed import Runtime
 from distillation.run_log import RunLog
 from transformer.errors import UserError
 
@@ -20,19 +22,40 @@ def identity_of(settings: TrainingSettings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name not in free}
 
 
-def run_state(model, optimizer, scaler, keeper, log, step) -> dict[str, Any]:
-    """Everything a resumed run needs to go on as if nothing had happened."""
+def run_state(model, optimizer, scaler, keeper, log, step, runtime) -> dict[str, Any]:
+    """Everything a resumed run needs to go on as if nothing had happened.
+
+    Every process must ask: each has a generator, and a share of the losses not yet logged.
+    """
+    cuda = runtime.device.type == "cuda"
+    cuda_rng = torch.cuda.get_rng_state(runtime.device) if cuda else None
+    own = log.state_dict() | {
+        "sums": {name: value.cpu() for name, value in log.state_dict()["sums"].items()}
+    }
+    logs, rngs, cuda_rngs = zip(
+        *runtime.gather((own, torch.get_rng_state(), cuda_rng)), strict=True
+    )
     return {
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
         "keeper": keeper.state_dict(),
-        "log": log.state_dict(),
         "log_bytes": log.bytes_written(),
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Of each process, by rank.
+        "log": list(logs),
+        "rng": list(rngs),
+        "cuda_rng": list(cuda_rngs),
     }
+
+
+def log_of(state: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+    """What this process had added up; of another number of processes the first takes it all."""
+    logs = state["log"]
+    if len(logs) == runtime.world:
+        return logs[runtime.rank]
+    sums = {name: sum(log["sums"][name] for log in logs) for name in logs[0]["sums"]}
+    return logs[0] | {"sums": sums if runtime.is_main else {}}
 
 
 def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runtime) -> None:
@@ -56,15 +79,25 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         keeper.load_state_dict(state["keeper"])
-        RunLog.check_state(state["log"])
+        for log in state["log"]:
+            RunLog.check_state(log)
         if not 0 < state["step"] < identity["total"] or state["log_bytes"] < 0:
             raise ValueError("step")
-        if runtime.is_main:
-            torch.set_rng_state(state["rng"])
-            if state["cuda_rng"]:
-                torch.cuda.set_rng_state_all(state["cuda_rng"])
-        else:  # the checkpoint holds the main process's generator; others draw a stream of their own
+        rngs, cuda_rngs = state["rng"], state["cuda_rng"]
+        if not 0 < len(rngs) == len(cuda_rngs) == len(state["log"]):
+            raise ValueError("processes")
+        if len(rngs) == runtime.world:
+            torch.set_rng_state(rngs[runtime.rank])
+            if cuda_rngs[runtime.rank] is not None and runtime.device.type == "cuda":
+                torch.cuda.set_rng_state(cuda_rngs[runtime.rank], runtime.device)
+        else:
             torch.manual_seed(hash((seed, runtime.rank, state["step"])) % 2**63)
+            if runtime.is_main:
+                print(
+                    f"note: {path} is of {len(rngs)} processes, this run has {runtime.world}: "
+                    "dropout is drawn anew",
+                    file=sys.stderr,
+                )
     except KeyError as error:
         raise UserError(
             f"{path}: lacks {error}, of another version of this program; {again}"

@@ -32,6 +32,7 @@ class RunLog:
         file: IO[str] | None,
         bar: tqdm,
         agree: Callable[[Tensor], Tensor] = lambda flags: flags,
+        total: Callable[[Tensor], Tensor] = lambda sums: sums,
         skip_nonfinite: bool = False,
     ) -> None:
         """
@@ -39,9 +40,11 @@ class RunLog:
             file: `metrics.jsonl`, or None on a process that does not write.
             bar: shows the newest loss.
             agree: gives the highest of the processes' values, element by element.
+            total: gives their sum.
             skip_nonfinite: go on after a step whose numbers were not finite; the optimiser left it out.
         """
-        self._file, self._bar, self._agree, self._skip = file, bar, agree, skip_nonfinite
+        self._file, self._bar, self._skip = file, bar, skip_nonfinite
+        self._agree, self._total = agree, total
         self._sums: dict[str, Tensor] = {}
         self._steps = 0  # in the sums
         self._unchecked: list[tuple[int, int, np.ndarray, Tensor]] = []
@@ -52,7 +55,13 @@ class RunLog:
     def count(
         self, step: int, epoch: int, rows: np.ndarray, losses: dict[str, Tensor], bad: Tensor
     ) -> None:
-        """Count an optimiser step: its row numbers, its mean losses, and whether a number was not finite."""
+        """Count an optimiser step.
+
+        Args:
+            rows: of the whole batch.
+            losses: this process's share of the batch's mean losses.
+            bad: whether a number of this process was not finite.
+        """
         for name, value in losses.items():
             if self._skip:
                 value = value.masked_fill(bad, 0.0)
@@ -98,7 +107,8 @@ class RunLog:
         speed = (self.examples - self._logged_examples) / max(now - self._since, 1e-9)
         if self._steps:
             sums = torch.stack([value.float() for value in self._sums.values()])
-            means = dict(zip(self._sums, (sums / self._steps).tolist(), strict=True))
+            means = (self._total(sums) / self._steps).tolist()
+            means = dict(zip(self._sums, means, strict=True))
             loss = sum(means.values())
             self._write(
                 {

@@ -1,8 +1,8 @@
 """The one training loop.
 
-It takes whole batches, splits them over processes and micro-steps, adds up the losses it is handed, steps
-the optimiser, logs, evaluates, keeps models, and can go on where a killed run stopped. It knows nothing of
-what the losses are or what the rows mean.
+It takes whole batches (see distillation/batches.py), adds up the losses it is handed, steps the optimiser,
+logs, evaluates, keeps models, and can go on where a killed run stopped. It knows nothing of what the losses
+are or what the rows mean.
 """
 
 from __future__ import annotations
@@ -11,44 +11,26 @@ import contextlib
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from distillation.batches import Batch, BatchSource, WholeBatch, whole_batches
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
 from distillation.records import METRICS_NAME, TEXT_LOG_NAME
-from distillation.resume import identity_of, restore, run_state
+from distillation.resume import identity_of, log_of, restore, run_state
 from distillation.run_log import RunLog, open_log, write_text_log
 from transformer.errors import Stopped, StopRequest, UserError
 from transformer.optimization import BertAdam
 from transformer.progress import progress_bar
 
-Batch = dict[str, Tensor]
 LossFunction = Callable[[nn.Module, Batch], dict[str, Tensor]]
-
-
-class BatchSource(Protocol):
-    """Where batches come from; everything is a function of the epoch and the rows asked for."""
-
-    def count(self, epoch: int) -> int:
-        """Number of batches in an epoch."""
-
-    def plan(self, epoch: int) -> list[np.ndarray]:
-        """Row numbers of every batch of an epoch, in order."""
-
-    def width(self, epoch: int, rows: np.ndarray) -> int:
-        """Padded length of a batch of these rows."""
-
-    def collate(self, epoch: int, rows: np.ndarray, width: int) -> Batch:
-        """The batch itself, on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +42,7 @@ class TrainingSettings:
         learning_rate, schedule, warmup_proportion, weight_decay: see `BertAdam`.
         accumulation: micro-steps a batch is computed in.
         precision: `fp32`, `bf16` (forward pass in bfloat16, weights and losses in fp32), or `fp16` (GPU).
-        seed: of dropout; rank r of several processes uses seed + r.
+        seed: of dropout; rank r of several processes starts from seed + r.
         max_steps: stop after so many optimiser steps; the schedule then ends there as well.
         eval_step: evaluate and save every so many optimiser steps.
         save_minutes, save_steps: write a checkpoint to resume from every so many minutes, and every so
@@ -99,8 +81,8 @@ def train(
 
     Args:
         model: what is trained; on `runtime.device` already.
-        losses: called as `losses(model, batch)`; returns named scalars, each a mean over the rows it was
-            given and already weighted. Their sum is minimised.
+        losses: called as `losses(model, batch)`; returns named scalars, each a mean over what
+            `source.weights` counts and already weighted. Their sum is minimised.
         folder: receives `metrics.jsonl` and, while training, a checkpoint to resume from.
         resume: go on from the newest whole checkpoint in `folder`, if one is there.
         data_id: what tells these data from others; a checkpoint of other data is refused.
@@ -138,12 +120,12 @@ def train(
     )  # fmt: skip
     opened = open_log(folder / METRICS_NAME, log_bytes, runtime.is_main)
     with opened as file, bar, StopRequest() as asked:
-        log = RunLog(file, bar, runtime.highest_each, settings.nan_policy == "skip")
+        log = RunLog(file, bar, runtime.highest_each, runtime.total, settings.nan_policy == "skip")
         if past is not None:
-            log.load_state_dict(past["log"], runtime.device)
+            log.load_state_dict(log_of(past, runtime), runtime.device)
         examples_before = log.examples
         log_step = max(1, min(50, total // 20))
-        for whole in _prefetched(source, settings, runtime, counts, step, total):
+        for whole in whole_batches(source, settings.accumulation, runtime, counts, step, total):
             step += 1
             _step(wrapped, losses, whole, step, optimizer, scaler, settings, runtime, log)
             bar.update()
@@ -160,8 +142,8 @@ def train(
             wish = runtime.highest(asked.signum or int(due))
             if wish and step < total:
                 log.check()
+                state = run_state(model, optimizer, scaler, keeper, log, step, runtime)
                 if runtime.is_main:
-                    state = run_state(model, optimizer, scaler, keeper, log, step)
                     checkpoints.save(identity | state)
                 saved = time.monotonic()
             if wish > 1 and step < total:
@@ -200,16 +182,6 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
-@dataclass(frozen=True)
-class _WholeBatch:
-    """One optimiser step's rows on this process: (micro-batch, its share of the whole batch) each."""
-
-    epoch: int
-    closes_epoch: bool
-    rows: np.ndarray  # of the whole batch
-    parts: list[tuple[Batch, float]]
-
-
 def check_settings(settings: TrainingSettings, runtime: Runtime) -> None:
     """Refuse settings that this machine or the loop cannot follow.
 
@@ -234,59 +206,10 @@ def _wrap(model: nn.Module, runtime: Runtime) -> nn.Module:
     return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
 
 
-def _prefetched(
-    source: BatchSource,
-    settings: TrainingSettings,
-    runtime: Runtime,
-    counts: list[int],
-    done: int,
-    total: int,
-) -> Iterator[_WholeBatch]:
-    """Yield whole batches from step `done` on, each made while the one before is computed."""
-
-    def make(epoch: int, rows: np.ndarray, closes_epoch: bool) -> _WholeBatch:
-        # Every micro-batch of every process is as wide as the whole batch, so that means over padded
-        # positions are the same however the batch is split.
-        width = source.width(epoch, rows)
-        pieces = np.array_split(rows, runtime.world * settings.accumulation)
-        parts = []
-        for piece in pieces[runtime.rank * settings.accumulation :][: settings.accumulation]:
-            share = len(piece) / len(rows)
-            if runtime.world > 1 and len(piece) == 0:
-                piece = rows[
-                    :1
-                ]  # every process must take part in the exchange; this row weighs nothing
-            if len(piece):
-                batch = source.collate(epoch, piece, width)
-                if runtime.device.type == "cuda":
-                    batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
-                parts.append((batch, share))
-        return _WholeBatch(epoch, closes_epoch, rows, parts)
-
-    def jobs() -> Iterator[tuple[int, np.ndarray, bool]]:
-        before = 0
-        for epoch, count in enumerate(counts):
-            if before + count > done:
-                plan = source.plan(epoch)
-                for i in range(max(done - before, 0), min(count, total - before)):
-                    yield epoch, plan[i], i == count - 1
-            before += count
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting = None
-        for job in jobs():
-            coming = pool.submit(make, *job)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = coming
-        if waiting is not None:
-            yield waiting.result()
-
-
 def _step(
     model: nn.Module,
     losses: LossFunction,
-    whole: _WholeBatch,
+    whole: WholeBatch,
     step: int,
     optimizer: BertAdam,
     scaler: torch.amp.GradScaler,
@@ -307,7 +230,7 @@ def _step(
             # Gradients are averaged over processes, so a share of the whole counts `world` times here.
             scaler.scale(sum(parts.values()) * (share * runtime.world)).backward()
         for name, value in parts.items():
-            value = value.detach() * (share * runtime.world)
+            value = value.detach() * share
             means[name] = means[name] + value if name in means else value
     scaler.unscale_(optimizer)
     scaler.step(optimizer)

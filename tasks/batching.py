@@ -111,6 +111,10 @@ class StoreBatches:
         offsets = self.store(epoch).offsets
         return int((offsets[rows + 1] - offsets[rows]).max())
 
+    def weights(self, epoch: int, rows: np.ndarray) -> np.ndarray:
+        """What each row counts in a batch's mean losses, int64 [B]: all the same."""
+        return np.ones(len(rows), np.int64)
+
     def collate(self, epoch: int, rows: np.ndarray, width: int) -> dict[str, torch.Tensor]:
         """Make a batch: the store's three tensors [B, width] and the columns."""
         import torch

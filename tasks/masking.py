@@ -33,6 +33,10 @@ class MaskedBatches(StoreBatches):
     tokenizer: BertTokenizer | None = None
     probability: float = 0.15
 
+    def weights(self, epoch: int, rows: np.ndarray) -> np.ndarray:
+        """What each row counts in a batch's mean loss, int64 [B]: its masked places."""
+        return self._choose(epoch, rows, self.width(epoch, rows))[0].sum(axis=1)
+
     def collate(self, epoch: int, rows: np.ndarray, width: int) -> dict[str, torch.Tensor]:
         """Make a batch: the store's three tensors, and of the K chosen places
 
@@ -42,17 +46,10 @@ class MaskedBatches(StoreBatches):
 
         batch = super().collate(epoch, rows, width)
         ids = batch["input_ids"].numpy()
-        draws = np.stack([self._draws(epoch, row, width) for row in rows])  # [B, L, 2]
-        special = (ids == self.tokenizer.cls_id) | (ids == self.tokenizer.sep_id)
-        free = (batch["attention_mask"].numpy() == 1) & ~special
-        chosen = free & (draws[..., 0] < self.probability)
-        # A sequence in which nothing was chosen shows its smallest draw: every row must teach something.
-        none = ~chosen.any(axis=1) & free.any(axis=1)
-        smallest = np.where(free, draws[..., 0], 2.0).argmin(axis=1)
-        chosen[none, smallest[none]] = True
+        chosen, how = self._choose(epoch, rows, width)
         masked_rows, masked_columns = chosen.nonzero()
         labels = ids[masked_rows, masked_columns].copy()
-        how = draws[..., 1][masked_rows, masked_columns]
+        how = how[masked_rows, masked_columns]
         random_piece = ((how - 0.8) / 0.1 * len(self.tokenizer)).astype(np.int64)
         shown = np.where(
             how < 0.8, self.tokenizer.mask_id, np.where(how < 0.9, random_piece, labels)
@@ -63,6 +60,24 @@ class MaskedBatches(StoreBatches):
             "masked_columns": torch.from_numpy(masked_columns),
             "masked_labels": torch.from_numpy(labels),
         }
+
+    def _choose(self, epoch: int, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which places are masked, bool [B, width], and the draws that say how, float64 [B, width].
+
+        Lengths and boundaries decide; no token is read.
+        """
+        store = self.store(epoch)
+        columns = np.arange(width)
+        last = (store.offsets[rows + 1] - store.offsets[rows] - 1)[:, None]
+        separator = store.boundaries[rows].astype(np.int64)[:, None] - 1
+        free = (columns > 0) & (columns < last) & (columns != separator)
+        draws = np.stack([self._draws(epoch, row, width) for row in rows])  # [B, width, 2]
+        chosen = free & (draws[..., 0] < self.probability)
+        # A sequence in which nothing was chosen shows its smallest draw: every row must teach something.
+        none = ~chosen.any(axis=1) & free.any(axis=1)
+        smallest = np.where(free, draws[..., 0], 2.0).argmin(axis=1)
+        chosen[none, smallest[none]] = True
+        return chosen, draws[..., 1]
 
     def _draws(self, epoch: int, row: int, width: int) -> np.ndarray:
         generator = np.random.default_rng((self.seed % 2**64, _PURPOSE, epoch, int(row)))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,15 +14,20 @@ import pytest
 import torch
 
 import general_distill
+import pretrain_mlm
 import task_distill
 from distillation.checkpoint import CHECKPOINT_NAME
 from distillation.distributed import start_runtime
 from distillation.records import METRICS_NAME
-from tasks.corpus import write_epoch
+from tasks.corpus import write_epoch, write_json_epoch
 from tasks.pregeneration import Examples
 from transformer.errors import UserError
 from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, WEIGHTS_NAME
-from transformer.modeling import TinyBertForPreTraining, TinyBertForSequenceClassification
+from transformer.modeling import (
+    BertForMaskedLM,
+    TinyBertForPreTraining,
+    TinyBertForSequenceClassification,
+)
 from transformer.tokenization import BertTokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -29,24 +35,50 @@ ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")},
     "PYTHONPATH": str(ROOT),
 }
-SCRIPTS = {"general_distill": general_distill, "task_distill": task_distill}
+SCRIPTS = {
+    "general_distill": general_distill,
+    "pretrain_mlm": pretrain_mlm,
+    "task_distill": task_distill,
+}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-# Starting processes is what takes the time: one launch runs several scripts, one after another.
+# Starting processes is what takes the time: one launch runs several scripts, one after another. With
+# `stop` every process leaves the script before that optimiser step.
 SEVERAL = """
 import importlib, json, sys
-for script, argv in json.load(open(sys.argv[1])):
-    importlib.import_module(script).main(argv)
+from transformer.optimization import BertAdam
+
+class Stopped(Exception):
+    pass
+
+step = BertAdam.step
+for script, argv, stop in json.load(open(sys.argv[1])):
+    done = 0
+    def counted(*args, **options):
+        global done
+        done += 1
+        if done == stop:
+            raise Stopped
+        return step(*args, **options)
+    BertAdam.step = counted
+    try:
+        importlib.import_module(script).main(argv)
+    except Stopped:
+        pass
 """
 
 
 @pytest.fixture
 def corpus(tmp_path, tiny_vocab):
-    """Pregenerated data: 21 pairs of 6 to 24 pieces."""
+    """Pregenerated data: 21 pairs of 6 to 24 pieces, in `corpus` and, as published, in `corpus_json`."""
     tokenizer = BertTokenizer(tiny_vocab)
     generator = np.random.default_rng(5)
     lengths = generator.integers(6, 25, 21)
     tokens = generator.integers(5, 200, lengths.sum()).astype(np.uint16)
-    part = Examples(tokens, lengths, (lengths // 2).astype(np.uint16), np.zeros(21, np.uint8), None)
+    boundaries = lengths // 2
+    ends = np.cumsum(lengths)
+    tokens[ends - lengths], tokens[ends - 1] = tokenizer.cls_id, tokenizer.sep_id
+    tokens[ends - lengths + boundaries - 1] = tokenizer.sep_id
+    part = Examples(tokens, lengths, boundaries.astype(np.uint16), np.zeros(21, np.uint8), None)
     facts = {
         "max_seq_len": 24,
         "vocab_hash": tokenizer.vocab_hash,
@@ -54,6 +86,8 @@ def corpus(tmp_path, tiny_vocab):
     }
     (tmp_path / "corpus").mkdir()
     write_epoch(tmp_path / "corpus", 0, [part], np.dtype(np.uint16), False, facts)
+    (tmp_path / "corpus_json").mkdir()
+    write_json_epoch(tmp_path / "corpus_json", 0, [part], tokenizer.ids_to_tokens, 24)
     return tmp_path / "corpus"
 
 
@@ -97,10 +131,30 @@ def log_of(folder):
     return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in lines]
 
 
-def test_two_processes_give_the_weights_of_one(general, rte, tiny_model_dir, tmp_path):
-    """General and task distillation, both stages; batches of 4, of which one process may get less.
+def run_on_two(tmp_path, jobs):
+    """Run (script, flags[, step to stop before]) one after another under a torchrun of two."""
+    (tmp_path / "several.py").write_text(SEVERAL)
+    (tmp_path / "jobs.json").write_text(json.dumps([[*job, None][:3] for job in jobs]))
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, tmp_path / "several.py", tmp_path / "jobs.json"],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
 
-    The last batches hold 1 row: one process then has nothing to add.
+
+def same_weights(one, other):
+    """To 1e-6; the keys' biases apart, to which the softmax is blind: what moves them is rounding alone."""
+    one, other = weights(one), weights(other)
+    keys = [key for key in one if not key.endswith("attention.self.key.bias")]
+    return max((one[key] - other[key]).abs().max().item() for key in keys) < 1e-6
+
+
+def test_two_processes_give_the_weights_of_one(general, corpus, rte, tiny_model_dir, tmp_path):
+    """All stages; batches of 4, of which one process may get less.
+
+    The last batches hold 1 row: one process then has nothing to add. Masked language modelling learns from
+    places, of which rows have different numbers.
     """
     labels = {"id2label": ["entailment", "not_entailment"]}
     teacher = tiny_model_dir(
@@ -112,7 +166,13 @@ def test_two_processes_give_the_weights_of_one(general, rte, tiny_model_dir, tmp
         f"--student_model={student}", "--train_batch_size=4", "--num_train_epochs=2",
         "--learning_rate=1e-3", "--eval_step=3", "--max_seq_length=32",
     ]  # fmt: skip
+    masked = tiny_model_dir("mlm", BertForMaskedLM, 3)
+    mlm = [
+        f"--pregenerated_data={corpus}", f"--bert_model={masked}", "--train_batch_size=4", "--no_cuda",
+        f"--output_dir={tmp_path}/{{}}_mlm", "--learning_rate=1e-3",
+    ]  # fmt: skip
     runs = {
+        "mlm": ("pretrain_mlm", mlm),
         "general": ("general_distill", general("{}_general")),
         "attention": ("general_distill", general("{}_attention", "--rep_weight=0")),
         "micro": ("general_distill", general("{}_micro", "--gradient_accumulation_steps=2")),
@@ -121,24 +181,66 @@ def test_two_processes_give_the_weights_of_one(general, rte, tiny_model_dir, tmp
     }  # fmt: skip
     for script, argv in runs.values():
         SCRIPTS[script].main([word.format("one") for word in argv])
-    (tmp_path / "several.py").write_text(SEVERAL)
     jobs = [(script, [word.format("two") for word in argv]) for script, argv in runs.values()]
-    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    done = subprocess.run(
-        [sys.executable, *TORCHRUN, tmp_path / "several.py", tmp_path / "jobs.json"],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    published = [word.replace("/corpus", "/corpus_json") for word in general("two_json")]
+    scores = f"--output_dir={tmp_path}/scores"
+    jobs += [("general_distill", published), ("task_distill", [*task, scores, "--do_eval"])]
+    done = run_on_two(tmp_path, jobs)
+    # What is written once is written by one process.
+    assert done.stderr.count("into arrays") == 1
+    assert done.stdout.count("\nacc = ") == 2  # of the training, and of --do_eval
+    assert json.loads((tmp_path / "scores/eval.json").read_text())["stage"] == "evaluate"
+    assert same_weights(tmp_path / "one_general", tmp_path / "two_json")
     for name in runs:
-        one, two = (weights(tmp_path / f"{way}_{name}") for way in ("one", "two"))
-        worst = max((one[key] - two[key]).abs().max().item() for key in one)
-        assert worst < 1e-6, name
+        assert same_weights(tmp_path / f"one_{name}", tmp_path / f"two_{name}"), name
+        losses = [
+            [line["loss"] for line in log_of(tmp_path / f"{way}_{name}") if "loss" in line]
+            for way in ("one", "two")
+        ]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-6), name
         records = [
             json.loads((tmp_path / f"{way}_{name}" / RUN_RECORD_NAME).read_text())
             for way in ("one", "two")
         ]
         for key in ("steps", "examples", "metrics", "best_step"):
             assert records[0][key] == records[1][key], (name, key)
+
+
+def test_several_processes_resume_with_their_own_dropout(general, tmp_path):
+    """Stopped before step 5 of 12; each process goes on with its generator, and the log with its sums."""
+    flags = {name: general(name, dropout=0.2) for name in ("whole", "stopped")}
+    run_on_two(
+        tmp_path,
+        [
+            ("general_distill", flags["whole"]),
+            ("general_distill", [*flags["stopped"], "--save_minutes=0"], 5),
+            ("general_distill", [*flags["stopped"], "--resume"]),
+        ],
+    )
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert log_of(tmp_path / "whole") == log_of(tmp_path / "stopped")
+
+
+def test_two_machines_give_the_weights_of_one_process(general, tmp_path):
+    """They meet at a port: one by torchrun, one by the older launcher, which passes --local-rank."""
+    general_distill.main(general("one"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"torch.distributed.{launcher}", "--nnodes", "2",
+             "--node_rank", str(rank), "--nproc_per_node", "1", "--master_addr", "127.0.0.1",
+             "--master_port", port, str(ROOT / "general_distill.py"), *general("two")],
+            cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for rank, launcher in enumerate(("run", "launch"))
+    ]  # fmt: skip
+    for node in nodes:
+        said = node.communicate(timeout=120)[1]
+        assert node.returncode == 0, said[-3000:]
+    assert same_weights(tmp_path / "one", tmp_path / "two")
 
 
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(general, tmp_path, capsys):
