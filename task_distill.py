@@ -30,6 +30,7 @@ from cli.classification import (
     load_classifier,
     load_dev,
     load_split,
+    score_teacher,
     sized_for,
     train_split_name,
     write_submissions,
@@ -112,6 +113,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="STS-B: learn from the labels, as the original does by mistake",
     )
+    group.add_argument(
+        "--allow_weak_teacher",
+        action="store_true",
+        help="distil even from a teacher that is no better than chance on the dev set",
+    )
     add_training_flags(parser, num_train_epochs=None, max_seq_length=None)
     return parser.parse_args(argv)
 
@@ -153,13 +159,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     torch.manual_seed(args.seed)
     teacher = load_classifier(task, args.teacher_model, (), args.cache_dir)
-    teacher.requires_grad_(False).train(args.teacher_dropout).to(runtime.device)
+    teacher.requires_grad_(False).to(runtime.device)
     student = load_student(args, task, teacher.config.hidden_size).to(runtime.device)
     losses, learns = choose_losses(args, task, student, teacher)
 
     name = train_split_name(task, args.data_dir, args.aug_train)
     train = load_split(task, args.data_dir, name, tokenizer, args.max_seq_length)
-    dev = load_dev(task, args.data_dir, tokenizer, args.max_seq_length) if args.pred_distill else {}
+    dev = load_dev(task, args.data_dir, tokenizer, args.max_seq_length)
     source = StoreBatches(
         [train.store],
         columns={"labels": train.labels},
@@ -178,6 +184,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "learns": learns,
             },
         )
+    score = None
+    if runtime.is_main:
+        score = score_teacher(
+            task, teacher, args.teacher_model, dev, args.eval_batch_size, runtime.device,
+            args.allow_weak_teacher,
+        )  # fmt: skip
+    runtime.wait()
+    teacher.train(args.teacher_dropout)
     record = RunRecord(
         stage,
         vars(args),
@@ -187,10 +201,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         output_dir=args.output_dir,
         data=data_facts(task, args.data_dir, {name: train, **dev}),
         main_metric=task.main_metric,
+        teacher_metrics=score,
     )
     run_training(
         args, record, student, tokenizer, losses, source, settings, runtime,
-        partial(make_keeper, args, task, student, dev, runtime),
+        partial(make_keeper, args, task, student, dev if args.pred_distill else {}, runtime),
     )  # fmt: skip
     return 0
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from distillation.records import file_facts
-from tasks.evaluation import predict_logits, predictions_of
+from tasks.evaluation import evaluate, predict_logits, predictions_of
 from tasks.glue import (
     GlueTask,
     check_label_order,
@@ -23,6 +23,7 @@ from tasks.glue import (
     submission_name,
     write_predictions,
 )
+from tasks.metrics import chance_score
 from tasks.token_store import TokenStore, encode_pairs
 from transformer.configuration import BertConfig
 from transformer.errors import UserError
@@ -115,6 +116,37 @@ def load_classifier(
                 tensor.copy_(tensor[torch.from_numpy(order)].clone())
     model.config.id2label = label_names(task)
     return model
+
+
+def score_teacher(
+    task: GlueTask,
+    teacher: TinyBertForSequenceClassification,
+    source: str | os.PathLike,
+    dev: Mapping[str, Split],
+    batch_size: int,
+    device: torch.device,
+    allow_weak: bool,
+) -> dict[str, dict[str, float]]:
+    """Score a teacher, in evaluation mode, on the (first) dev set; return the metrics.
+
+    Raises:
+        UserError: it is no better than chance, and `allow_weak` is not set.
+    """
+    first = next(iter(dev))
+    metrics = evaluate(task, teacher, {first: dev[first]}, batch_size, device)
+    score, chance = metrics[first][task.main_metric], chance_score(task, dev[first].labels)
+    if not score > chance:
+        told = (
+            f"{source}: a teacher with {task.main_metric} {score:.3f} on {first} of {task.folder}; the "
+            f"same answer for every row gives {chance:.3f}"
+        )
+        if not allow_weak:
+            raise UserError(
+                f"{told}. Fine-tune it with finetune_teacher.py, see whether its classes are the "
+                "task's, or distil from it all the same with --allow_weak_teacher"
+            )
+        print(f"warning: {told}", file=sys.stderr)
+    return metrics
 
 
 def label_names(task: GlueTask) -> list[str]:

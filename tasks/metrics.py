@@ -46,6 +46,13 @@ def compute_metrics(
     return {"acc": acc, "f1": f1, "acc_and_f1": (acc + f1) / 2}
 
 
+def chance_score(task: GlueTask, labels: np.ndarray) -> float:
+    """The main metric of the best answer that is the same for every row: what knowing nothing scores."""
+    answers = np.unique(labels) if task.labels is not None else [0.0]
+    constant = (np.full(len(labels), answer) for answer in answers)
+    return max(compute_metrics(task, answer, labels)[task.main_metric] for answer in constant)
+
+
 def f1_score(predictions: np.ndarray, labels: np.ndarray) -> float:
     """F1 of class 1: 2·TP / (2·TP + FP + FN), 0 where neither side has it."""
     positives = int(np.sum(predictions == 1)) + int(np.sum(labels == 1))

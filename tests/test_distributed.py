@@ -165,6 +165,7 @@ def test_two_processes_give_the_weights_of_one(general, corpus, rte, tiny_model_
         f"--data_dir={rte}", "--task_name=RTE", f"--teacher_model={teacher}", "--no_cuda",
         f"--student_model={student}", "--train_batch_size=4", "--num_train_epochs=2",
         "--learning_rate=1e-3", "--eval_step=3", "--max_seq_length=32",
+        "--allow_weak_teacher",
     ]  # fmt: skip
     masked = tiny_model_dir("mlm", BertForMaskedLM, 3)
     mlm = [

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.glue import TASKS
-from tasks.metrics import average_ranks, compute_metrics, f1_score
+from tasks.metrics import average_ranks, chance_score, compute_metrics, f1_score
 
 CLASSES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
 SCORES = st.lists(
@@ -124,3 +124,16 @@ def test_scores_that_are_not_finite_are_not_hidden(bad):
 def test_nothing_or_unequal_lengths_are_refused(predictions, labels):
     with pytest.raises(ValueError, match="predictions for"):
         compute_metrics(TASKS["rte"], np.array(predictions), np.array(labels))
+
+
+@pytest.mark.parametrize(
+    "key, labels, chance",
+    [
+        ("rte", [0, 1, 1, 1], 0.75),
+        ("mnli", [0, 1, 2, 2, 1, 2], 0.5),
+        ("cola", [0, 1, 1, 1], 0.0),
+        ("stsb", [0.5, 2.0, 5.0], 0.0),
+    ],
+)
+def test_chance_is_what_one_answer_for_all_rows_scores(key, labels, chance):
+    assert chance_score(TASKS[key], np.array(labels)) == chance

@@ -192,7 +192,8 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 DISTIL = (
     "python task_distill.py --data_dir glue/RTE --task_name RTE --teacher_model teacher "
-    "--student_model student --num_train_epochs 1 --learning_rate 1e-3 --train_batch_size 1"
+    "--student_model student --num_train_epochs 1 --learning_rate 1e-3 --train_batch_size 1 "
+    "--allow_weak_teacher"  # its weights are random
 )  # several steps: with warm-up the first has a learning rate of nought
 GENERAL = (
     "python general_distill.py --pregenerated_data pairs --teacher_model bert "
@@ -381,6 +382,13 @@ def test_a_stage_trains_what_its_losses_read():
         assert torch.equal(before[name], middle[name]) != moves_first, name
         assert torch.equal(middle[name], last[name]) != moves_last, name
     assert not torch.equal(middle["classifier.weight"], last["classifier.weight"])
+
+
+def test_a_weak_teacher_is_allowed_when_asked_and_its_score_recorded():
+    outcome = succeed(f"{DISTIL} --max_steps 1 --output_dir out")
+    score = record_of("out")["teacher_metrics"]["dev"]["acc"]
+    told = f"warning: teacher: a teacher with acc {score:.3f} on dev of RTE"
+    assert (told in outcome.stderr) == (score <= 0.5)
 
 
 def test_fit_dense_has_the_teachers_width():

@@ -55,8 +55,8 @@ MLM = (
 )
 DISTIL = (
     "python task_distill.py --data_dir glue/RTE --task_name RTE --teacher_model models/teacher "
-    "--student_model models/student --output_dir out/new"
-)
+    "--student_model models/student --output_dir out/new --allow_weak_teacher"
+)  # the weights are random: they know nothing
 SCORE = (
     "python task_distill.py --do_eval --data_dir glue/RTE --task_name RTE "
     "--student_model models/teacher --output_dir out/new"
@@ -130,6 +130,16 @@ def new_student(**sizes) -> Damage:
         write_student(Path("student_config"), **{**STUDENT, **sizes})
 
     return damage
+
+
+def one_answer() -> None:
+    """A teacher that says the same to every row; half the rows have that label."""
+    from safetensors.torch import load_file, save_file
+
+    state = load_file("models/teacher/model.safetensors")
+    state["classifier.weight"].zero_()
+    state["classifier.bias"].copy_(torch.tensor([0.0, 1.0]))
+    save_file(state, "models/teacher/model.safetensors", {"format": "pt"})
 
 
 def headless_teacher() -> None:
@@ -340,6 +350,16 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         ("final_mrpc_teacher",),
     ),
     "a teacher without head": (headless_teacher, FIX, ("models/teacher", "--init_head")),
+    "a teacher that knows nothing": (
+        one_answer,
+        DISTIL.replace(" --allow_weak_teacher", ""),
+        ("models/teacher", "acc 0.500 on dev of RTE", "--allow_weak_teacher"),
+    ),
+    "the same for the predictions": (
+        one_answer,
+        DISTIL.replace("--allow_weak_teacher", "--pred_distill"),
+        ("models/teacher", "acc 0.500 on dev of RTE", "--allow_weak_teacher"),
+    ),
     "a teacher of another task": (
         mnli_teacher("negative", "neutral", "positive"),
         MNLI,
