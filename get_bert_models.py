@@ -4,8 +4,9 @@
     python get_bert_models.py --models google-bert/bert-base-chinese --output_dir models
 
 Every model lands in a folder of its own, named like the model without its owner, with its files
-unchanged: a teacher keeps its classifier head. HF_ENDPOINT names another hub (a mirror), HF_TOKEN
-an account. `source.json` in the folder records which commit the files are.
+unchanged: a teacher keeps its classifier head. HF_ENDPOINT or --mirror names another hub, HF_TOKEN
+an account. Files are compared with the checksums that the hub records for the commit; `source.json`
+in the folder says which commit they are. An interrupted download is gone on with by the next call.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from transformer.download import HUB_NAME
+from cli.downloads import check_mirror
+from transformer.download import HUB_NAME, is_offline
 from transformer.errors import UserError, run_script
 from transformer.file_utils import (
     CONFIG_NAME,
@@ -51,6 +53,14 @@ SOURCE_NAME = "source.json"
 Result = TypeVar("Result")
 
 
+class Source(NamedTuple):
+    """A model at a revision, of the hub or of a mirror."""
+
+    model: str
+    revision: str
+    mirror: str | None
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0],
@@ -70,7 +80,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "script, or main for other models",
     )
     parser.add_argument("--output_dir", default="models", help="folder to put the model folders in")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--mirror", help="address of another hub; without it HF_ENDPOINT or the hub"
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="fetch nothing; say what to fetch by hand"
+    )
+    args = parser.parse_args(argv)
+    check_mirror(args.mirror)
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,8 +103,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = {folder: model for folder, model in folders.items() if not is_complete(folder)}
     for folder in folders.keys() - missing.keys():
         print(f"{folder}: already there")
-    for folder, model in missing.items():
-        fetch_model(model, args.revision or REVISIONS.get(model, "main"), folder)
+    wanted = {
+        folder: Source(model, args.revision or REVISIONS.get(model, "main"), args.mirror)
+        for folder, model in missing.items()
+    }
+    if wanted and (args.offline or is_offline()):
+        raise UserError(
+            "nothing is fetched (--offline or TINYBERT_OFFLINE). "
+            + " ".join(by_hand(source, folder) for folder, source in wanted.items())
+        )
+    for folder, source in wanted.items():
+        fetch_model(source, folder)
     return 0
 
 
@@ -108,37 +135,69 @@ def is_complete(folder: Path) -> bool:
     return True
 
 
-def fetch_model(model: str, revision: str, folder: Path) -> None:
-    """Download `model` into a folder beside `folder`, which is renamed once it is complete.
+def fetch_model(source: Source, folder: Path) -> None:
+    """Download a model into a folder beside `folder`, which is renamed once it is complete.
 
     An interrupted download is continued by the next call.
     """
     from huggingface_hub import HfApi, hf_hub_download
 
     def ask(action: Callable[[], Result]) -> Result:
-        return from_hub(model, revision, folder, action)
+        return from_hub(source, folder, action)
 
-    info = ask(lambda: HfApi().model_info(model, revision=revision))
-    names = choose_files(model, {sibling.rfilename for sibling in info.siblings or ()})
+    model, hub = source.model, HfApi(endpoint=source.mirror)
+    info = ask(lambda: hub.model_info(model, revision=source.revision, files_metadata=True))
+    offered = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    names = choose_files(model, set(offered))
     partial = folder.with_name(f".{folder.name}.{info.sha[:12]}.part")
+    partial.mkdir(parents=True, exist_ok=True)
+    check_room(model, sum(offered[name].size or 0 for name in names), partial)
     print(f"{folder}: downloading {model} at {info.sha}", flush=True)
+    files = {}
     for name in names:
-        ask(lambda name=name: hf_hub_download(model, name, revision=info.sha, local_dir=partial))
+        ask(
+            lambda name=name: hf_hub_download(
+                model, name, revision=info.sha, local_dir=partial, endpoint=source.mirror
+            )
+        )
+        files[name] = describe(partial / name)
+        check_content(model, offered[name], files[name], partial / name)
         if name == CONFIG_NAME:
             check_config(model, partial / CONFIG_NAME)
     shutil.rmtree(partial / ".cache", ignore_errors=True)  # the hub library's notes for resuming
-    source = {
+    record = {
         "model": model,
-        "requested_revision": revision,
+        "requested_revision": source.revision,
         "commit": info.sha,
-        "files": {name: describe(partial / name) for name in names},
+        "files": files,
     }
     with atomic_open(partial / SOURCE_NAME) as file:
-        json.dump(source, file, indent=2)
+        json.dump(record, file, indent=2)
         file.write("\n")
     os.replace(partial, folder)
-    size = sum(description["bytes"] for description in source["files"].values())
+    size = sum(description["bytes"] for description in files.values())
     print(f"{folder}: {len(names)} files, {size / 1e6:,.1f} MB")
+
+
+def check_room(model: str, size: int, partial: Path) -> None:
+    there = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+    free = shutil.disk_usage(partial).free
+    if size - there > free:
+        raise UserError(f"{partial.parent}: {free:,} bytes free; {model} needs {size - there:,}")
+
+
+def check_content(model: str, offered, found: dict[str, int | str], path: Path) -> None:
+    """Compare a file with what the hub records of it: SHA-256 of large files, size of all it tells.
+
+    A file that is something else is removed, so that the next call fetches it again.
+    """
+    wanted = {"bytes": offered.size, "sha256": offered.lfs and offered.lfs.sha256}
+    for key, value in wanted.items():
+        if value is not None and found[key] != value:
+            path.unlink()
+            raise UserError(
+                f"{model}: {path.name} arrived with {found[key]} {key}; the hub records {value}; try again"
+            )
 
 
 def choose_files(model: str, offered: set[str]) -> list[str]:
@@ -167,9 +226,8 @@ def describe(path: Path) -> dict[str, int | str]:
     return {"bytes": path.stat().st_size, "sha256": digest}
 
 
-def from_hub(model: str, revision: str, folder: Path, action: Callable[[], Result]) -> Result:
+def from_hub(source: Source, folder: Path, action: Callable[[], Result]) -> Result:
     """Return what `action` gets from the hub; turn any failure into what the user can do."""
-    from huggingface_hub import constants
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
@@ -177,13 +235,21 @@ def from_hub(model: str, revision: str, folder: Path, action: Callable[[], Resul
     except RepositoryNotFoundError:
         reason = "no such model on the hub, or it is private (HF_TOKEN names your account)"
     except RevisionNotFoundError:
-        reason = f"the model has no revision {revision}"
+        reason = f"the model has no revision {source.revision}"
     except Exception as error:  # from the hub library, its HTTP client or the file system
         reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
     raise UserError(
-        f"{model}: {reason}. To fetch it by hand, put {', '.join(REQUIRED)} and "
-        f"{' or '.join(WEIGHTS)} of {constants.ENDPOINT}/{model}/tree/{revision} into {folder}; "
-        "HF_ENDPOINT names a mirror of the hub"
+        f"{source.model}: {reason}. {by_hand(source, folder)}; --mirror or HF_ENDPOINT names a mirror"
+    )
+
+
+def by_hand(source: Source, folder: Path) -> str:
+    from huggingface_hub import constants
+
+    hub = (source.mirror or constants.ENDPOINT).rstrip("/")
+    return (
+        f"To fetch it by hand, put {', '.join(REQUIRED)} and {' or '.join(WEIGHTS)} of "
+        f"{hub}/{source.model}/tree/{source.revision} into {folder}"
     )
 
 

@@ -41,19 +41,17 @@ stage_environment() {
   always bash -c "python -W ignore -m torch.utils.collect_env >$RESULTS/environment.txt"
 }
 
+GLOVE_URL=https://nlp.stanford.edu/data/glove.840B.300d.zip
+
 stage_glove() {
   if [[ $INPUTS == demo ]]; then
     makes "$GLOVE"
     run python -m demo.make --stage glove --output_dir "$DATA"
     return
   fi
-  # Unpacked beside its place and then moved: a vectors file that is there is a whole one.
+  # In place of the published wget and unzip: resumable, checked, and a vectors file that is there is a whole one.
   makes "$GLOVE"
-  fetch wget --continue --directory-prefix "$DATA" https://nlp.stanford.edu/data/glove.840B.300d.zip
-  makes "$GLOVE"
-  fetch unzip -o "$DATA/glove.840B.300d.zip" -d "$DATA/glove.part"
-  makes "$GLOVE"
-  fetch mv "$DATA/glove.part/glove.840B.300d.txt" "$GLOVE"
+  fetch python download_file.py "$GLOVE_URL" --output_dir "$DATA" --unpack "$GLOVE"
 }
 
 stage_glue() {
@@ -71,6 +69,10 @@ stage_wiki() {
   if [[ $INPUTS == demo ]]; then
     makes "$DUMP"
     run python -m demo.make --stage wiki --output_dir "$DATA"
+  elif dump_is_fetched; then
+    makes "$DUMP"
+    fetch python download_file.py "$DUMP_URL" --output_dir "$DATA" ${DUMP_CHECKSUM:+--checksum "$DUMP_CHECKSUM"}
+    unset "MADE_BY[$DUMP]" # what is made of it does not depend on how it came here
   fi
   run python -m wikiextractor.WikiExtractor "$DUMP" --json --processes "$WORKERS" -o "$DATA/extracted_wiki"
   makes "$DATA/wiki_for_bert.txt"
@@ -253,9 +255,7 @@ preflight() { # STAGE...: everything that is missing, before anything starts
     [[ $INPUTS == download ]] && ! stage_finished "$stage" || continue
     case $stage in
       glove)
-        [[ -e $GLOVE ]] && continue
-        check_programs wget unzip
-        check_reachable https://nlp.stanford.edu/data/glove.840B.300d.zip ;;
+        [[ -e $GLOVE || -e $DATA/${GLOVE_URL##*/} ]] || check_reachable "$GLOVE_URL" ;;
       glue)
         all_there "$DATA"/glue_data/{RTE,CoLA,SST-2,MRPC} ||
           check_reachable https://dl.fbaipublicfiles.com/glue/data/RTE.zip ;;
@@ -263,8 +263,14 @@ preflight() { # STAGE...: everything that is missing, before anything starts
         all_there "$MODELS"/bert-base-uncased{,-rte,-cola,-sst2,-mrpc} ||
           check_reachable "${HF_ENDPOINT:-https://huggingface.co}/google-bert/bert-base-uncased/resolve/main/config.json" ;;
       wiki)
-        [[ -e $DUMP ]] || missing "the Wikipedia dump $DUMP:" \
-          "download it from https://meta.wikimedia.org/wiki/Data_dump_torrents#English_Wikipedia" ;;
+        if [[ -e $DUMP ]]; then
+          continue
+        elif dump_is_fetched; then
+          check_reachable "$DUMP_URL"
+        else
+          missing "the Wikipedia dump $DUMP: download it from" \
+            "https://meta.wikimedia.org/wiki/Data_dump_torrents#English_Wikipedia, or set DUMP_URL in the profile"
+        fi ;;
     esac
   done
   [[ ${DISK_GB:-0} == 0 ]] || check_disk "$DISK_GB" "$DATA"
@@ -347,9 +353,13 @@ main() {
 choose_dump() { # the newest that fits; once extracted it may be deleted, and its name is still known
   local found
   found=$(compgen -G "$DUMP" | sort | tail -n 1) || found=''
+  [[ -n $found || -z ${DUMP_URL:-} ]] || found=$DATA/${DUMP_URL##*/}
   [[ -n $found ]] || found=$(cat "$RESULTS/stages/dump" 2>/dev/null) || found=${DUMP/\*/20251101}
   DUMP=$found
 }
+
+# As published the dump is downloaded by hand; DUMP_URL fetches it. Once extracted it is not wanted any more.
+dump_is_fetched() { [[ -n ${DUMP_URL:-} && ! -d $DATA/extracted_wiki ]]; }
 
 choose_tasks() { # RTE,CoLA: in any case, as far as the profile has them
   local name task found chosen=''

@@ -302,11 +302,6 @@ check_packages() { # NAME...: without importing them, which would take seconds
   [[ -z $absent ]] || missing "Python packages $absent: activate the environment, or pip install -r requirements.txt"
 }
 
-check_programs() { # NAME...
-  local name
-  for name in "$@"; do command -v "$name" >/dev/null || missing "program '$name': install it with the system's packages"; done
-}
-
 check_disk() { # GIGABYTES FOLDER: the folder itself need not exist yet
   local folder=$2 free
   while [[ ! -d $folder ]]; do folder=$(dirname "$folder"); done
@@ -320,10 +315,11 @@ check_gpu() {
     missing "a CUDA GPU that torch can use (NEED_GPU=no in a copy of the profile goes without, for a very long time)"
 }
 
-check_reachable() { # URL...
+check_reachable() { # URL...: proxies of the environment are used
   local url
-  command -v wget >/dev/null || return 0 # has been named already
+  command -v python >/dev/null || return 0 # has been named already
   for url in "$@"; do
-    wget --quiet --spider --tries=1 --timeout=10 "$url" || missing "a connection to $url"
+    python -c 'import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], method="HEAD"), timeout=10)' \
+      "$url" 2>/dev/null || missing "a connection to $url"
   done
 }

@@ -11,9 +11,16 @@ import pytest
 
 import get_bert_models
 from tests.serving import serve
+from transformer.errors import UserError
 
 ROOT = Path(get_bert_models.__file__).parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def lfs(content):
+    """What the hub records of a large file."""
+    digest = hashlib.sha256(content).hexdigest()
+    return {"sha256": digest, "size": len(content), "pointerSize": 134}
 
 
 class Hub:
@@ -23,7 +30,11 @@ class Hub:
         self.site = site
 
     def add(self, model, files, revision="main"):
-        siblings = [{"rfilename": name} for name in files]
+        siblings = [
+            {"rfilename": name, "size": len(content)}
+            | ({"lfs": lfs(content)} if name.startswith(("model.", "pytorch_")) else {})
+            for name, content in files.items()
+        ]
         answer = {"id": model, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
         for asked in {revision, COMMIT}:
             self.site.files[f"/api/models/{model}/revision/{asked}"] = json.dumps(answer).encode()
@@ -121,6 +132,44 @@ def test_an_interrupted_download_leaves_no_model_and_is_continued(hub, tmp_path)
     assert hub.run(tmp_path, "--models", "someone/tiny").returncode == 0
     assert ("GET", f"/someone/tiny/resolve/{COMMIT}/config.json") not in hub.site.requests
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["tiny"]
+
+
+def test_a_mirror_is_asked_in_place_of_the_hub(hub, tmp_path):
+    hub.add("someone/tiny", bert_files())
+    mirror, hub.site.url = hub.site.url, "http://127.0.0.1:9"
+    result = hub.run(tmp_path, "--models", "someone/tiny", "--mirror", mirror)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "models" / "tiny" / "source.json").exists()
+
+
+def test_weights_that_are_not_the_recorded_ones_are_refused_and_fetched_again(hub, tmp_path):
+    hub.add("someone/tiny", bert_files())
+    weights = f"/someone/tiny/resolve/{COMMIT}/model.safetensors"
+    good = hub.site.files[weights]
+    hub.site.files[weights] = good[::-1]
+    result = hub.run(tmp_path, "--models", "someone/tiny")
+    assert result.returncode == 2 and "the hub records" in result.stderr, result.stderr
+    assert not (tmp_path / "models" / "tiny").exists()
+    assert not list(tmp_path.rglob("model.safetensors"))
+    hub.site.files[weights] = good
+    assert hub.run(tmp_path, "--models", "someone/tiny").returncode == 0
+
+
+def test_offline_lists_every_model_to_fetch_by_hand_and_asks_nobody(hub, tmp_path):
+    result = hub.run(tmp_path, "--offline")
+    assert result.returncode == 2 and hub.site.requests == []
+    for model, revision in get_bert_models.REVISIONS.items():
+        assert f"{hub.site.url}/{model}/tree/{revision} into models/" in result.stderr
+    assert not (tmp_path / "models").exists()
+
+
+def test_more_than_the_disk_holds_is_not_begun(tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 6})
+    monkeypatch.setattr(get_bert_models.shutil, "disk_usage", lambda folder: usage)
+    (tmp_path / "there").write_bytes(b"1234")
+    get_bert_models.check_room("someone/tiny", 10, tmp_path)
+    with pytest.raises(UserError, match="6 bytes free; someone/tiny needs 7"):
+        get_bert_models.check_room("someone/tiny", 11, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -227,9 +227,29 @@ def test_full_profile_holds_every_published_command_with_its_numbers():
 
 
 def test_full_profile_downloads_the_published_word_vectors():
-    text = script("--dry-run", "--only", "glove")
-    assert "wget" in text and "https://nlp.stanford.edu/data/glove.840B.300d.zip" in text
-    assert "unzip" in text
+    lines = script("--dry-run", "--only", "glove").splitlines()
+    assert lines[1:] == [
+        "python download_file.py https://nlp.stanford.edu/data/glove.840B.300d.zip --output_dir data "
+        "--unpack data/glove.840B.300d.txt"
+    ]
+
+
+def test_a_dump_is_fetched_if_the_profile_says_from_where(checkout):
+    address = "https://dumps.example/enwiki-20300101-pages.xml.bz2"
+    text = (ROOT / "profiles" / "full.env").read_text()
+    checkout.write_profile(text.replace("DUMP_URL=", f"DUMP_URL={address}"))
+    fetch = f"python download_file.py {address} --output_dir data"
+    extract = "python -m wikiextractor.WikiExtractor data/enwiki-20300101-pages.xml.bz2 "
+    dry_run = ("--profile", "tiny", "--dry-run", "--only", "wiki")
+    planned = checkout.run(*dry_run).splitlines()
+    assert planned[1] == fetch and planned[2].startswith(extract)
+    checkout.write_profile(
+        text.replace("DUMP_URL=", f"DUMP_URL={address}").replace("SUM=", "SUM=12ab")
+    )
+    assert checkout.run(*dry_run).splitlines()[1] == f"{fetch} --checksum 12ab"
+    (checkout.folder / "data" / "extracted_wiki").mkdir(parents=True)
+    assert "download_file.py" not in checkout.run(*dry_run)
+    assert "download_file.py" not in script("--dry-run", "--only", "wiki")
 
 
 @pytest.mark.parametrize("profile", ["full", "demo"])
@@ -258,7 +278,7 @@ def test_each_profile_has_the_same_stages_and_programs(profile):
 
 def test_demo_profile_downloads_nothing():
     text = script("--dry-run", "--profile", "demo")
-    assert not any(word in text for word in ("wget", "http", "download_glue", "get_bert_models"))
+    assert not any(word in text for word in ("download_", "http", "get_bert_models"))
 
 
 def test_dry_run_and_list_write_nothing(checkout):
@@ -397,8 +417,6 @@ def test_preflight_says_everything_that_is_missing_before_anything_starts(checko
     (checkout.folder / "profiles" / "big.env").write_text(
         (ROOT / "profiles" / "full.env").read_text().replace("DISK_GB=200", "DISK_GB=999999")
     )
-    (checkout.folder / "bin" / "wget").write_text("#!/bin/sh\nexit 4\n")
-    (checkout.folder / "bin" / "wget").chmod(0o755)
     output = checkout.run("--profile", "big", status=2)
     for word in ("nltk", "Wikipedia dump", "999999 GB", "CUDA GPU", "a connection to https://nlp"):
         assert word in output
