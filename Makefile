@@ -1,5 +1,6 @@
 # make demo   the whole reproduction on embedded data, about twelve minutes on two cores
 # make test   the test suite
+# make bench  speed and memory, beside plain loops, the machine's ceilings and targets
 # make help   everything else
 
 VENV := .venv
@@ -16,7 +17,7 @@ LINK_STAMP := $(VENV)/.packages-$(call checksum,requirements.txt pyproject.toml)
 TEST_STAMP := $(VENV)/.test-$(call checksum,requirements.txt requirements-test.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check lint format clean help $(VENV)
+.PHONY: demo test bench bench-gpu check lint format clean help $(VENV)
 
 demo: $(LINK_STAMP)  ## run reproduction.sh with the demo profile; results in runs/demo/results/report
 	@$(ACTIVATE) bash reproduction.sh --profile demo
@@ -24,6 +25,12 @@ demo: $(LINK_STAMP)  ## run reproduction.sh with the demo profile; results in ru
 # One worker per core of a small machine; the libraries' own threads would only get in their way.
 test: $(TEST_STAMP) $(LINK_STAMP)  ## run the whole test suite
 	@$(ACTIVATE) OMP_NUM_THREADS=1 python -m pytest -q -n 2
+
+bench: $(TEST_STAMP) $(LINK_STAMP)  ## measure speed and memory; results in docs/benchmarks.md
+	@$(ACTIVATE) python -m benchmarks
+
+bench-gpu: $(TEST_STAMP) $(LINK_STAMP)  ## the same on a CUDA GPU; results in docs/benchmarks-gpu.md
+	@$(ACTIVATE) python -m benchmarks --gpu
 
 lint: $(TEST_STAMP)  ## check style and formatting
 	@$(ACTIVATE) ruff check .
@@ -58,4 +65,4 @@ clean:  ## delete the demo's files (the environment stays)
 	rm -rf runs/demo
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z$$().A-Z_]+:.*## / { sub(/\$$\(VENV\)/, "$(VENV)", $$1); printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z$$().A-Z_]+:.*## / { sub(/\$$\(VENV\)/, "$(VENV)", $$1); printf "make %-9s %s\n", $$1, $$2 }' Makefile

@@ -312,9 +312,13 @@ class Stopwatch:
 
         return timed_losses
 
-    def per_step(self, mean_gflop: float) -> float:
-        """Seconds of a step of `mean_gflop`: the time of all steps counted, by their work."""
-        return sum(self.seconds[1:]) / sum(self.gflop[1:-1]) * mean_gflop
+    def mean(self) -> float:
+        """Seconds of a step whose work is the mean of all: time of the steps counted, by their work."""
+        return sum(self.seconds[1:]) / sum(self.gflop[1:-1]) * self.mean_gflop()
+
+    def mean_gflop(self) -> float:
+        """Mean work of all steps, the first and the last included."""
+        return statistics.mean(self.gflop)
 
     def median(self) -> float:
         """Median seconds of the steps counted; for steps of equal work."""

@@ -1,0 +1,225 @@
+"""Rows of the table in which models run: distillation and evaluation."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+import general_distill
+import pregenerate_training_data
+import task_distill
+from benchmarks.bench import Bench
+from benchmarks.measure import Figure, Target, alternate, run_program
+from benchmarks.reference import Classifier, LayerDistillation, PredictionDistillation
+from benchmarks.shapes import classifier_macs, layer_step_gflop, prediction_gflop
+from cli.classification import load_classifier
+from tasks.evaluation import evaluate
+from tasks.glue import find_task
+from tasks.token_store import TokenStore, encode_pairs
+
+PLAIN = "transformers, eager, fp32, padded to 128"
+PREDICTION_EPOCHS = 3
+
+
+def general(bench: Bench) -> list[Figure]:
+    """General distillation, BERT-base to 4 layers of 312: steps of 32 × 128, and memory."""
+    sizes = bench.sizes
+    data = bench.new_folder()
+    tokens = 2 * sizes.batch * sizes.length * (sizes.steps + 4)
+    # Few and long documents: their ends make short sequences.
+    corpus = bench.work.corpus("general", tokens, sentences_per_document=tokens // 80)
+    bench.run(
+        pregenerate_training_data.main,
+        ["--train_corpus", corpus, "--bert_model", bench.work.bert, "--output_dir", data,
+         "--epochs_to_generate", 1, "--short_seq_prob", 0, "--max_seq_len", sizes.length],
+    )  # fmt: skip
+    arguments = [
+        "--pregenerated_data", data, "--teacher_model", bench.work.bert,
+        "--student_model", bench.work.student_config, "--train_batch_size", sizes.batch,
+        "--eval_step", 10**6,
+    ]  # fmt: skip
+    job = f"general distillation, batch {sizes.batch} × {sizes.length}"
+    gflop = layer_step_gflop(*bench.configs, [sizes.length] * sizes.batch)
+    figures = []
+    for precision, target in (
+        ("fp32", Target("floor", 1.18)),
+        ("bf16", Target("floor", 0.60, 0.50)),
+    ):
+        fp32 = precision == "fp32"
+        loop = LayerDistillation(*bench.configs, bench.device) if fp32 else None
+        seen = bench.train(
+            general_distill.main,
+            [*arguments, *bench.flags(precision), "--max_steps", sizes.steps + 2],
+            partial(layer_step_gflop, *bench.configs),
+            (lambda batch, loop=loop: loop.step(batch, sizes.length)) if loop else None,
+        )
+        # A few sequences end with their document; the step is quoted at the full length.
+        figures.append(
+            bench.figure(
+                row="general", job=f"{job}, {precision}", unit="s a step",
+                ours=statistics.median(
+                    seconds / work * gflop
+                    for seconds, work in zip(seen.watch.seconds[1:], seen.watch.gflop[1:], strict=False)
+                ),
+                samples=len(seen.watch.seconds) - 1, ceiling=seen.ceiling, precision=precision,
+                gflop=gflop, published=7.7, target=target,
+                reference=statistics.median(seen.reference) if loop else None,
+                reference_is=PLAIN if loop else "",
+            )
+        )  # fmt: skip
+    return [*figures, _general_memory(bench, arguments, job, figures[0].ceiling)]
+
+
+def _general_memory(bench: Bench, arguments: list, job: str, ceiling: dict[str, float]) -> Figure:
+    """The most memory that two steps need, of the machine or of the GPU."""
+    arguments = [*arguments, *bench.flags(), "--max_steps", 2]
+    values = {
+        "row": "general", "unit": "GB", "samples": 1, "ceiling": ceiling, "published": 16.9,
+        "published_scales": False, "target": Target("limit", 3.0),
+    }  # fmt: skip
+    if not bench.on_cpu:
+        gc.collect()  # what was measured before lives on in cycles
+        torch.cuda.reset_peak_memory_stats(bench.device)
+        bench.run(general_distill.main, [*arguments, "--output_dir", bench.new_folder()])
+        peak = torch.cuda.max_memory_allocated(bench.device)
+        return bench.figure(job=f"{job}, fp32: peak memory of the GPU", ours=peak / 1e9, **values)
+    program = ["general_distill.py", *map(str, arguments), "--output_dir", bench.new_folder()]
+    plain = [
+        "-m", "benchmarks.reference", bench.work.bert, bench.work.student_config,
+        str(bench.sizes.batch), str(bench.sizes.length),
+    ]  # fmt: skip
+    return bench.figure(
+        job=f"{job}, fp32: peak memory",
+        ours=run_program(program, bench.folder).peak_bytes / 1e9,
+        reference=run_program(plain, bench.folder).peak_bytes / 1e9,
+        reference_is=PLAIN,
+        **values,
+    )
+
+
+def _task_data(bench: Bench, task: str, rows: int, dev_rows: int = 8) -> list:
+    folder = bench.work.glue(bench.new_folder().name, task, rows, dev_rows)
+    return ["--task_name", task, "--data_dir", folder / task]
+
+
+def _task_arguments(bench: Bench, task: str, precision: str) -> list:
+    return [
+        "--teacher_model", bench.work.classifier("teacher", task),
+        "--student_model", bench.work.general_student, "--train_batch_size", bench.sizes.batch,
+        "--max_seq_length", 128, "--eval_step", 10**6, *bench.flags(precision),
+        "--allow_weak_teacher",  # its weights are random
+    ]  # fmt: skip
+
+
+def _intermediate(
+    bench: Bench, task: str, published: float, steps: int, targets: Sequence[float]
+) -> list[Figure]:
+    data = _task_data(bench, task, steps * bench.sizes.batch)
+    figures = []
+    for precision, target in zip(("fp32", "bf16"), targets, strict=True):
+        loop = LayerDistillation(*bench.configs, bench.device) if precision == "fp32" else None
+        seen = bench.train(
+            task_distill.main,
+            [*data, *_task_arguments(bench, task, precision), "--max_steps", steps],
+            partial(layer_step_gflop, *bench.configs),
+            (lambda batch, loop=loop: loop.step(batch, 128)) if loop else None,
+            every=max(1, steps // 4),
+        )
+        figures.append(
+            bench.figure(
+                row=f"intermediate-{find_task(task).key}",
+                job=f"task distillation, layers, {task}, batch {bench.sizes.batch}, {precision}",
+                unit="s a step", ours=seen.watch.mean(), samples=len(seen.watch.seconds) - 1,
+                ceiling=seen.ceiling, precision=precision, gflop=seen.watch.mean_gflop(),
+                reference=statistics.median(seen.reference) if loop else None,
+                reference_is=PLAIN if loop else "",
+                published=published, target=Target("published", target),
+            )
+        )  # fmt: skip
+    return figures
+
+
+def intermediate_sst2(bench: Bench) -> list[Figure]:
+    """Task distillation of the layers on rows as long as SST-2's."""
+    return _intermediate(bench, "SST-2", 8.5, bench.sizes.task_steps[0], (10, 18))
+
+
+def intermediate_rte(bench: Bench) -> list[Figure]:
+    """Task distillation of the layers on rows as long as RTE's."""
+    return _intermediate(bench, "RTE", 9.5, bench.sizes.task_steps[1], (2.8, 5))
+
+
+def prediction(bench: Bench) -> list[Figure]:
+    """Prediction distillation over three epochs of SST-2: the whole command, less one of a single step."""
+    task, rows, batch = "SST-2", bench.sizes.prediction_rows, bench.sizes.batch
+    arguments = ["--pred_distill", *_task_arguments(bench, task, "fp32")]
+    whole = [*_task_data(bench, task, rows), "--num_train_epochs", PREDICTION_EPOCHS]
+    start = [*_task_data(bench, task, batch), "--num_train_epochs", 1]
+    store = encode_pairs(bench.work.tokenizer, *bench.work.texts(task, rows), None, 128)
+    loop = PredictionDistillation(*bench.configs, bench.device)
+    rows_of_a_batch = store.collate(np.arange(batch))
+
+    def command(data: list) -> None:
+        bench.run(task_distill.main, [*data, *arguments, "--output_dir", bench.new_folder()])
+
+    ceiling = bench.ceiling()
+    seconds = alternate(
+        {
+            "start": lambda: command(start),
+            "whole": lambda: command(whole),
+            "reference": lambda: loop.step(rows_of_a_batch, 128),
+        },
+        ceiling, max(1, bench.sizes.repeats - 1), warmups=0,
+    )  # fmt: skip
+    visited = PREDICTION_EPOCHS * rows
+    # The command of a single step has taken that step as well.
+    taken = max(statistics.median(seconds["whole"]) - statistics.median(seconds["start"]), 1e-3)
+    work = prediction_gflop(*bench.configs, store.lengths.tolist(), PREDICTION_EPOCHS)
+    return [
+        bench.figure(
+            row="prediction", job=f"task distillation, predictions, {task}, 3 epochs, fp32",
+            unit="rows/s", ours=(visited - batch) / taken, samples=len(seconds["whole"]),
+            ceiling=ceiling.rates(), precision="fp32", gflop=work / visited,
+            reference=batch / statistics.median(seconds["reference"]), reference_is=PLAIN,
+            # 32 rows in 8.5 s: the figure of the layers, whose two forward passes this stage has too.
+            published=32 / 8.5, target=Target("published", 25),
+        )
+    ]  # fmt: skip
+
+
+def evaluation(bench: Bench) -> list[Figure]:
+    """Scoring a 4-layer student on rows as long as those of SST-2's dev set."""
+    task, rows = find_task("SST-2"), bench.sizes.eval_rows
+    source = bench.work.classifier("student", task.folder)
+    student = load_classifier(task, source, ()).to(bench.device)
+    store = encode_pairs(bench.work.tokenizer, *bench.work.texts("SST-2", rows, "dev"), None, 128)
+    labels = np.arange(rows) % 2
+    theirs = Classifier(bench.sizes.student, bench.device)
+    batches = [store.collate(part) for part in np.array_split(np.arange(rows), -(-rows // 32))]
+    ceiling = bench.ceiling()
+    seconds = alternate(
+        {
+            "ours": lambda: evaluate(task, student, {"dev": (store, labels)}, 32, bench.device),
+            "reference": lambda: theirs.evaluate(batches, 128),
+        },
+        ceiling, bench.sizes.repeats,
+    )  # fmt: skip
+    return [
+        bench.figure(
+            row="evaluation", job="evaluation, 4 layers of 312, SST-2, batch 32, fp32", unit="rows/s",
+            ours=rows / statistics.median(seconds["ours"]), samples=bench.sizes.repeats,
+            ceiling=ceiling.rates(), precision="fp32", gflop=_classifier_gflop(bench, store),
+            reference=rows / statistics.median(seconds["reference"]), reference_is=PLAIN,
+            published=73.0, target=Target("published", 12),
+        )
+    ]  # fmt: skip
+
+
+def _classifier_gflop(bench: Bench, store: TokenStore) -> float:
+    macs = [classifier_macs(bench.sizes.student, n) for n in store.lengths.tolist()]
+    return 2e-9 * statistics.mean(macs)

@@ -1,0 +1,148 @@
+"""`make bench` from end to end on tiny shapes, its page, and the page that is computed from its results."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import __main__ as bench
+from benchmarks import scaling
+from benchmarks.inputs import SPECIAL, Words
+from benchmarks.lengths import TASKS, load_lengths, spread
+from benchmarks.measure import Figure, Target
+from benchmarks.tables import figures_table, inference_tables
+from tasks.sentence_words import SentenceSplitter
+from transformer.errors import run_script
+from transformer.tokenization import BertTokenizer
+
+CEILING = {"fp32": 350.0, "bf16": 700.0, "copy": 20.0}
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """A function running the benchmarks on tiny shapes; returns the results and the page."""
+
+    def run(*flags):
+        page = tmp_path / "page.md"
+        assert bench.main(["--quick", "--output", str(page), *flags]) == 0
+        return json.loads(page.with_suffix(".json").read_text()), page.read_text()
+
+    return run
+
+
+def only(*rows: str) -> list[str]:
+    return [word for row in rows for word in ("--only", row)]
+
+
+def test_every_row_is_measured_beside_its_ceiling_and_its_target(quick, capsys):
+    results, page = quick()
+    assert list(results["rows"]) == list(bench.ROWS)
+    figures = [f for row in results["rows"].values() for f in row.get("figures", ())]
+    assert all(figure["ceiling"]["fp32"] > 0 and figure["samples"] > 0 for figure in figures)
+    assert all(figure["target"] and figure["met"] is not None for figure in figures)
+    assert all(f"| {figure['job']} |" in page for figure in figures)
+    models_run = [figure for figure in figures if figure["precision"]]
+    assert {figure["precision"] for figure in models_run} == {"fp32", "bf16"}
+    assert all(figure["gflop"] > 0 for figure in models_run)
+    assert page in capsys.readouterr().out
+    assert "No GPU was at hand" in scaling.render(results)
+
+
+def test_a_row_by_itself_leaves_the_others(quick):
+    first, _ = quick(*only("evaluation"))
+    second, page = quick(*only("features"))
+    assert list(second["rows"]) == ["evaluation", "features"]
+    assert second["rows"]["evaluation"] == first["rows"]["evaluation"]
+    assert page.count("| features ") == 1 + page.count("| features of")
+
+
+def test_the_gpu_path_runs_with_tiny_shapes_and_compares_with_no_cpu(quick):
+    results, page = quick(
+        "--gpu", "--no_cuda", *only("intermediate-sst2", "evaluation", "inference")
+    )
+    figures = [f for row in results["rows"].values() for f in row.get("figures", ())]
+    assert [figure["precision"] for figure in figures] == ["fp32", "bf16", "fp32"]
+    assert not any(figure["published"] or figure["target"] for figure in figures)
+    assert "make bench-gpu" in page
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_benchmark_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--gpu"])
+    with pytest.raises(SystemExit) as exit:
+        run_script(bench.main)
+    assert exit.value.code == 2
+    message = capsys.readouterr().err
+    assert "needs a CUDA GPU" in message and "Traceback" not in message
+
+
+def test_a_missed_target_is_shown_as_such():
+    values = {"row": "r", "unit": "s a step", "samples": 3, "ceiling": CEILING, "gflop": 350.0}
+    floor = Target("floor", 1.18, 0.5)
+    table = figures_table(
+        [
+            Figure(job="slow", ours=1.5, precision="fp32", target=floor, **values),
+            Figure(job="fast", ours=0.5, precision="bf16", target=floor, published=7.7, **values),
+        ]
+    ).splitlines()
+    assert table[2] == (
+        "| slow | s a step | **1.5** | 3 | – | – | 1 | 67% | ≤ 1.18 × floor, aim 0.5 | 1.5 × | **missed** |"
+    )
+    assert table[3].endswith("| 3.85 | 1 | 100% | ≤ 1.18 × floor, aim 0.5 | 0.5 × | met |")
+
+
+def test_the_students_sizes_stand_beside_the_papers():
+    model = {
+        "parameters": 14.35e6,
+        "gflop": 1.24,
+        "paper": {"parameters": 14.5e6, "flops": 1.2e9, "speedup": 9.4},
+    }
+    times = [
+        {"batch": batch, "length": "128", "seconds": {"BERT-base": 0.2 * batch, "4": 0.02}}
+        for batch in (1, 32)
+    ]
+    row = {"inference": {"models": {"BERT-base": model, "4": model}, "latency": times}}
+    assert "| 4 | 14.3M | 14.5M | 1.24 | 1.2 | 10.0 × | 320.0 × | 9.4 × |" in inference_tables(row)
+
+
+def test_lengths_are_the_tasks_own():
+    assert set(TASKS) == {"CoLA", "MRPC", "RTE", "SST-2"}
+    for task, mean in (("SST-2", 13.3), ("RTE", 66.6)):
+        assert load_lengths(task)["sequence"] == pytest.approx(mean, abs=0.1)
+    (histogram,) = load_lengths("SST-2")["sides"]
+    drawn = spread(histogram, 500)
+    assert drawn.mean() + 2 == pytest.approx(13.3, abs=0.1)  # [CLS] and [SEP]
+    assert (np.diff(drawn) >= 0).all()
+
+
+def test_invented_sentences_have_the_pieces_and_the_words_asked_for(tmp_path):
+    words, counts = Words(5000), load_lengths("RTE")
+    (tmp_path / "vocab.txt").write_text("\n".join(words.vocabulary) + "\n")
+    assert len(words.vocabulary) == len(set(words.vocabulary)) == 5000
+    splitter = SentenceSplitter(BertTokenizer(tmp_path / "vocab.txt", True), 512)
+    generator = np.random.default_rng(0)
+    sentences = [splitter(words.sentence(n, counts, generator)) for n in [1, 2, 40] * 50]
+    assert [len(sentence.ids) for sentence in sentences] == [1, 2, 40] * 50
+    assert not any(
+        piece == SPECIAL.index("[UNK]") for sentence in sentences for piece in sentence.ids
+    )
+    masked = sum(len(sentence.masked) for sentence in sentences) / (43 * 50)
+    assert masked == pytest.approx(counts["masked"], abs=0.05)
+
+
+def test_more_gpus_do_not_speed_up_tasks_beyond_their_number():
+    devices = {d["name"]: d for d in json.loads(scaling.DEVICES.read_text())["devices"]}
+    one, eight, nodes = (
+        devices[n] for n in ("one H200", "8 × H200, one node", "4 nodes of 8 × H200")
+    )
+    general, tasks = (
+        scaling.Stage("g", {"": 4e9}, True),
+        scaling.Stage("t", {"a": 3e9, "b": 1e9}, False),
+    )
+    assert scaling.hours(general, one, 0.0) / scaling.hours(general, eight, 0.0) == pytest.approx(
+        7.2
+    )
+    assert scaling.hours(tasks, one, 0.0) / scaling.hours(tasks, eight, 0.0) == pytest.approx(4 / 3)
+    assert scaling.hours(tasks, nodes, 0.0) == scaling.hours(tasks, eight, 0.0)
