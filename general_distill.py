@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         check_vocabulary(tokenizer, config, name, args.cache_dir)
         check_length(config, length, name, f"{data}: sequences of up to")
-    weights = LayerWeights(args.att_weight, args.rep_weight)
+    weights = LayerWeights(args.att_weight, args.rep_weight, args.emb_weight)
     check_heads(student_config, teacher_config, weights)
     mapping = layer_mapping(
         args.layer_map, student_config.num_hidden_layers, teacher_config.num_hidden_layers

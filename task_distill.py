@@ -247,7 +247,7 @@ def choose_losses(
         losses = prediction_distillation(teacher, regression, args.temperature, args.ce_reduction)
         return losses, "the teacher's logits"
     freeze_unused(student, "classifier", "bert.pooler")
-    weights = LayerWeights(args.att_weight, args.rep_weight)
+    weights = LayerWeights(args.att_weight, args.rep_weight, args.emb_weight)
     check_heads(student.config, teacher.config, weights)
     mapping = layer_mapping(
         args.layer_map, student.config.num_hidden_layers, teacher.config.num_hidden_layers

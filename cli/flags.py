@@ -174,6 +174,7 @@ def add_layer_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--rep_weight", type=float, default=1.0, help="weight of the hidden-state loss"
     )
+    group.add_argument("--emb_weight", type=float, default=1.0, help="weight of the embedding loss")
     group.add_argument(
         "--teacher_dropout",
         action="store_true",

@@ -27,6 +27,9 @@ class BatchSource(Protocol):
     def width(self, epoch: int, rows: np.ndarray) -> int:
         """Padded length of a batch of these rows."""
 
+    def tokens(self, epoch: int, rows: np.ndarray) -> int:
+        """Number of tokens in these rows, padding not counted."""
+
     def weights(self, epoch: int, rows: np.ndarray) -> np.ndarray:
         """What each row counts in a batch's mean losses, [B]: 1, or its masked places."""
 
@@ -41,6 +44,7 @@ class WholeBatch:
     epoch: int
     closes_epoch: bool
     rows: np.ndarray  # of the whole batch
+    tokens: int  # in them
     parts: list[tuple[Batch, float]]
 
 
@@ -77,7 +81,7 @@ def whole_batches(
                 if runtime.device.type == "cuda":
                     batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
                 parts.append((batch, share))
-        return WholeBatch(epoch, closes_epoch, rows, parts)
+        return WholeBatch(epoch, closes_epoch, rows, source.tokens(epoch, rows), parts)
 
     def shares(epoch: int, rows: np.ndarray, number: int) -> list[float]:
         if number == 1:

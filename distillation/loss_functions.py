@@ -16,6 +16,7 @@ from distillation.batches import Batch
 from distillation.mapping import LayerMapping
 from distillation.objectives import (
     LayerWeights,
+    Losses,
     label_loss,
     layer_losses,
     logit_mse,
@@ -40,7 +41,8 @@ def layer_distillation(
         student_options: passed to the student's forward, such as `is_student=True`.
     """
     attention = mapping.attention if weights.attention else ()
-    hidden = mapping.hidden if weights.hidden else ()
+    hidden = mapping.hidden[:1] if weights.embedding else ()
+    hidden += mapping.hidden[1:] if weights.hidden else ()
     layers_of = [
         {
             "attention_layers": [p[side] for p in attention],
@@ -49,7 +51,7 @@ def layer_distillation(
         for side in (0, 1)
     ]
 
-    def losses(student: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def losses(student: nn.Module, batch: Batch) -> Losses:
         inputs = _inputs(batch)
         with torch.no_grad():
             target = teacher(**inputs, **layers_of[1])

@@ -6,7 +6,7 @@ Every loss is computed in fp32 whatever the precision of the forward pass.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,8 +20,20 @@ from transformer.errors import UserError
 PADDING_THRESHOLD = -100.0  # scores at or below it belong to masked positions (mask = -10000)
 
 
-def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Σ over layer pairs of MSE(A^S, A^T), eq. 6 (its mean over heads is part of the mean here).
+class Losses(dict[str, Tensor]):
+    """Scalars by name, to be added up and minimised.
+
+    Attributes:
+        by_layer: what those that are sums over layer pairs are sums of, [layers] each, for the log.
+    """
+
+    def __init__(self, losses: Mapping[str, Tensor], by_layer: Mapping[str, Tensor]) -> None:
+        super().__init__(losses)
+        self.by_layer = dict(by_layer)
+
+
+def attention_losses(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[Tensor]:
+    """MSE(A^S, A^T) of each layer pair, eq. 6 (its mean over heads is part of the mean here).
 
     Args:
         student, teacher: attention scores before the softmax, mask added, [B, A, L, L] each; the i-th
@@ -31,12 +43,17 @@ def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tens
     B · A · L · L entries.
 
     Returns:
-        A scalar.
+        Scalars.
     """
-    return _sum(
+    return [
         F.mse_loss(_without_mask(student_scores), _without_mask(teacher_scores))
         for student_scores, teacher_scores in zip(student, teacher, strict=True)
-    )
+    ]
+
+
+def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Σ over layer pairs of `attention_losses`."""
+    return _sum(attention_losses(student, teacher))
 
 
 def _without_mask(scores: Tensor) -> Tensor:
@@ -44,14 +61,19 @@ def _without_mask(scores: Tensor) -> Tensor:
     return scores.masked_fill(scores <= PADDING_THRESHOLD, 0.0)
 
 
-def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Σ over layer pairs of MSE(H^S · W_h, H^T), eq. 7 and, for the embedding outputs, eq. 8.
+def hidden_losses(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[Tensor]:
+    """MSE(H^S · W_h, H^T) of each layer pair, eq. 7 and, for the embedding outputs, eq. 8.
 
     Args:
         student: hidden states already mapped to the teacher's width by `fit_dense`, [B, L, H_T] each.
         teacher: hidden states, [B, L, H_T] each.
     """
-    return _sum(F.mse_loss(s.float(), t.float()) for s, t in zip(student, teacher, strict=True))
+    return [F.mse_loss(s.float(), t.float()) for s, t in zip(student, teacher, strict=True)]
+
+
+def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Σ over layer pairs of `hidden_losses`."""
+    return _sum(hidden_losses(student, teacher))
 
 
 def soft_cross_entropy(
@@ -92,30 +114,37 @@ def _sum(losses) -> Tensor:
 
 
 class LayerWeights(NamedTuple):
-    """Weights of the losses over encoder layers; a loss of weight 0 is not computed."""
+    """Weights of attention (eq. 6), hidden states (eq. 7) and embeddings (eq. 8); 0: not computed."""
 
     attention: float = 1.0
     hidden: float = 1.0
+    embedding: float = 1.0
 
 
-def layer_losses(
-    student: EncoderOutput, teacher: EncoderOutput, weights: LayerWeights
-) -> dict[str, Tensor]:
+def layer_losses(student: EncoderOutput, teacher: EncoderOutput, weights: LayerWeights) -> Losses:
     """The intermediate loss: attention and hidden-state losses, weighted, by name.
 
     Args:
-        student, teacher: outputs holding the matched layers in the same order.
+        student, teacher: outputs holding the matched layers in the same order; of the hidden states the
+            embedding output comes first, and is left out where its weight is 0.
     """
-    losses = {}
+    parts: dict[str, list[Tensor]] = {}
     if weights.attention:
-        losses["attention_loss"] = weights.attention * attention_loss(
-            student.attentions, teacher.attentions
-        )
-    if weights.hidden:
-        losses["hidden_loss"] = weights.hidden * hidden_loss(
-            student.hidden_states, teacher.hidden_states
-        )
-    return losses
+        losses = attention_losses(student.attentions, teacher.attentions)
+        parts["attention_loss"] = [_times(weights.attention, loss) for loss in losses]
+    if weights.hidden or weights.embedding:
+        losses = hidden_losses(student.hidden_states, teacher.hidden_states)
+        factors = [weights.embedding] if weights.embedding else []
+        factors += [weights.hidden] * (len(losses) - len(factors))
+        parts["hidden_loss"] = [_times(w, loss) for w, loss in zip(factors, losses, strict=True)]
+    return Losses(
+        {name: _sum(losses) for name, losses in parts.items()},
+        {name: torch.stack(losses).detach() for name, losses in parts.items()},
+    )
+
+
+def _times(weight: float, loss: Tensor) -> Tensor:
+    return loss if weight == 1 else weight * loss
 
 
 def check_heads(student: BertConfig, teacher: BertConfig, weights: LayerWeights) -> None:
@@ -124,11 +153,12 @@ def check_heads(student: BertConfig, teacher: BertConfig, weights: LayerWeights)
     Raises:
         UserError: it names both counts; or nothing is left to learn.
     """
-    for flag, weight in (("--att_weight", weights.attention), ("--rep_weight", weights.hidden)):
+    flags = dict(zip(("--att_weight", "--rep_weight", "--emb_weight"), weights, strict=True))
+    for flag, weight in flags.items():
         if not 0 <= weight < math.inf:
             raise UserError(f"{flag} {weight}: expected a number from 0")
-    if not weights.attention and not weights.hidden:
-        raise UserError("--att_weight and --rep_weight are both 0: nothing would be learned")
+    if not any(weights):
+        raise UserError(f"{', '.join(flags)} are all 0: nothing would be learned")
     if weights.attention and student.num_attention_heads != teacher.num_attention_heads:
         raise UserError(
             f"the student has {student.num_attention_heads} attention heads, the teacher "

@@ -46,28 +46,40 @@ class RunLog:
         self._file, self._bar, self._skip = file, bar, skip_nonfinite
         self._agree, self._total = agree, total
         self._sums: dict[str, Tensor] = {}
+        self._by_layer: dict[str, Tensor] = {}
         self._steps = 0  # in the sums
         self._unchecked: list[tuple[int, int, np.ndarray, Tensor]] = []
-        self.examples = 0
-        self._logged_examples = 0
+        self.examples = self.tokens = 0
+        self._logged = (0, 0)  # examples and tokens at the last line
         self._since = time.monotonic()
 
     def count(
-        self, step: int, epoch: int, rows: np.ndarray, losses: dict[str, Tensor], bad: Tensor
+        self,
+        step: int,
+        epoch: int,
+        rows: np.ndarray,
+        tokens: int,
+        losses: dict[str, Tensor],
+        by_layer: dict[str, Tensor],
+        bad: Tensor,
     ) -> None:
         """Count an optimiser step.
 
         Args:
             rows: of the whole batch.
+            tokens: how many these rows hold.
             losses: this process's share of the batch's mean losses.
+            by_layer: what some of the losses are sums of, [layers] each.
             bad: whether a number of this process was not finite.
         """
-        for name, value in losses.items():
-            if self._skip:
-                value = value.masked_fill(bad, 0.0)
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        for sums, values in ((self._sums, losses), (self._by_layer, by_layer)):
+            for name, value in values.items():
+                if self._skip:
+                    value = value.masked_fill(bad, 0.0)
+                sums[name] = sums[name] + value if name in sums else value
         self._steps += 1
         self.examples += len(rows)
+        self.tokens += tokens
         self._unchecked.append((step, epoch, rows, bad))
 
     def check(self) -> None:
@@ -104,11 +116,9 @@ class RunLog:
         """Write the mean losses since the last line, and start anew."""
         self.check()
         now = time.monotonic()
-        speed = (self.examples - self._logged_examples) / max(now - self._since, 1e-9)
+        seconds = max(now - self._since, 1e-9)
         if self._steps:
-            sums = torch.stack([value.float() for value in self._sums.values()])
-            means = (self._total(sums) / self._steps).tolist()
-            means = dict(zip(self._sums, means, strict=True))
+            means, by_layer = self._read_means()
             loss = sum(means.values())
             self._write(
                 {
@@ -116,13 +126,26 @@ class RunLog:
                     "epoch": epoch,
                     "loss": loss,
                     **(means if len(means) > 1 else {}),
+                    **{f"{name}_by_layer": values for name, values in by_layer.items()},
                     "learning_rate": learning_rate,
-                    "examples_per_second": round(speed, 2),
+                    "examples_per_second": round((self.examples - self._logged[0]) / seconds, 2),
+                    "tokens_per_second": round((self.tokens - self._logged[1]) / seconds, 1),
                 }
             )
             self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-        self._sums, self._steps = {}, 0
-        self._logged_examples, self._since = self.examples, now
+        self._sums, self._by_layer, self._steps = {}, {}, 0
+        self._logged, self._since = (self.examples, self.tokens), now
+
+    def _read_means(self) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """The means of what was added up, brought from the device all at once."""
+        sums = [*self._sums.values(), *self._by_layer.values()]
+        means = self._total(torch.cat([value.float().reshape(-1) for value in sums])) / self._steps
+        parts = [part.tolist() for part in means.cpu().split([value.numel() for value in sums])]
+        scalars = [value for (value,) in parts[: len(self._sums)]]
+        return (
+            dict(zip(self._sums, scalars, strict=True)),
+            dict(zip(self._by_layer, parts[len(self._sums) :], strict=True)),
+        )
 
     def write_scores(self, step: int, metrics: dict[str, dict[str, float]]) -> None:
         """Write the dev scores after `step`, and show them above the bar."""
@@ -142,21 +165,33 @@ class RunLog:
 
     def state_dict(self) -> dict[str, Any]:
         """What was added up since the last line, so that a checkpoint need not write one."""
-        return {"sums": self._sums, "steps": self._steps, "examples": self.examples}
+        return {
+            "sums": self._sums,
+            "by_layer": self._by_layer,
+            "steps": self._steps,
+            "examples": self.examples,
+            "tokens": self.tokens,
+        }
 
     @staticmethod
     def check_state(state: dict[str, Any]) -> None:
         """Raise a KeyError, TypeError or ValueError where `state_dict` cannot have made this."""
-        if not all(isinstance(value, Tensor) for value in state["sums"].values()):
-            raise TypeError("sums")
-        if min(state["steps"], state["examples"]) < 0:
+        for name in ("sums", "by_layer"):
+            if not all(isinstance(value, Tensor) for value in state[name].values()):
+                raise TypeError(name)
+        if min(state["steps"], state["examples"], state["tokens"]) < 0:
             raise ValueError("counts")
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on adding where an interrupted run stopped."""
-        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
-        self._steps, self.examples = state["steps"], state["examples"]
-        self._logged_examples = self.examples
+        self._sums, self._by_layer = (
+            {name: value.to(device) for name, value in state[part].items()}
+            for part in ("sums", "by_layer")
+        )
+        self._steps, self.examples, self.tokens = (
+            state[part] for part in ("steps", "examples", "tokens")
+        )
+        self._logged = (self.examples, self.tokens)
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is not None:

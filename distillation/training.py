@@ -82,7 +82,8 @@ def train(
     Args:
         model: what is trained; on `runtime.device` already.
         losses: called as `losses(model, batch)`; returns named scalars, each a mean over what
-            `source.weights` counts and already weighted. Their sum is minimised.
+            `source.weights` counts and already weighted. Their sum is minimised; a `by_layer` beside
+            them is logged.
         folder: receives `metrics.jsonl` and, while training, a checkpoint to resume from.
         resume: go on from the newest whole checkpoint in `folder`, if one is there.
         data_id: what tells these data from others; a checkpoint of other data is refused.
@@ -152,6 +153,7 @@ def train(
     return {
         "steps": step,
         "examples": log.examples,
+        "tokens": log.tokens,
         "training_seconds": round(seconds, 3),
         "examples_per_second": round((log.examples - examples_before) / max(seconds, 1e-9), 2),
     }
@@ -220,6 +222,7 @@ def _step(
     """Forward and backward over the micro-batches, then one optimiser step."""
     optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
+    by_layer: dict[str, Tensor] = {}
     for i, (batch, share) in enumerate(whole.parts):
         batch = {k: v.to(runtime.device, non_blocking=True) for k, v in batch.items()}
         last = i == len(whole.parts) - 1
@@ -229,16 +232,17 @@ def _step(
                 parts = losses(model, batch)
             # Gradients are averaged over processes, so a share of the whole counts `world` times here.
             scaler.scale(sum(parts.values()) * (share * runtime.world)).backward()
-        for name, value in parts.items():
-            value = value.detach() * share
-            means[name] = means[name] + value if name in means else value
+        for sums, values in ((means, parts), (by_layer, getattr(parts, "by_layer", {}))):
+            for name, value in values.items():
+                value = value.detach() * share
+                sums[name] = sums[name] + value if name in sums else value
     scaler.unscale_(optimizer)
     scaler.step(optimizer)
     scaler.update()
     bad = ~sum(means.values()).isfinite()
     if settings.precision != "fp16" and optimizer.nonfinite is not None:
         bad = bad | optimizer.nonfinite  # fp16's scaler looks for those itself, and expects some
-    log.count(step, whole.epoch, whole.rows, means, bad)
+    log.count(step, whole.epoch, whole.rows, whole.tokens, means, by_layer, bad)
 
 
 def _evaluate(

@@ -111,6 +111,11 @@ class StoreBatches:
         offsets = self.store(epoch).offsets
         return int((offsets[rows + 1] - offsets[rows]).max())
 
+    def tokens(self, epoch: int, rows: np.ndarray) -> int:
+        """Number of tokens in these rows, padding not counted."""
+        offsets = self.store(epoch).offsets
+        return int((offsets[rows + 1] - offsets[rows]).sum())
+
     def weights(self, epoch: int, rows: np.ndarray) -> np.ndarray:
         """What each row counts in a batch's mean losses, int64 [B]: all the same."""
         return np.ones(len(rows), np.int64)

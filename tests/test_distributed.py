@@ -175,7 +175,7 @@ def test_two_processes_give_the_weights_of_one(general, corpus, rte, tiny_model_
     runs = {
         "mlm": ("pretrain_mlm", mlm),
         "general": ("general_distill", general("{}_general")),
-        "attention": ("general_distill", general("{}_attention", "--rep_weight=0")),
+        "attention": ("general_distill", general("{}_attention", "--rep_weight=0", "--emb_weight=0")),
         "micro": ("general_distill", general("{}_micro", "--gradient_accumulation_steps=2")),
         "layers": ("task_distill", [*task, f"--output_dir={tmp_path}/{{}}_layers"]),
         "logits": ("task_distill", [*task, f"--output_dir={tmp_path}/{{}}_logits", "--pred_distill"]),

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from distillation.objectives import (
     LayerWeights,
@@ -187,10 +188,46 @@ def test_intermediate_loss_is_the_sum_of_both_with_weight_1():
 
 def test_weights_scale_losses_and_a_weight_of_0_leaves_one_out():
     plain = layer_losses(*OUTPUTS, LayerWeights())
-    assert layer_losses(*OUTPUTS, LayerWeights(0.5, 0)) == {
+    assert layer_losses(*OUTPUTS, LayerWeights(0.5, 0, 0)) == {
         "attention_loss": 0.5 * plain["attention_loss"]
     }
-    assert layer_losses(*OUTPUTS, LayerWeights(0, 3)) == {"hidden_loss": 3 * plain["hidden_loss"]}
+    assert layer_losses(*OUTPUTS, LayerWeights(0, 4, 4)) == {
+        "hidden_loss": 4 * plain["hidden_loss"]
+    }
+
+
+def test_hidden_states_and_embeddings_have_weights_of_their_own():
+    student, teacher = (output.hidden_states for output in OUTPUTS)
+    layers = [F.mse_loss(s, t) for s, t in zip(student, teacher, strict=True)]
+    for weights, expected in (
+        (LayerWeights(0, 1, 3), 3 * layers[0] + layers[1]),
+        (LayerWeights(0, 2, 1), layers[0] + 2 * layers[1]),
+    ):
+        assert layer_losses(*OUTPUTS, weights)["hidden_loss"] == expected
+    inner = [output._replace(hidden_states=output.hidden_states[1:]) for output in OUTPUTS]
+    assert layer_losses(*inner, LayerWeights(0, 2, 0))["hidden_loss"] == 2 * layers[1]
+    outer = [output._replace(hidden_states=output.hidden_states[:1]) for output in OUTPUTS]
+    assert layer_losses(*outer, LayerWeights(0, 0, 2))["hidden_loss"] == 2 * layers[0]
+
+
+def test_losses_are_told_by_layer_and_without_a_gradient():
+    student, teacher = OUTPUTS
+    student = student._replace(hidden_states=[h.clone().requires_grad_() for h in student[2]])
+    losses = layer_losses(student, teacher, LayerWeights(2, 4, 8))
+    layers = [F.mse_loss(s, t).item() for s, t in zip(student[2], teacher[2], strict=True)]
+    assert losses.by_layer["hidden_loss"].tolist() == [8 * layers[0], 4 * layers[1]]
+    assert losses.by_layer["attention_loss"].tolist() == [losses["attention_loss"].item()]
+    assert losses["hidden_loss"].requires_grad
+    assert not any(values.requires_grad for values in losses.by_layer.values())
+
+
+def test_telling_losses_by_layer_changes_no_bit_of_the_total():
+    pairs = [[normal(2, 4, 6, seed=s + side) for s in range(7)] for side in (0, 20)]
+    outputs = [EncoderOutput(None, (), tuple(side)) for side in pairs]
+    total: torch.Tensor | float = 0.0
+    for s, t in zip(*pairs, strict=True):
+        total = total + F.mse_loss(s, t)
+    assert torch.equal(layer_losses(*outputs, LayerWeights(0))["hidden_loss"], total)
 
 
 def test_heads_that_differ_are_refused_with_both_counts(tiny_config):
@@ -204,5 +241,5 @@ def test_heads_that_differ_are_refused_with_both_counts(tiny_config):
 
 
 def test_nothing_to_learn_is_refused(tiny_config):
-    with pytest.raises(UserError, match="both 0: nothing would be learned"):
-        check_heads(tiny_config(), tiny_config(), LayerWeights(0, 0))
+    with pytest.raises(UserError, match="--emb_weight are all 0: nothing would be learned"):
+        check_heads(tiny_config(), tiny_config(), LayerWeights(0, 0, 0))

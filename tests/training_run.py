@@ -52,7 +52,7 @@ def log_of(folder):
 
 
 def without_speed(lines):
-    return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if not k.endswith("_per_second")} for line in lines]
 
 
 class Killed(Exception):

@@ -498,10 +498,15 @@ def test_the_log_tells_the_losses(line, stage, losses):
     assert logged
     for line in logged:
         assert line.keys() == {
-            *("step", "epoch", "loss", "learning_rate", "examples_per_second"),
+            *("step", "epoch", "loss", "learning_rate", "examples_per_second", "tokens_per_second"),
             *losses,
+            *(f"{name}_by_layer" for name in losses),
         }
         assert line["loss"] == pytest.approx(sum(line[name] for name in losses) or line["loss"])
+        for name in losses:
+            layers = line[f"{name}_by_layer"]
+            assert len(layers) == (3 if name == "hidden_loss" else 2)  # embeddings first
+            assert sum(layers) == pytest.approx(line[name], rel=1e-5)
 
 
 def test_the_same_seed_gives_the_same_student():
