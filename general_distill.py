@@ -40,7 +40,7 @@ from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights, check_heads
 from distillation.records import RunRecord
 from tasks.batching import StoreBatches
-from tasks.corpus import available_epochs, corpus_facts, open_epoch
+from tasks.corpus import available_epochs, check_corpus, corpus_facts, open_epoch
 from transformer.errors import run_script
 from transformer.file_utils import find_input
 from transformer.modeling import BertModel, TinyBertForPreTraining
@@ -115,6 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.layer_map, student_config.num_hidden_layers, teacher_config.num_hidden_layers
     )
 
+    if runtime.is_main:
+        check_corpus(data, epochs)
     torch.manual_seed(args.seed)
     teacher = BertModel.from_pretrained(args.teacher_model, cache_dir=args.cache_dir)
     teacher.requires_grad_(False).train(args.teacher_dropout).to(runtime.device)

@@ -42,6 +42,7 @@ _MASK_ARRAYS = ("masked_positions", "masked_labels", "masked_offsets")
 _ARRAYS = ("tokens", "offsets", "boundaries", "is_random_next", *_MASK_ARRAYS)
 _EPOCH_FILE = re.compile(rf"epoch_\d+(_metrics\.json|\.json|\.({'|'.join(_ARRAYS)})\.npy)")
 _CACHE = ".flat"  # inside a folder of the published format: the same epochs as arrays
+_CHECKED_TOKENS = 1 << 24  # compared at a time
 _AGAIN = "run pregenerate_training_data.py again"
 
 
@@ -75,7 +76,7 @@ def available_epochs(folder: str | os.PathLike) -> int:
 
 
 def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) -> CorpusEpoch:
-    """Open one epoch; nothing but headers is read.
+    """Open one epoch; of its arrays only the offsets are read.
 
     An epoch of the published format is first turned into arrays, once: beside it in `.flat/`, or in
     a private temporary folder where that cannot be written.
@@ -103,10 +104,12 @@ def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) 
         not len(store) == len(is_random_next) == metrics["num_training_examples"]
         or (masks and len(masks.offsets) != len(store) + 1)
         or (masks and not len(masks.positions) == len(masks.labels) == masks.offsets[-1])
+        or store.lengths.max(initial=0) > metrics["max_seq_len"]
     ):
         raise UserError(
             f"{prefix}.*.npy: do not belong together (the metrics file says "
-            f"{metrics['num_training_examples']} examples); {_AGAIN}"
+            f"{metrics['num_training_examples']} examples of up to {metrics['max_seq_len']} pieces); "
+            f"{_AGAIN}"
         )
     if masks and not len(masks.positions):
         masks = None
@@ -114,6 +117,23 @@ def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) 
         store, is_random_next, masks, metrics["max_seq_len"], tokenizer.vocab_hash,
         metrics.get("sha256"),
     )  # fmt: skip
+
+
+def check_corpus(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> None:
+    """Read all tokens once and compare them with the checksums noted when they were written.
+
+    Raises:
+        UserError: a token has changed since.
+    """
+    for number, epoch in enumerate(epochs):
+        digest = hashlib.sha256()
+        for start in range(0, len(epoch.store.tokens), _CHECKED_TOKENS):
+            digest.update(epoch.store.tokens[start : start + _CHECKED_TOKENS].data)
+        if epoch.sha256 is not None and digest.hexdigest() != epoch.sha256:
+            raise UserError(
+                f"{Path(folder) / f'epoch_{number}.tokens.npy'}: has changed since it was written "
+                f"(its checksum in epoch_{number}_metrics.json is another); {_AGAIN}"
+            )
 
 
 def corpus_facts(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> dict[str, Any]:

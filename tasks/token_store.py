@@ -59,7 +59,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, prefix: str | os.PathLike, mmap: bool = True) -> TokenStore:
-        """Open a saved store; nothing but the headers is read when it is memory-mapped.
+        """Open a saved store; only the offsets and boundaries are read when it is memory-mapped.
 
         Raises:
             UserError: a file is missing or torn, or the three do not belong together.
@@ -73,6 +73,8 @@ class TokenStore:
             and len(offsets) == len(boundaries) + 1
             and offsets[0] == 0
             and offsets[-1] == len(tokens)
+            and (len(boundaries) == 0 or (lengths := np.diff(offsets)).min() > 0)
+            and (len(boundaries) == 0 or bool((boundaries <= lengths).all()))
         )
         if not fits:
             raise UserError(

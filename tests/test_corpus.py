@@ -11,6 +11,7 @@ import pytest
 
 from tasks.corpus import (
     available_epochs,
+    check_corpus,
     corpus_facts,
     open_epoch,
     remove_epochs,
@@ -239,3 +240,14 @@ def test_torn_data_is_refused(folder, tokenizer):
     path.unlink()
     with pytest.raises(UserError, match="no such file"):
         open_epoch(folder, 0, tokenizer)
+
+
+def test_a_changed_token_is_found_by_its_checksum(folder, tokenizer):
+    write_flat(folder, tokenizer)
+    check_corpus(folder, [open_epoch(folder, 0, tokenizer)])
+    path = folder / "epoch_0.tokens.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="epoch_0.tokens.npy: has changed since it was written"):
+        check_corpus(folder, [open_epoch(folder, 0, tokenizer)])

@@ -36,6 +36,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     """
     path = Path(path)
     try:
+        path.open("rb").close()  # safetensors says "no such file" of one that may not be read
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 

@@ -1,0 +1,131 @@
+"""kill -9, full disks, read-only folders, torn files: nothing is lost and nothing false is let in.
+
+FAULTS=20 (an environment variable) repeats the random ones twenty times for each program instead of three.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+
+import pytest
+
+from tests.faults.programs import KILLS, PROGRAMS, Running, make_world, results, run
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("faults") / "world")
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory):
+    """What each program leaves when nothing happens to it, and how long it takes."""
+    done = {}
+
+    def of(name):
+        if name not in done:
+            place = copy_of(world, tmp_path_factory.mktemp("whole") / "place")
+            began = time.monotonic()
+            outcome = run(PROGRAMS[name].line, place)
+            assert outcome.status == 0, outcome.output
+            done[name] = results(place), time.monotonic() - began
+        return done[name]
+
+    return of
+
+
+@pytest.fixture
+def place(world, tmp_path):
+    return copy_of(world, tmp_path / "place")
+
+
+def copy_of(world, place):
+    shutil.copytree(world, place)
+    return place
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_killed_at_random_moments_ends_as_if_it_had_not_been(name, whole, place):
+    """The moments are spread over the run's length, its start and its end included."""
+    expected, seconds = whole(name)
+    line, again, _ = PROGRAMS[name]
+    for _ in range(KILLS):
+        Running(f"{line} {again}", place).kill_after(random.uniform(0, seconds))
+    outcome = run(f"{line} {again}", place)
+    assert outcome.status == 0, outcome.output
+    assert results(place) == expected
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_full_disk_is_one_line_and_a_second_run_succeeds(name, whole, place):
+    """No file can grow beyond so many bytes: what writes more is refused, as by a full disk."""
+    expected, _ = whole(name)
+    line, again, _ = PROGRAMS[name]
+    for limit in random.sample([1, 100, 1000, 5000, 20_000, 50_000], min(KILLS, 6)):
+        outcome = run(f"{line} {again}", place, file_bytes=limit)
+        assert outcome.status == 0 or outcome.says_one_line(), outcome.output
+        assert not list(place.rglob("*.part")), "nothing half-written is left"
+    outcome = run(f"{line} {again}", place)
+    assert outcome.status == 0, outcome.output
+    assert results(place) == expected
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_output_folder_that_cannot_be_written_is_one_line(name, whole, place):
+    """Without the right to write in it (root gives up its own), then a file in the folder's place."""
+    expected, _ = whole(name)
+    line = PROGRAMS[name].line
+    (place / "out/new").mkdir(parents=True)
+    for folder in (place / "out", place / "out/new"):
+        folder.chmod(0o555)
+    outcome = run(line, place, plain_user=1)
+    assert outcome.says_one_line() and "out" in outcome.error_lines[0], outcome.output
+    for folder in (place / "out", place / "out/new"):
+        folder.chmod(0o755)
+    assert os.listdir(place / "out/new") == []
+    shutil.rmtree(place / "out")
+    (place / "out").write_text("somebody's")
+    outcome = run(line, place)
+    assert outcome.says_one_line() and "out" in outcome.error_lines[0], outcome.output
+    assert (place / "out").read_text() == "somebody's"
+    (place / "out").unlink()
+    assert run(line, place).status == 0
+    assert results(place) == expected
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_torn_input_is_one_line_or_harmless_and_mended_the_program_succeeds(name, whole, place):
+    """Each file it reads is cut short and has bytes flipped, at random places."""
+    expected, _ = whole(name)
+    line, _, reads = PROGRAMS[name]
+    for file in reads:
+        path = place / file
+        content = path.read_bytes()
+        for damage in damages(content):
+            path.write_bytes(damage)
+            outcome = run(line, place)
+            complete = outcome.status == 0 and results(place).keys() == expected.keys()
+            assert complete or outcome.says_one_line(), f"{file}\n{outcome.output}"
+            if not complete:
+                assert not (place / "out/new").exists(), f"{file}: something was written"
+            shutil.rmtree(place / "out", ignore_errors=True)
+        path.write_bytes(content)
+    assert run(line, place).status == 0
+    assert results(place) == expected
+
+
+def damages(content: bytes):
+    """A file cut short, and with a byte flipped, in turn."""
+    for number in range(max(2, KILLS - 1)):
+        spot = random.randrange(len(content))
+        if number % 2:
+            yield (
+                content[:spot]
+                + bytes([content[spot] ^ random.randrange(1, 256)])
+                + content[spot + 1 :]
+            )
+        else:
+            yield content[:spot]
