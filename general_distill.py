@@ -38,6 +38,7 @@ from distillation.distributed import start_runtime
 from distillation.loss_functions import layer_distillation
 from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights, check_heads
+from distillation.precision import cast_frozen_linears
 from distillation.records import RunRecord
 from tasks.batching import StoreBatches
 from tasks.corpus import available_epochs, check_corpus, corpus_facts, open_epoch
@@ -120,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.manual_seed(args.seed)
     teacher = BertModel.from_pretrained(args.teacher_model, cache_dir=args.cache_dir)
     teacher.requires_grad_(False).train(args.teacher_dropout).to(runtime.device)
+    cast_frozen_linears(teacher, settings.precision)
     shape = {"fit_size": teacher_config.hidden_size}
     if args.continue_train:
         student = TinyBertForPreTraining.from_pretrained(

@@ -62,6 +62,7 @@ from distillation.loss_functions import (
 )
 from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights, check_heads
+from distillation.precision import cast_frozen_linears
 from distillation.records import RunRecord
 from distillation.training import LossFunction
 from tasks.batching import StoreBatches
@@ -192,6 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # fmt: skip
     runtime.wait()
     teacher.train(args.teacher_dropout)
+    cast_frozen_linears(teacher, settings.precision)
     record = RunRecord(
         stage,
         vars(args),

@@ -6,12 +6,13 @@ Every loss is computed in fp32 whatever the precision of the forward pass.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from transformer.configuration import BertConfig
 from transformer.encoder import EncoderOutput
@@ -46,7 +47,7 @@ def attention_losses(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> li
         Scalars.
     """
     return [
-        F.mse_loss(_without_mask(student_scores), _without_mask(teacher_scores))
+        _MaskedMSE.apply(student_scores, teacher_scores)
         for student_scores, teacher_scores in zip(student, teacher, strict=True)
     ]
 
@@ -56,9 +57,48 @@ def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tens
     return _sum(attention_losses(student, teacher))
 
 
+class _MaskedMSE(torch.autograd.Function):
+    """mse(without_mask(student), without_mask(teacher)), where without_mask sets scores ≤ -100 to 0.
+
+    Written out, because the plain formula writes half a dozen tensors of [B, A, L, L] to memory, one
+    after the other. On a CPU each row of the batch is worked on while it is in the cache. Kept for the
+    gradient is the difference where the student is not masked; the gradient is 2/n of it.
+    """
+
+    @staticmethod
+    def forward(ctx, student: Tensor, teacher: Tensor) -> Tensor:
+        if student.shape != teacher.shape:
+            raise ValueError(f"scores of shapes {[*student.shape]} and {[*teacher.shape]}")
+        dtype = torch.promote_types(student.dtype, torch.float32)
+        kept = torch.empty_like(student, dtype=dtype)
+        squares = []
+        for s, t, difference in _blocks(student, teacher, kept):
+            s = s.to(dtype)
+            torch.sub(_without_mask(s), _without_mask(t.to(dtype)), out=difference)
+            squares.append(torch.linalg.vector_norm(difference).square())
+            difference *= s > PADDING_THRESHOLD
+        ctx.save_for_backward(kept)
+        ctx.dtype = student.dtype
+        return torch.stack(squares).sum() / student.numel()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (kept,) = ctx.saved_tensors
+        gradient = torch.empty_like(kept, dtype=ctx.dtype)
+        factor = grad * (2 / kept.numel())
+        for block, difference in _blocks(gradient, kept):
+            block.copy_(difference * factor)
+        return gradient, None
+
+
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Row by row on a CPU, all at once on a GPU."""
+    return zip(*tensors, strict=True) if tensors[0].device.type == "cpu" else iter([tensors])
+
+
 def _without_mask(scores: Tensor) -> Tensor:
-    scores = scores.float()
-    return scores.masked_fill(scores <= PADDING_THRESHOLD, 0.0)
+    return F.threshold(scores, PADDING_THRESHOLD, 0.0)
 
 
 def hidden_losses(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[Tensor]:

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from distillation.batches import Batch, BatchSource, WholeBatch, whole_batches
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
+from distillation.precision import autocast
 from distillation.records import METRICS_NAME, TEXT_LOG_NAME
 from distillation.resume import identity_of, log_of, restore, run_state
 from distillation.run_log import RunLog, open_log, write_text_log
@@ -175,13 +176,6 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, total: int) -> 
         schedule=settings.schedule,
         skip_nonfinite=settings.nan_policy == "skip",
     )
-
-
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager:
-    """The context that a forward pass of the given precision runs in."""
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 def check_settings(settings: TrainingSettings, runtime: Runtime) -> None:

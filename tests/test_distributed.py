@@ -40,6 +40,7 @@ SCRIPTS = {
     "pretrain_mlm": pretrain_mlm,
     "task_distill": task_distill,
 }
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 # Starting processes is what takes the time: one launch runs several scripts, one after another. With
 # `stop` every process leaves the script before that optimiser step.
@@ -285,3 +286,22 @@ def test_a_local_rank_without_a_launcher_is_refused(monkeypatch):
         1,
         True,
     )
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.is_file() or "[never]" in HUGE_PAGES.read_text(), reason="needs huge pages"
+)
+def test_large_tensors_get_huge_pages():
+    """Else the system hands out and clears 16,384 pages for every tensor of 64 MiB."""
+    code = """
+import resource, torch
+from distillation.distributed import start_runtime
+start_runtime(no_cuda=True)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert int(done.stdout) < 4000, done.stderr

@@ -68,6 +68,47 @@ def test_attention_loss_ignores_masked_positions():
     assert student.grad[1, :, :, :2].ne(0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_loss_and_its_gradient_are_those_of_the_plain_formula(dtype):
+    """Also where a score falls below the threshold on one side alone."""
+    one, other = scores(0, MASK), scores(1, MASK)
+    one[0, 0, 0, 0], other[0, 1, 0, 0] = -150.0, -150.0
+    results = []
+    for loss in (attention_loss, plain_attention_loss):
+        student = one.to(dtype).requires_grad_(True)
+        value = loss([student], [other.to(dtype)])
+        (3 * value).backward()
+        results.append((value.detach(), student.grad))
+    torch.testing.assert_close(*results, rtol=1e-6 if dtype == torch.float32 else 1e-2, atol=0)
+    assert results[0][1][0, 0, 0, 0] == 0 != results[0][1][0, 1, 0, 0]
+
+
+def plain_attention_loss(student, teacher):
+    return sum(
+        F.mse_loss(*(x.float().masked_fill(x.float() <= -100, 0.0) for x in pair))
+        for pair in zip(student, teacher, strict=True)
+    )
+
+
+def test_attention_gradient_is_that_of_finite_differences():
+    teacher = scores(1, MASK).double()
+    student = scores(0, MASK).double().requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda s: attention_loss([s], [teacher]), student)
+
+
+def test_attention_gradient_survives_half_precision():
+    """The mean over many entries makes each gradient smaller than float16 can hold, but for the scale."""
+    student = torch.full((1, 1, 1024, 1024), 0.5, dtype=torch.float16, requires_grad=True)
+    teacher = torch.zeros_like(student)
+    (attention_loss([student], [teacher]) * 2.0**16).backward()
+    assert student.grad.eq(2.0**-4).all()
+
+
+def test_scores_of_other_shapes_are_a_fault():
+    with pytest.raises(ValueError, match=r"\[2, 3, 4, 4\] and \[2, 1, 4, 4\]"):
+        attention_loss([scores(0)], [scores(1)[:, :1]])
+
+
 def test_masked_entries_count_in_the_denominator():
     student, teacher = torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
     masked = (1 - MASK[:, None, None, :]) * -10000.0

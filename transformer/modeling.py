@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from transformer.configuration import BertConfig
 from transformer.download import find_model_file
-from transformer.encoder import ACTIVATIONS, BertBody, EncoderOutput
+from transformer.encoder import ACTIVATIONS, BertBody, Dropout, EncoderOutput
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformer.weights import load_weights, read_weights, report_fresh, save_weights
 
@@ -293,7 +293,7 @@ class TinyBertForSequenceClassification(StudentModel):
     def __init__(self, config: BertConfig):
         super().__init__(config)
         self.bert = BertBody(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self._add_projection(config)
         self._init_weights()
