@@ -137,6 +137,9 @@ again_flag() { # INDEX: what a command needs to be told about output that this s
         echo --overwrite_output_dir
       fi
       ;;
+    *tinybert_6_from_bert.py*)
+      [[ -e ${outputs[0]} && -n $(started_with "${outputs[0]}") ]] && echo --overwrite_output_dir
+      ;;
     *pregenerate_training_data.py*)
       [[ -e ${outputs[0]} && -n $(started_with "${outputs[0]}") ]] && echo --overwrite
       ;;

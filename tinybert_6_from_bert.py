@@ -5,6 +5,7 @@
 makes models/tinybert_6l_smart_init_direct_{mrpc,sst2,cola,rte} from models/final_{mrpc,sst2,cola,rte}_teacher
 and models/tinybert_6l_smart_init_direct_base from models/bert-base-uncased. Embeddings, pooler and classifier
 are the teacher's; --keep_layers chooses others, in any number: each once, or again to make a deeper model.
+A student that is there already is left alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from distillation.initialisation import keep_layers
 from transformer.configuration import BertConfig
 from transformer.download import find_model_file
 from transformer.errors import UserError, run_script
-from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_folder
 from transformer.modeling import BertModel
 from transformer.tokenization import BertTokenizer
 from transformer.weights import load_weights, read_weights, save_weights
@@ -50,6 +51,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output_dir", help="the student's folder, with --source")
     parser.add_argument("--keep_layers", default="0,2,4,6,8,10",
                         help="layers to keep, counted from 0; 0,1,2,0,1,2 doubles a model")  # fmt: skip
+    parser.add_argument(
+        "--overwrite_output_dir", action="store_true", help="replace students that are there"
+    )
     return parser.parse_args(argv)
 
 
@@ -65,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         pairs = [(Path(args.source), Path(args.output_dir))]
     else:
         pairs = [find_pair(args, name) for name in args.names.split(",")]
-    # Every teacher is read before the first student is written.
+    # Every student's place is looked at, and every teacher read, before the first student is written.
+    for _, target in pairs:
+        check_place(target, args.overwrite_output_dir)
     students = [(source, target, read_kept(source, layers)) for source, target in pairs]
     for source, target, (config, state) in students:
         write_student(source, target, config, state)
@@ -99,13 +105,25 @@ def read_kept(source: Path, layers: list[int]) -> tuple[BertConfig, dict[str, Te
     return config, state
 
 
+def check_place(target: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something, unless it may be replaced."""
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target}: is a file; expected a folder, or nothing")
+    present = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    if present and not overwrite:
+        raise UserError(
+            f"{target}: is not empty (holds {present[0]}); --overwrite_output_dir replaces it"
+        )
+
+
 def write_student(source: Path, target: Path, config: BertConfig, state: dict[str, Tensor]) -> None:
-    """Write a complete model folder."""
+    """Write a complete model folder: it appears with all its files, or not at all."""
     is_classifier = "classifier.weight" in state
     architecture = config.classifier_architecture if is_classifier else BertModel.__name__
-    BertTokenizer.from_pretrained(source).save_pretrained(target)
-    save_weights(state, target / WEIGHTS_NAME)
-    config.to_json_file(target / CONFIG_NAME, architecture)
+    with atomic_folder(target) as folder:
+        BertTokenizer.from_pretrained(source).save_pretrained(folder)
+        save_weights(state, folder / WEIGHTS_NAME)
+        config.to_json_file(folder / CONFIG_NAME, architecture)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Checkpoints: every published way to name weights is understood, and nothing is made up in silence."""
 
+import io
 import json
 import os
 import pickle
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -19,7 +21,13 @@ from transformer.modeling import (
     TinyBertForPreTraining,
     TinyBertForSequenceClassification,
 )
-from transformer.weights import canonical_names, read_weights, save_weights
+from transformer.weights import (
+    canonical_names,
+    load_weights,
+    read_weights,
+    save_weights,
+    write_tensors,
+)
 
 QUERY = "bert.encoder.layer.1.attention.self.query.weight"
 
@@ -365,3 +373,53 @@ def test_weights_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
         save_weights({"a": torch.zeros(3)}, path)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [WEIGHTS_NAME]
+
+
+def test_a_head_that_is_not_read_may_have_a_projection_of_its_own(tiny_config, randomised):
+    """Only what uses the language-model head would be wrong with the word embeddings in its place."""
+    state = randomised(BertForPreTraining(tiny_config())).state_dict()
+    other = state["bert.embeddings.word_embeddings.weight"] + 1
+    state = canonical_names(state | {"cls.predictions.decoder.weight": other})
+    load_weights(BertModel(tiny_config()), state, "file", may_init=())
+    with pytest.raises(UserError, match="decoder.weight differs from bert.embeddings"):
+        load_weights(BertForMaskedLM(tiny_config()), state, "file", may_init=())
+
+
+def test_a_bias_under_the_decoders_name_is_the_heads(tiny_config, randomised):
+    state = dict(randomised(BertForMaskedLM(tiny_config())).state_dict())
+    bias = state.pop("cls.predictions.bias")
+    state = canonical_names(state | {"cls.predictions.decoder.bias": bias})
+    assert torch.equal(state["cls.predictions.bias"], bias)
+    assert "cls.predictions.decoder.bias" not in state
+
+
+def test_a_flipped_bit_in_a_weights_file_is_noticed(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    save_weights({"bert.x": torch.arange(100.0)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(100.0).numpy().tobytes()) + 9] ^= 8
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="pytorch_model.bin: cannot be read as weights.*checksum"):
+        read_weights(path)
+
+
+def test_a_compressed_weights_file_is_refused(tmp_path):
+    """torch compresses nothing; a small file that unpacks to a huge one would fill the memory."""
+    path = tmp_path / "pytorch_model.bin"
+    save_weights({"bert.x": torch.zeros(1000)}, path)
+    with zipfile.ZipFile(path) as stored:
+        parts = {part: stored.read(part) for part in stored.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in parts.items():
+            packed.writestr(name, content)
+    with pytest.raises(UserError, match="cannot be read as weights.*compressed"):
+        read_weights(path)
+
+
+def test_a_full_disk_is_the_disks_fault_whatever_torch_says_of_it(tmp_path):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_tensors({"x": torch.zeros(10)}, Full())

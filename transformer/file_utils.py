@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from transformer.errors import UserError
+from transformer.locks import sole_writer
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "pytorch_model.bin"
@@ -48,6 +51,35 @@ def atomic_open(path: str | os.PathLike, mode: str = "w", **options) -> Iterator
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a full disk tells no name; the user needs one
         raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a private folder beside `path` that takes its place, whatever stands there, when the block ends.
+
+    When the block ends with an error, what stands there stays. What a killed process left is removed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(path.with_name(f"{path.name}.folder")):
+        for rest in path.parent.glob(f".{glob.escape(path.name)}.*.folder"):
+            shutil.rmtree(rest)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".folder", dir=path.parent))
+        try:
+            yield partial
+            umask = os.umask(0)
+            os.umask(umask)
+            partial.chmod(0o777 & ~umask)
+            if path.exists():  # a folder that is not empty cannot be renamed over
+                old = path.with_name(f"{partial.name[:-7]}.old.folder")
+                path.rename(old)
+                partial.rename(path)
+                shutil.rmtree(old)
+            else:
+                partial.rename(path)
+            _sync_folder(path.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

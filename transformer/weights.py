@@ -19,13 +19,13 @@ from transformer.file_utils import atomic_open
 
 # Heads that other classes keep in the same file: not ours to load, nothing to complain of.
 _HEADS = ("cls.", "classifier.", "fit_dense.", "fit_denses.", "qa_outputs.", "bert.pooler.")
-# Buffers and tied copies that carry nothing a model does not already hold.
-_REDUNDANT = (
-    "bert.embeddings.position_ids",
-    "bert.embeddings.token_type_ids",
-    "cls.predictions.decoder.weight",
-    "cls.predictions.decoder.bias",
-)
+# Buffers that carry nothing a model does not already hold.
+_REDUNDANT = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+# Copies that carry nothing as long as they equal what they are tied to.
+_TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ def canonical_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename parameters to `bert.…`, `cls.…`, `classifier.…`, `fit_dense.…` with `weight`/`bias`.
 
     Undoes `module.` (saved from inside a parallel wrapper), `gamma`/`beta` (TensorFlow's LayerNorm) and a
-    missing `bert.` prefix; leaves out position-id buffers and the decoder tied to the word embeddings.
+    missing `bert.` prefix; leaves out position-id buffers and a decoder that equals the word embeddings.
 
     Raises:
         UserError: two weights would go by one name.
@@ -108,6 +108,11 @@ def canonical_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
             raise UserError(f"{name} is there twice, under two names; expected one")
         if name not in _REDUNDANT:
             renamed[name] = value
+    for copy, original in _TIED.items():
+        if copy in renamed and original not in renamed and copy.endswith("bias"):
+            renamed[original] = renamed[copy]
+        if copy in renamed and original in renamed and renamed[copy].equal(renamed[original]):
+            del renamed[copy]
     return renamed
 
 
@@ -141,6 +146,12 @@ def load_weights(
         raise UserError(
             f"{source}: {unexpected[0]} has no place in this model ({len(unexpected)} weights in all); "
             f"config.json describes another model than the weights"
+        )
+    untied = [name for name in _TIED if name in state]
+    if untied and any(name.startswith("cls.predictions.") for name in own):
+        raise UserError(
+            f"{source}: {untied[0]} differs from {_TIED[untied[0]]}; expected a language-model head that "
+            f"shares the word embeddings, as BERT's does; train one with pretrain_mlm.py"
         )
     for name, value in own.items():
         if name in state and state[name].shape != value.shape:

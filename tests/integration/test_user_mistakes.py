@@ -158,6 +158,13 @@ def lose(part: str) -> Damage:
     return damage
 
 
+def untie() -> None:
+    path = Path("models/bert/pytorch_model.bin")
+    state = torch.load(path, weights_only=True)
+    embeddings = state["bert.embeddings.word_embeddings.weight"]
+    torch.save(state | {"cls.predictions.decoder.weight": embeddings + 0.01}, path)
+
+
 def tear(path: str) -> Damage:
     return lambda: Path(path).write_bytes(Path(path).read_bytes()[:1000])
 
@@ -376,6 +383,16 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         AUGMENT,
         ("models/bert/pytorch_model.bin",),
     ),
+    "a language model with a projection of its own": (
+        untie,
+        MLM,
+        ("models/bert/pytorch_model.bin", "decoder.weight", "shares the word embeddings"),
+    ),
+    "the same in augmentation": (
+        untie,
+        AUGMENT,
+        ("models/bert/pytorch_model.bin", "decoder.weight"),
+    ),
     "torn weights": (
         tear("models/bert/pytorch_model.bin"),
         GENERAL,
@@ -411,6 +428,11 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         write("out/new/metrics.jsonl", ""),
         DISTIL,
         ("--output_dir out/new", "--resume"),
+    ),
+    "a student in the way of smart initialisation": (
+        write("out/new/notes.txt", "mine"),
+        SMART,
+        ("out/new", "notes.txt", "--overwrite_output_dir"),
     ),
     "an output folder that is a file": (write("out/new", ""), DISTIL, ("--output_dir out/new",)),
     "a folder of scores that is a file": (write("out/new", ""), SCORE, ("out/new",)),

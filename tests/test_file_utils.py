@@ -1,0 +1,52 @@
+"""Files and folders appear whole or not at all."""
+
+import os
+
+import pytest
+
+from transformer.file_utils import atomic_folder, atomic_open
+
+
+def test_a_folder_appears_with_all_it_holds(tmp_path):
+    with atomic_folder(tmp_path / "deep" / "student") as folder:
+        (folder / "config.json").write_text("{}")
+        assert not (tmp_path / "deep/student").exists()
+        assert folder.stat().st_mode & 0o077 == 0, "private until it is whole"
+    assert os.listdir(tmp_path / "deep") == ["student"]
+    assert os.listdir(tmp_path / "deep/student") == ["config.json"]
+    assert (tmp_path / "deep/student").stat().st_mode & 0o777 == 0o777 & ~current_umask()
+
+
+def test_it_takes_the_place_of_another_only_when_it_is_whole(tmp_path):
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student/old").write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "student") as folder:
+        (folder / "new").write_text("new")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["student"] and os.listdir(tmp_path / "student") == ["old"]
+    with atomic_folder(tmp_path / "student") as folder:
+        (folder / "new").write_text("new")
+    assert os.listdir(tmp_path) == ["student"] and os.listdir(tmp_path / "student") == ["new"]
+
+
+def test_what_a_killed_process_left_of_a_folder_is_removed(tmp_path):
+    (tmp_path / ".student.abc.folder").mkdir()
+    (tmp_path / ".student.abc.folder/half").write_text("half")
+    (tmp_path / ".other.abc.folder").mkdir()
+    with atomic_folder(tmp_path / "student"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == [".other.abc.folder", "student"]
+
+
+def test_a_file_is_private_until_it_is_whole(tmp_path):
+    with atomic_open(tmp_path / "x") as file:
+        (partial,) = tmp_path.iterdir()
+        assert partial.stat().st_mode & 0o077 == 0
+        file.write("x")
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o666 & ~current_umask()
+
+
+def current_umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
