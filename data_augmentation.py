@@ -6,22 +6,40 @@
 Writes train_aug.tsv beside the task's train.tsv: every row, and after it the row with one sentence
 rewritten. A word of one piece is replaced by what the masked language model finds likely in its
 place, a word of several pieces by its neighbours among the word vectors. For a seed the output is
-the same whatever the batch size (--bf16 excepted).
+the same whatever the batch size (--bf16 excepted), the number of processes (start it with torchrun)
+or of shares (--shard 1/8 … --shard 8/8, then --merge_shards 8).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from tasks.augmentation import PAIR_MODES, Augmenter, augmented_rows, likely_pieces, survey
+from cli.shards import add_shard_flags, check_shard_flags
+from distillation.distributed import start_runtime
+from tasks.augmentation import (
+    PAIR_MODES,
+    Augmenter,
+    Counts,
+    augmented_rows,
+    survey,
+)
 from tasks.glue import GlueTask, find_task, read_split, split_path
-from tasks.sentence_words import SentenceSplitter, replacement_pieces
+from tasks.likely_pieces import likely_pieces, share_out
+from tasks.sentence_words import Sentence, SentenceSplitter, replacement_pieces
+from tasks.shards import (
+    Shard,
+    checksum,
+    finish_shard,
+    merge_files,
+)
 from tasks.tsv import read_rows
 from tasks.word_vectors import nearest_words, read_word_vectors
 from transformer.errors import UserError, run_script
@@ -29,6 +47,7 @@ from transformer.file_utils import atomic_open, find_input
 from transformer.modeling import BertForMaskedLM
 from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer
+from transformer.weights import weights_checksum
 
 # Published code; paper, section 4.2, where M is called K. N None: the task's own.
 PRESETS = {"code": {"N": None, "M": 15, "p": 0.4}, "paper": {"N": 20, "M": 15, "p": 0.4}}
@@ -102,6 +121,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="bfloat16: faster; candidates of nearly equal score may differ",
     )
+    add_shard_flags(machine)
     machine.add_argument("--no_cuda", action="store_true", help="use the CPU though there is a GPU")
     machine.add_argument("--cache_dir", help="where a model from the hub or an address is kept")
 
@@ -113,6 +133,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             raise UserError(f"--{flag} {value}: expected 1 or more")
     if not 0 <= args.p <= 1:
         raise UserError(f"--p {args.p}: expected a probability from 0 to 1")
+    check_shard_flags(args)
     return args
 
 
@@ -131,12 +152,15 @@ def language_model(model: BertForMaskedLM, allowed: np.ndarray, bf16: bool):
     most = int(allowed.sum())
 
     @torch.inference_mode()
-    def predict(input_ids, token_type_ids, attention_mask, rows, columns, count):
-        ids, segments, mask, rows, columns = (
+    def predict(input_ids, token_type_ids, attention_mask, columns, count):
+        ids, segments, mask, columns = (
             torch.from_numpy(array).to(device, non_blocking=True)
-            for array in (input_ids, token_type_ids, attention_mask, rows, columns)
+            for array in (input_ids, token_type_ids, attention_mask, columns)
         )
-        logits = model(ids, segments, mask, masked_positions=(rows, columns))
+        if len(ids) > 1:
+            logits = model(ids, segments, mask, columns=columns)
+        else:  # in full: this is what an unclear place is settled by
+            logits = model(ids, segments, mask, masked_positions=(columns * 0, columns))
         values, pieces = (logits.float() + shut_out).topk(min(count, most))
         return values.cpu().numpy(), pieces.cpu().numpy()
 
@@ -144,15 +168,27 @@ def language_model(model: BertForMaskedLM, allowed: np.ndarray, bf16: bool):
 
 
 def write_augmented(
-    path: Path, task: GlueTask, train: Path, variants: Iterator, pair_mode: str
+    path: Path,
+    task: GlueTask,
+    train: Path,
+    shard: Shard,
+    numbers: range,
+    variants: Iterator,
+    pair_mode: str,
 ) -> int:
-    """Write header and rows, tab-separated and raw as GLUE's files; return the number of rows."""
+    """Write rows and their variants, tab-separated and raw as GLUE's files; return how many.
+
+    The first share begins with the header. `variants` are those of the rows `numbers`.
+    """
     columns = [column for column in task.columns[:2] if column is not None]
     rows = read_rows(train, skip_short=task.skip_short_rows)
     written = 0
     with atomic_open(path) as file:
         if task.has_header:
-            file.write("\t".join(next(rows)[1]) + "\n")
+            header = "\t".join(next(rows)[1])
+            if shard.index == 1:
+                file.write(header + "\n")
+        rows = islice(rows, numbers.start, numbers.stop)
         for (_, fields), new in zip(rows, variants, strict=True):
             for row in augmented_rows(fields, columns, new, pair_mode):
                 file.write("\t".join(row) + "\n")
@@ -164,11 +200,21 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     task = find_task(args.task_name)
     folder = find_input(Path(args.glue_dir) / task.folder, f"the {task.folder} folder of GLUE")
-    train = split_path(task, folder, "train")
+    train, output = split_path(task, folder, "train"), folder / "train_aug.tsv"
+    draws = args.N or task.augment_n
+    job: dict[str, Any] = {"input_checksum": checksum([train]), "N": draws}
+    job |= {name: getattr(args, name) for name in ("M", "p", "seed", "pair_mode", "bf16")}
+    if args.merge_shards:
+        shares = merge_files(output, args.merge_shards, job)
+        rows = sum(facts["rows_written"] for facts in shares)
+        print(f"{output}: {rows} rows out of {args.merge_shards} shares")
+        return 0
+    runtime = start_runtime(args.no_cuda)
     examples = read_split(task, folder, "train")
     sides = [examples.text_a] + ([examples.text_b] if task.pair else [])
+    shard = args.shard or Shard(1, 1)
+    numbers = shard.part(len(examples))
     glove = find_input(args.glove_embs, "word vectors in GloVe's text format")
-    draws = args.N or task.augment_n
 
     tokenizer = BertTokenizer.from_pretrained(
         args.pretrained_bert_model, args.do_lower_case or None, args.cache_dir
@@ -179,40 +225,58 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.pretrained_bert_model}: its vocabulary has {len(tokenizer)} pieces, its model "
             f"{model.config.vocab_size}; expected a vocabulary and a model that belong together"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() and not args.no_cuda else "cpu")
+    job |= {"vocabulary": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
+    job |= {"model_checksum": weights_checksum(model.state_dict())}
     allowed = replacement_pieces(tokenizer)
-    predict = language_model(model.to(device), allowed, args.bf16)
+    predict = language_model(model.to(runtime.device), allowed, args.bf16)
     max_positions = model.config.max_position_embeddings
     splitter = SentenceSplitter(tokenizer, max_positions)
 
     vectors = read_word_vectors(glove, args.glove_limit)
-    passes, compounds = survey(dict.fromkeys(text for side in sides for text in side), splitter)
+    job |= {"glove_checksum": vectors.checksum()}
+    texts = dict.fromkeys(side[number] for side in sides for number in numbers)
+    passes, compounds = survey(texts, splitter)
     neighbours = nearest_words(vectors, compounds, args.M)
-    print(
-        f"{task.folder}: {len(examples)} rows, N={draws} M={args.M} p={args.p:g} seed={args.seed}; "
-        f"{len(vectors.words)} word vectors ({vectors.skipped} skipped); "
-        f"{len(neighbours)} of {len(compounds)} words of several pieces have one; "
-        f"{passes} masked words"
-    )
+    if runtime.is_main:
+        print(
+            f"{task.folder}: {len(numbers)} rows, N={draws} M={args.M} p={args.p:g} "
+            f"seed={args.seed}; {len(vectors.words)} word vectors ({vectors.skipped} skipped); "
+            f"{len(neighbours)} of {len(compounds)} words of several pieces have one; "
+            f"{passes} masked words"
+        )
 
-    with progress_bar(passes, "word", "augmenting", disable=passes == 0) as progress:
+    quiet = passes == 0 or not runtime.is_main
+    with progress_bar(passes, "word", "augmenting", disable=quiet) as progress:
 
-        def pieces(sentences):
+        def pieces(sentences: Sequence[Sentence]) -> list[np.ndarray]:
             return likely_pieces(
                 sentences, predict, tokenizer, min(args.M, int(allowed.sum())), args.batch_size,
                 max_positions, exact=not args.bf16, on_batch=progress.update,
             )  # fmt: skip
 
+        together = share_out(pieces, runtime.rank, runtime.world, runtime.gather, progress.update)
         augmenter = Augmenter(
-            splitter, tokenizer.ids_to_tokens, pieces, neighbours, draws, args.p, args.seed,
-            window=BATCHES_PER_WINDOW * args.batch_size,
+            splitter, tokenizer.ids_to_tokens, together, neighbours,
+            draws if runtime.is_main else 0, args.p, args.seed,
+            window=BATCHES_PER_WINDOW * args.batch_size * runtime.world,
         )  # fmt: skip
-        output = folder / "train_aug.tsv"
-        written = write_augmented(output, task, train, augmenter.variants(sides), args.pair_mode)
+        variants = augmenter.variants(sides, numbers)
+        if not runtime.is_main:
+            for _ in variants:
+                pass
+            return 0
+        path = args.shard.path(output) if args.shard else output
+        written = write_augmented(path, task, train, shard, numbers, variants, args.pair_mode)
+    if args.shard:
+        finish_shard(output, args.shard, job, {"rows_written": written})
+    say_counts(augmenter.counts, path, len(numbers), written, max_positions)
+    return 0
 
-    counts = augmenter.counts
+
+def say_counts(counts: Counts, path: Path, rows: int, written: int, max_positions: int) -> None:
+    """Tell what was replaced and what was not."""
     print(
-        f"{output}: {len(examples)} rows in, {written} rows out; words with candidates: "
+        f"{path}: {rows} rows in, {written} rows out; words with candidates: "
         f"{counts.model_words} from the language model, {counts.vector_words} from word vectors; "
         f"words left as they are: {counts.words_without_candidates} without candidates, "
         f"{counts.words_beyond_model} beyond the model's {max_positions} positions; "
@@ -220,7 +284,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     if not counts.model_words + counts.vector_words:
         print("warning: no word could be replaced; is this text in Latin letters?", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

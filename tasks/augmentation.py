@@ -1,18 +1,15 @@
 """Data augmentation (TinyBERT, algorithm 1): new sentences by replacing words with likely others.
 
 A word of one piece is replaced by what a masked language model finds likely in its place, a word of
-several pieces by its nearest neighbours among the word vectors. The language model is handed in as
-a function, so that nothing here knows how it is built:
-
-    predict(input_ids, token_type_ids, attention_mask, rows, columns, count) -> values, ids
-
-with inputs int64 [B, L], the places asked about as int64 [K] each, and the `count` greatest scores
-of each place among the pieces that may stand there, float32 [K, count] and int64 [K, count], as
-numpy arrays.
+several pieces by its nearest neighbours among the word vectors. What the model finds likely comes
+from tasks/likely_pieces.py.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,15 +18,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tasks.sentence_words import Sentence, SentenceSplitter
-from transformer.tokenization import BertTokenizer
 
-Predict = Callable[..., tuple[np.ndarray, np.ndarray]]
+Candidates = list[tuple[int, list[str]]]  # (index of a word, what may replace it)
 
 PAIR_MODES = ("independent", "legacy")
 
-# Padding and batch shape move fp32 scores by up to some 1e-5. Where the last candidate leads the
-# first that is left out by less than this, the place is computed again, alone and without padding.
-_CLOSE = 2e-4
+_IN_MEMORY = 1 << 26  # bytes
 # Keeps these draws apart from those of other programs with the same seed.
 _PURPOSE = zlib.crc32(b"augmentation")
 
@@ -44,79 +38,6 @@ def survey(texts: Iterable[str], splitter: SentenceSplitter) -> tuple[int, set[s
     return passes, compounds
 
 
-def likely_pieces(
-    sentences: Sequence[Sentence],
-    predict: Predict,
-    tokenizer: BertTokenizer,
-    count: int,
-    batch_size: int,
-    max_positions: int,
-    exact: bool = True,
-    on_batch: Callable[[int], object] = lambda passes: None,
-) -> list[np.ndarray]:
-    """Ask the language model for the `count` likeliest pieces at each masked word.
-
-    The input is [CLS] masked sentence [SEP] original sentence [SEP], cut at `max_positions` with a
-    [SEP] kept last. The masks of all sentences are sorted by length and share batches.
-
-    Args:
-        predict: see the module's docstring.
-        count: pieces wanted for each word.
-        exact: compute unclear places again, alone (see `_CLOSE`), so that the answer does not
-            depend on the batches. Of no use where the arithmetic is coarser than fp32.
-        on_batch: told the number of passes done after each batch.
-
-    Returns:
-        For each sentence int64 [masked words, count], each row in rising order of id.
-    """
-    inputs = [_model_input(sentence, tokenizer, max_positions) for sentence in sentences]
-    jobs = [
-        (number, slot, position)
-        for number, sentence in enumerate(sentences)
-        for slot, (_, position) in enumerate(sentence.masked)
-    ]
-    jobs.sort(key=lambda job: -len(inputs[job[0]][0]))
-    found = [np.empty((len(sentence.masked), count), dtype=np.int64) for sentence in sentences]
-
-    def run(batch: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
-        lengths = np.array([len(inputs[number][0]) for number, _, _ in batch])
-        ids = np.full((len(batch), lengths.max()), tokenizer.pad_id, dtype=np.int64)
-        segments = np.zeros_like(ids)
-        for row, (number, _, _) in enumerate(batch):
-            ids[row, : lengths[row]], segments[row, : lengths[row]] = inputs[number]
-        rows = np.arange(len(batch))
-        columns = np.array([position for _, _, position in batch])
-        ids[rows, columns] = tokenizer.mask_id
-        attention = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
-        return predict(ids, segments, attention, rows, columns, count + 1)
-
-    for start in range(0, len(jobs), batch_size):
-        batch = jobs[start : start + batch_size]
-        values, pieces = run(batch)
-        # One piece more than asked for comes back, unless the vocabulary holds no more.
-        full = values.shape[1] > count
-        for row, (number, slot, _) in enumerate(batch):
-            best = pieces[row, :count]
-            if exact and full and values[row, count - 1] - values[row, count] < _CLOSE:
-                best = run([batch[row]])[1][0, :count]
-            found[number][slot] = np.sort(best)
-        on_batch(len(batch))
-    return found
-
-
-def _model_input(
-    sentence: Sentence, tokenizer: BertTokenizer, max_positions: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids and segments, int64 [L], of [CLS] sentence [SEP] sentence [SEP], unmasked."""
-    pieces = sentence.ids
-    ids = np.concatenate(
-        ([tokenizer.cls_id], pieces, [tokenizer.sep_id], pieces, [tokenizer.sep_id])
-    )[:max_positions]
-    ids[-1] = tokenizer.sep_id
-    segments = (np.arange(len(ids)) >= len(pieces) + 2).astype(np.int64)
-    return ids, segments
-
-
 @dataclass
 class Counts:
     """What happened: words are counted in every row they stand in."""
@@ -126,6 +47,36 @@ class Counts:
     vector_words: int = 0
     words_without_candidates: int = 0
     words_beyond_model: int = 0
+
+
+class _Waiting:
+    """Likely pieces of sentences that come again: in memory up to 64 MB, else in a temporary file.
+
+    Only the sentences' places in it are always in memory. As a context manager it removes the file.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+        self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
+
+    def __contains__(self, text: str) -> bool:
+        return text in self._places
+
+    def put(self, text: str, pieces: np.ndarray) -> None:
+        self._places[text] = self._file.seek(0, os.SEEK_END), pieces.shape
+        self._file.write(pieces.astype(np.int32).tobytes())
+
+    def get(self, text: str, last: bool) -> np.ndarray:
+        """The pieces of a sentence, which is then forgotten if it was the last time."""
+        start, shape = self._places.pop(text) if last else self._places[text]
+        self._file.seek(start)
+        return np.frombuffer(self._file.read(4 * math.prod(shape)), np.int32).reshape(shape)
+
+    def __enter__(self) -> _Waiting:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
 
 @dataclass(frozen=True)
@@ -151,58 +102,72 @@ class Augmenter:
     window: int
     counts: Counts = field(default_factory=Counts)
 
-    def variants(self, sides: Sequence[Sequence[str]]) -> Iterator[list[list[str]]]:
+    def variants(
+        self, sides: Sequence[Sequence[str]], rows: range | None = None
+    ) -> Iterator[list[list[str]]]:
         """Yield, for each row, the new sentences of each of its sides.
+
+        No sentence is computed twice: what comes again in a later window waits in a `_Waiting`.
 
         Args:
             sides: the texts of all rows, one sequence for single sentences and two for pairs.
+            rows: those wanted; None for all. What is drawn for a row does not depend on it.
         """
-        rows = list(zip(*sides, strict=True))
-        # A sentence's candidates are kept until its last row: premises and questions are repeated.
-        uses = Counter(text for row in rows for text in row)
-        kept: dict[str, tuple[Sentence, list[tuple[int, list[str]]]]] = {}
-        start = 0
-        while start < len(rows):
-            stop = self._prepare(rows, start, kept)
-            for number in range(start, stop):
-                new = []
-                for side, text in enumerate(rows[number]):
-                    sentence, candidates = kept[text]
-                    self._count(sentence, candidates)
-                    generator = np.random.default_rng((self.seed % 2**64, _PURPOSE, number, side))
-                    new.append(
-                        draw_variants(
-                            text,
-                            sentence.words,
-                            candidates,
-                            self.draws,
-                            self.probability,
-                            generator,
-                        )
-                    )
-                    uses[text] -= 1
-                    if not uses[text]:
-                        del kept[text]
-                yield new
-            start = stop
+        rows = range(len(sides[0])) if rows is None else rows
+        uses = Counter(side[number] for number in rows for side in sides)
+        with _Waiting() as waiting:
+            start = rows.start
+            while start < rows.stop:
+                stop, window = self._window(sides, range(start, rows.stop), uses, waiting)
+                for number in range(start, stop):
+                    yield [
+                        self._draw(side[number], *window[side[number]], (number, which))
+                        for which, side in enumerate(sides)
+                    ]
+                start = stop
 
-    def _prepare(self, rows: Sequence[tuple[str, ...]], start: int, kept: dict) -> int:
-        """Add to `kept` the sentences of a window of rows from `start`; return where it ends."""
+    def _draw(
+        self, text: str, sentence: Sentence, candidates: Candidates, place: tuple[int, int]
+    ) -> list[str]:
+        self._count(sentence, candidates)
+        generator = np.random.default_rng((self.seed % 2**64, _PURPOSE, *place))
+        return draw_variants(
+            text, sentence.words, candidates, self.draws, self.probability, generator
+        )
+
+    def _window(
+        self,
+        sides: Sequence[Sequence[str]],
+        rows: range,
+        uses: Counter[str],
+        waiting: _Waiting,
+    ) -> tuple[int, dict[str, tuple[Sentence, Candidates]]]:
+        """Prepare the sentences of the first rows of `rows`; return them, and where their rows end."""
+        sentences: dict[str, Sentence] = {}
         new: dict[str, Sentence] = {}
-        passes, stop = 0, start
-        while stop < len(rows) and (passes < self.window or stop == start):
-            for text in rows[stop]:
-                if text not in kept and text not in new:
-                    new[text] = self.splitter(text)
-                    passes += len(new[text].masked)
+        passes, stop = 0, rows.start
+        while stop < rows.stop and max(passes, stop - rows.start) < self.window:
+            for text in (side[stop] for side in sides):
+                uses[text] -= 1
+                if text not in sentences:
+                    sentences[text] = self.splitter(text)
+                    if text not in waiting:
+                        new[text] = sentences[text]
+                        passes += len(new[text].masked)
             stop += 1
-        found = self.pieces(list(new.values()))
-        for (text, sentence), pieces in zip(new.items(), found, strict=True):
-            kept[text] = sentence, self._candidates(sentence, pieces)
+        pieces = dict(zip(new, self.pieces(list(new.values())), strict=True))
         self.counts.sentences += len(new)
-        return stop
+        for text in sentences:
+            if text not in pieces:
+                pieces[text] = waiting.get(text, last=not uses[text])
+            elif uses[text]:
+                waiting.put(text, pieces[text])
+        return stop, {
+            text: (sentence, self._candidates(sentence, pieces[text]))
+            for text, sentence in sentences.items()
+        }
 
-    def _candidates(self, sentence: Sentence, pieces: np.ndarray) -> list[tuple[int, list[str]]]:
+    def _candidates(self, sentence: Sentence, pieces: np.ndarray) -> Candidates:
         likely = {
             index: [self.tokens[piece] for piece in row]
             for (index, _), row in zip(sentence.masked, pieces.tolist(), strict=True)
@@ -213,7 +178,7 @@ class Augmenter:
             likely[index] = [other.title() for other in near] if word.istitle() else list(near)
         return sorted((index, words) for index, words in likely.items() if words)
 
-    def _count(self, sentence: Sentence, candidates: list[tuple[int, list[str]]]) -> None:
+    def _count(self, sentence: Sentence, candidates: Candidates) -> None:
         compound = set(sentence.compound)
         by_vectors = sum(index in compound for index, _ in candidates)
         self.counts.vector_words += by_vectors

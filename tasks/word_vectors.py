@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable
@@ -33,6 +34,12 @@ class WordVectors:
     matrix: np.ndarray
     rows: dict[str, int]
     skipped: int
+
+    def checksum(self) -> str:
+        """SHA-256, in hexadecimal, over words and vectors."""
+        digest = hashlib.sha256("\n".join(self.words).encode())
+        digest.update(self.matrix.data)
+        return digest.hexdigest()
 
 
 def read_word_vectors(path: str | os.PathLike, limit: int = 100_000) -> WordVectors:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from data_augmentation import language_model
-from tasks.augmentation import Augmenter, augmented_rows, draw_variants, likely_pieces, survey
+from tasks.augmentation import Augmenter, augmented_rows, draw_variants, survey
+from tasks.likely_pieces import likely_pieces
 from tasks.sentence_words import STOP_WORDS, SentenceSplitter, is_replaceable, replacement_pieces
 from transformer.configuration import BertConfig
 from transformer.modeling import BertForMaskedLM
@@ -169,7 +170,7 @@ def test_places_too_close_to_call_are_computed_alone(tokenizer, splitter):
     """A model whose batches disturb the scores still gives what a batch of one gives."""
     exact = np.linspace(0, 1e-3, len(tokenizer))  # neighbours in rank 1e-5 apart
 
-    def predict(ids, segments, mask, rows, columns, count):
+    def predict(ids, segments, mask, columns, count):
         noise = np.random.default_rng(len(ids)).normal(scale=2e-5, size=(len(ids), len(exact)))
         scores = exact + noise * (len(ids) > 1)
         best = np.argsort(-scores, axis=1)[:, :count]
@@ -221,6 +222,27 @@ def test_a_repeated_sentence_is_computed_once_and_varied_each_time(tokenizer, sp
     assert len(seen) == len(set(texts)) == made.counts.sentences
     long = max(range(20), key=lambda i: len(texts[i]))
     assert len({tuple(variants[i][0]) for i in (long, long + 20, long + 40)}) == 3
+
+
+def test_sentences_that_come_again_wait_in_a_file(tokenizer, splitter, monkeypatch):
+    texts = sentences(20) * 3
+    wide = list(augmenter(tokenizer, splitter, window=10_000).variants([texts]))
+    monkeypatch.setattr("tasks.augmentation._IN_MEMORY", 10)
+    assert list(augmenter(tokenizer, splitter, window=5).variants([texts])) == wide
+
+
+def test_some_of_the_rows_get_what_they_get_among_all(tokenizer, splitter):
+    a, b = sentences(40), sentences(40, seed=1)
+    whole = list(augmenter(tokenizer, splitter).variants([a, b]))
+    assert list(augmenter(tokenizer, splitter).variants([a, b], range(7, 19))) == whole[7:19]
+
+
+def test_a_window_of_repeated_sentences_ends(tokenizer, splitter):
+    made = augmenter(tokenizer, splitter, window=5)
+    lengths = []
+    object.__setattr__(made, "pieces", lambda s, f=made.pieces: lengths.append(len(s)) or f(s))
+    list(made.variants([["old cat"] * 23]))
+    assert lengths == [1, 0, 0, 0, 0]
 
 
 def test_counts_tell_where_candidates_came_from(tokenizer, splitter):

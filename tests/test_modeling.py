@@ -312,6 +312,18 @@ def test_masked_positions_select_rows_of_the_full_logits(tiny_config, randomised
     assert_close(model(**batch, masked_positions=places), model(**batch)[places])
 
 
+def test_one_place_of_each_sequence_may_be_asked_alone(tiny_config, randomised, tiny_batch):
+    """The last layer then computes nothing else."""
+    model = randomised(BertForMaskedLM(tiny_config(num_hidden_layers=3)))
+    batch, columns = tiny_batch(), torch.tensor([16, 0, 3, 7, 1])
+    sizes = []
+    model.bert.encoder.layer[2].intermediate.register_forward_hook(
+        lambda module, inputs, out: sizes.append(out.shape[:2])
+    )
+    assert_close(model(**batch, columns=columns), model(**batch)[torch.arange(5), columns])
+    assert sizes == [(5, 1), (5, 17)]
+
+
 # The projection of the student
 
 

@@ -110,13 +110,22 @@ class BertSelfAttention(nn.Module):
         self.dropout = Dropout(config.attention_probs_dropout_prob)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, with_scores: bool
+        self, hidden: Tensor, mask: Tensor, with_scores: bool, asking: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the context [B, L, H] and the scores [B, A, L, L] or None."""
-        batch, length, width = hidden.shape
+        """Return the context [B, L, H] and the scores [B, A, L, L] or None.
+
+        Args:
+            asking: the states [B, Q, H] of the places whose context is wanted; None for all L.
+        """
+        asking = hidden if asking is None else asking
+        batch, length, width = asking.shape
         query, key, value = (
-            linear(hidden).view(batch, length, self.heads, -1).transpose(1, 2)
-            for linear in (self.query, self.key, self.value)
+            linear(states).view(batch, states.shape[1], self.heads, -1).transpose(1, 2)
+            for linear, states in (
+                (self.query, asking),
+                (self.key, hidden),
+                (self.value, hidden),
+            )
         )
         if with_scores or self._fused_is_slower(query):
             scores = (query @ key.transpose(-1, -2)).div_(math.sqrt(query.shape[-1]))
@@ -157,10 +166,10 @@ class BertAttention(nn.Module):
         self.output = BertResidual(config.hidden_size, config)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, with_scores: bool
+        self, hidden: Tensor, mask: Tensor, with_scores: bool, asking: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        context, scores = self.self(hidden, mask, with_scores)
-        return self.output(context, hidden), scores
+        context, scores = self.self(hidden, mask, with_scores, asking)
+        return self.output(context, hidden if asking is None else asking), scores
 
 
 class BertIntermediate(nn.Module):
@@ -183,9 +192,9 @@ class BertLayer(nn.Module):
         self.output = BertResidual(config.intermediate_size, config)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, with_scores: bool
+        self, hidden: Tensor, mask: Tensor, with_scores: bool, asking: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        attended, scores = self.attention(hidden, mask, with_scores)
+        attended, scores = self.attention(hidden, mask, with_scores, asking)
         return self.output(self.intermediate(attended), attended), scores
 
 
@@ -223,6 +232,7 @@ class BertBody(nn.Module):
         attention_layers: Sequence[int] | None = None,
         hidden_layers: Sequence[int] | None = None,
         pool: bool = True,
+        columns: Tensor | None = None,
     ) -> EncoderOutput:
         """Run the encoder.
 
@@ -235,6 +245,8 @@ class BertBody(nn.Module):
             hidden_layers: hidden states (0 … N, 0 = embeddings) to return; None means all.
             pool: whether the pooled vector is wanted; if not, layers above the last one asked for
                 are not run.
+            columns: int64 [B], the one place of each sequence that the last layer is asked about: its
+                hidden state is then [B, 1, H], and nothing is computed there for the other places.
         """
         count = len(self.encoder.layer)
         attention_layers = range(count) if attention_layers is None else attention_layers
@@ -250,7 +262,10 @@ class BertBody(nn.Module):
         ) * MASKED_SCORE  # [B, 1, 1, L]
         hidden_states, attentions = {0: hidden}, {}
         for i in range(depth):
-            hidden, scores = self.encoder.layer[i](hidden, mask, i in attention_layers)
+            asking = None
+            if columns is not None and i == depth - 1:
+                asking = hidden[torch.arange(len(hidden), device=hidden.device), columns, None]
+            hidden, scores = self.encoder.layer[i](hidden, mask, i in attention_layers, asking)
             hidden_states[i + 1], attentions[i] = hidden, scores
         return EncoderOutput(
             self.pooler(hidden) if pool else None,

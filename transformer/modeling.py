@@ -180,14 +180,21 @@ class BertForMaskedLM(BertPreTrainedModel):
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         masked_positions: tuple[Tensor, Tensor] | None = None,
+        columns: Tensor | None = None,
     ) -> Tensor:
         """Return logits [B, L, V], or [K, V] at `masked_positions` = (rows int64 [K], columns int64 [K]).
 
-        Only the places asked for pass through the vocabulary projection.
+        Only the places asked for pass through the vocabulary projection. Where it is one place of each
+        sequence, `columns` (int64 [B]) names them instead: the last layer then leaves the others out,
+        too, and the logits are [B, V].
         """
         last = len(self.bert.encoder.layer)
-        out = self.bert(input_ids, token_type_ids, attention_mask, (), (last,), pool=False)
+        out = self.bert(
+            input_ids, token_type_ids, attention_mask, (), (last,), pool=False, columns=columns
+        )
         hidden = out.hidden_states[0]
+        if columns is not None:
+            hidden = hidden[:, 0]
         if masked_positions is not None:
             hidden = hidden[masked_positions]
         return self.cls.predictions(hidden, self.bert.embeddings.word_embeddings.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -254,3 +255,89 @@ def test_a_mistake_is_one_message_and_nothing_written(place, damage, more, messa
 def test_vectors_past_the_limit_are_not_read(place):
     break_glove(place)
     assert main(command("CoLA", "--glove_limit", "20")) == 0
+
+
+@pytest.mark.parametrize("task", ["RTE", "CoLA"])
+def test_merged_shares_are_the_bytes_of_the_single_run(place, capsys, task):
+    """5 rows in 3 and in 7 shares: some of them hold no row."""
+    main(command(task, "--N", "5"))
+    whole = output(place, task).read_bytes()
+    for count in (3, 7):
+        output(place, task).unlink()
+        for index in range(count, 0, -1):
+            main(command(task, "--N", "5", "--shard", f"{index}/{count}"))
+        assert not output(place, task).exists()
+        main(command(task, "--N", "5", "--merge_shards", str(count)))
+        assert output(place, task).read_bytes() == whole
+        assert sorted(os.listdir(output(place, task).parent)) == ["train.tsv", "train_aug.tsv"]
+
+
+def spoil_input(place):
+    train = place / "data/glue_data/CoLA/train.tsv"
+    train.write_text(train.read_text() + "gj04\t1\t*\tThe dog .\n")
+
+
+def spoil_share(place):
+    path = place / "data/glue_data/CoLA/train_aug.tsv.shard-2-of-2"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def unfinish(place):
+    (place / "data/glue_data/CoLA/train_aug.tsv.shard-2-of-2.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "message"),
+    [
+        (
+            lambda place: None,
+            ["--merge_shards", "3"],
+            "-1-of-3: is missing .there are shares of 2.;.*1/3",
+        ),
+        (lambda place: None, ["--merge_shards", "2", "--seed", "43"], "seed 42, expected 43"),
+        (lambda place: None, ["--merge_shards", "2", "--M", "3"], "with M 15, expected 3"),
+        (lambda place: None, ["--merge_shards", "0"], "--merge_shards 0"),
+        (lambda place: None, ["--merge_shards", "2", "--shard", "1/2"], "give one of them"),
+        (spoil_input, ["--merge_shards", "2"], "with another input than"),
+        (spoil_share, ["--merge_shards", "2"], "shard-2-of-2: is not as its .json says;.*2/2"),
+        (unfinish, ["--merge_shards", "2"], "shard-2-of-2: is not finished;.*2/2"),
+    ],
+)
+def test_shares_that_do_not_belong_together_are_refused(place, change, more, message):
+    for index in (1, 2):
+        main(command("CoLA", "--shard", f"{index}/2"))
+    change(place)
+    with pytest.raises(UserError, match=message):
+        main(command("CoLA", *more))
+    assert not output(place, "CoLA").exists()
+
+
+def test_shares_of_different_models_are_refused(place):
+    main(command("CoLA", "--shard", "1/2"))
+    shutil.rmtree(place / "models")
+    save_model(place / "models/bert-base-uncased", seed=1)
+    main(command("CoLA", "--shard", "2/2"))
+    with pytest.raises(UserError, match="shard-2-of-2: was made with another model than"):
+        main(command("CoLA", "--merge_shards", "2"))
+
+
+@pytest.mark.parametrize("share", ["0/2", "3/2", "1", "a/b"])
+def test_a_share_that_cannot_be_is_refused(place, share, capsys):
+    with pytest.raises(SystemExit):
+        main(command("CoLA", "--shard", share))
+    assert "expected I/N" in capsys.readouterr().err
+
+
+def test_two_processes_write_the_bytes_of_one(place):
+    main(command("RTE", "--N", "5", "--batch_size", "4"))
+    whole = output(place, "RTE").read_bytes()
+    output(place, "RTE").unlink()
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    flags = command("RTE", "--N", "5", "--batch_size", "4", "--no_cuda")
+    result = subprocess.run(
+        [sys.executable, *torchrun, str(ROOT / "data_augmentation.py"), *flags],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.count("5 rows in") == 1
+    assert output(place, "RTE").read_bytes() == whole

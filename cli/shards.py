@@ -1,0 +1,44 @@
+"""The flags of the programs whose work an array of jobs may share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from tasks.shards import Shard
+from transformer.errors import UserError
+
+
+def add_shard_flags(group: argparse._ArgumentGroup) -> None:
+    """Add --shard and --merge_shards."""
+    group.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="do share I (1 to N) of the work alone, as one of an array of jobs",
+    )
+    group.add_argument(
+        "--merge_shards",
+        type=int,
+        metavar="N",
+        help="put the N shares together, with the other flags as they were, and remove them",
+    )
+
+
+def check_shard_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that exclude each other.
+
+    Raises:
+        UserError: both flags, or a number below 1.
+    """
+    if args.shard and args.merge_shards is not None:
+        raise UserError("--shard and --merge_shards: give one of them")
+    if args.merge_shards is not None and args.merge_shards < 1:
+        raise UserError(f"--merge_shards {args.merge_shards}: expected 1 or more")
+
+
+def _shard(text: str) -> Shard:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text}: expected I/N with I from 1 to N, such as 3/8")
+    return Shard(int(match[1]), int(match[2]))
