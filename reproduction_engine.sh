@@ -29,7 +29,7 @@ makes() { OUTPUTS+=("$@"); }
 needs() { NEEDS+=("$@"); }
 
 run() { plan once "$@"; }           # a command that is run once
-train() { plan resumable "$@"; }    # one that can go on where it was interrupted
+train() { plan resumable "$@" ${TRAIN_FLAGS:-}; } # one that can go on where it was interrupted
 fetch() { plan unless_there "$@"; } # a download: files already there, from wherever, are accepted
 always() { plan always "$@"; }      # a command that is run every time
 

@@ -60,7 +60,7 @@ from distillation.loss_functions import (
     layer_distillation,
     prediction_distillation,
 )
-from distillation.mapping import layer_mapping
+from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives import LayerWeights, check_heads
 from distillation.precision import cast_frozen_linears
 from distillation.records import RunRecord
@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     teacher = load_classifier(task, args.teacher_model, (), args.cache_dir)
     teacher.requires_grad_(False).to(runtime.device)
     student = load_student(args, task, teacher.config.hidden_size).to(runtime.device)
-    losses, learns = choose_losses(args, task, student, teacher)
+    losses, learns, mapping = choose_losses(args, task, student, teacher)
 
     name = train_split_name(task, args.data_dir, args.aug_train)
     train = load_split(task, args.data_dir, name, tokenizer, args.max_seq_length)
@@ -201,6 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         student=args.student_model,
         teacher=args.teacher_model,
         output_dir=args.output_dir,
+        mapping=mapping and mapping._asdict(),
         data=data_facts(task, args.data_dir, {name: train, **dev}),
         main_metric=task.main_metric,
         teacher_metrics=score,
@@ -230,8 +231,8 @@ def choose_losses(
     task: GlueTask,
     student: TinyBertForSequenceClassification,
     teacher: TinyBertForSequenceClassification,
-) -> tuple[LossFunction, str]:
-    """The losses of the stage, and what they match, to be shown.
+) -> tuple[LossFunction, str, LayerMapping | None]:
+    """The losses of the stage, and what they match: to be shown, and by layer.
 
     Parameters that no loss of the stage reads are frozen: they stay as they are.
     """
@@ -245,9 +246,9 @@ def choose_losses(
                 f"--hard_labels: is for STS-B; {task.folder} always learns from the teacher"
             )
         if regression and args.hard_labels:
-            return label_training, "labels"
+            return label_training, "labels", None
         losses = prediction_distillation(teacher, regression, args.temperature, args.ce_reduction)
-        return losses, "the teacher's logits"
+        return losses, "the teacher's logits", None
     freeze_unused(student, "classifier", "bert.pooler")
     weights = LayerWeights(args.att_weight, args.rep_weight, args.emb_weight)
     check_heads(student.config, teacher.config, weights)
@@ -255,7 +256,7 @@ def choose_losses(
         args.layer_map, student.config.num_hidden_layers, teacher.config.num_hidden_layers
     )
     losses = layer_distillation(teacher, mapping, weights, is_student=True)
-    return losses, "the teacher's layers\n" + mapping.table()
+    return losses, "the teacher's layers\n" + mapping.table(), mapping
 
 
 def make_keeper(

@@ -7,6 +7,7 @@ import math
 import sys
 from typing import Any
 
+from cli.curves import check_targets, report_targets
 from distillation.training import TrainingSettings
 from transformer.errors import UserError
 
@@ -143,6 +144,13 @@ def add_training_flags(
         "row numbers stand in metrics.jsonl",
     )
     group.add_argument(
+        "--report_to",
+        type=report_targets,
+        default="png",
+        help="training curves: png (curves.png beside the model), tensorboard (event files), both "
+        "with a comma between, or none",
+    )
+    group.add_argument(
         "--resume",
         action="store_true",
         help="go on from the checkpoint in --output_dir, if there is one",
@@ -198,9 +206,10 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
     """Check the flags against each other and turn them into settings.
 
     Raises:
-        UserError: flags that exclude each other, a batch smaller than its micro-steps, or a number
-            out of its range.
+        UserError: a package is missing, flags exclude each other, a batch is smaller than its
+            micro-steps, or a number is out of its range.
     """
+    check_targets(args.report_to)
     if args.bf16 and args.fp16:
         raise UserError("--bf16 and --fp16: give one of them")
     if args.train_batch_size < args.gradient_accumulation_steps:

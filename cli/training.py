@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from cli.curves import EventFiles, draw_curves
 from distillation.batches import BatchSource
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
@@ -124,8 +125,11 @@ def run_training(
         keeper = make_keeper(folder)
         sums = [facts.get("sha256") for facts in record.facts["data"].values()]
         data_id = json.dumps([tokenizer.vocab_hash, sums])
+        tell = None
+        if "tensorboard" in args.report_to and runtime.is_main:
+            tell = stack.enter_context(contextlib.closing(EventFiles(folder)))
         facts = train(
-            model, losses, source, settings, runtime, folder, keeper, args.resume, data_id
+            model, losses, source, settings, runtime, folder, keeper, args.resume, data_id, tell
         )
         if runtime.is_main:
             metrics = {
@@ -138,6 +142,8 @@ def run_training(
             )
             write_results(folder, written)
             Checkpoints(folder).remove()
+            if "png" in args.report_to:
+                draw_curves(folder)
             print(f"done in {written['seconds']:.0f} s: {folder}", file=sys.stderr)
 
 

@@ -34,6 +34,7 @@ class RunLog:
         agree: Callable[[Tensor], Tensor] = lambda flags: flags,
         total: Callable[[Tensor], Tensor] = lambda sums: sums,
         skip_nonfinite: bool = False,
+        tell: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """
         Args:
@@ -42,9 +43,10 @@ class RunLog:
             agree: gives the highest of the processes' values, element by element.
             total: gives their sum.
             skip_nonfinite: go on after a step whose numbers were not finite; the optimiser left it out.
+            tell: called with each line once it is written.
         """
         self._file, self._bar, self._skip = file, bar, skip_nonfinite
-        self._agree, self._total = agree, total
+        self._agree, self._total, self._tell = agree, total, tell
         self._sums: dict[str, Tensor] = {}
         self._by_layer: dict[str, Tensor] = {}
         self._steps = 0  # in the sums
@@ -201,6 +203,8 @@ class RunLog:
             except OSError as error:  # a full disk tells no name; the user needs one
                 error.filename = self._file.name
                 raise
+            if self._tell is not None:
+                self._tell(line)
 
 
 def write_text_log(metrics: Path, path: Path) -> None:

@@ -77,6 +77,7 @@ def train(
     keeper: ModelKeeper,
     resume: bool = False,
     data_id: str = "",
+    tell: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Train `model` and keep what `keeper` keeps.
 
@@ -88,6 +89,7 @@ def train(
         folder: receives `metrics.jsonl` and, while training, a checkpoint to resume from.
         resume: go on from the newest whole checkpoint in `folder`, if one is there.
         data_id: what tells these data from others; a checkpoint of other data is refused.
+        tell: called on the main process with each line of the log once it is written.
 
     Returns:
         Facts for the run record: steps, epochs, examples, seconds in the loop, examples per second.
@@ -122,7 +124,8 @@ def train(
     )  # fmt: skip
     opened = open_log(folder / METRICS_NAME, log_bytes, runtime.is_main)
     with opened as file, bar, StopRequest() as asked:
-        log = RunLog(file, bar, runtime.highest_each, runtime.total, settings.nan_policy == "skip")
+        skip = settings.nan_policy == "skip"
+        log = RunLog(file, bar, runtime.highest_each, runtime.total, skip, tell)
         if past is not None:
             log.load_state_dict(log_of(past, runtime), runtime.device)
         examples_before = log.examples
