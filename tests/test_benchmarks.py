@@ -11,8 +11,8 @@ from benchmarks import __main__ as bench
 from benchmarks import scaling
 from benchmarks.inputs import SPECIAL, Words
 from benchmarks.lengths import TASKS, load_lengths, spread
-from benchmarks.measure import Figure, Target
-from benchmarks.tables import figures_table, inference_tables
+from benchmarks.measure import ROOT, Figure, Target
+from benchmarks.tables import figures_table, inference_tables, render
 from tasks.sentence_words import SentenceSplitter
 from transformer.errors import run_script
 from transformer.tokenization import BertTokenizer
@@ -132,17 +132,36 @@ def test_invented_sentences_have_the_pieces_and_the_words_asked_for(tmp_path):
     assert masked == pytest.approx(counts["masked"], abs=0.05)
 
 
+def test_the_committed_pages_are_those_of_the_committed_results():
+    results = json.loads(scaling.RESULTS.read_text())
+    assert scaling.PAGE.read_text() == scaling.render(results)
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert page == render(results, "make bench", "benchmarks.json")
+    assert results["rows"].keys() <= bench.ROWS.keys()
+
+
+def test_traffic_is_measured_unless_the_machine_was_busy():
+    step = Figure("general", "j", "s a step", 3.0, 3, CEILING, gflop=700.0)
+    row = {"load": 1.5, "machine": {"cores": 2}}
+    traffic, told = scaling.traffic_of(row, step)
+    assert traffic == pytest.approx((3.0 - 2.0) * 20 / 700)
+    assert "28.6 MB" in told and "busy" not in told
+    traffic, told = scaling.traffic_of(row | {"load": 2.5}, step)
+    assert traffic == scaling.assumed_traffic() == pytest.approx(8e-3, rel=0.02)
+    assert "busy" in told and "assumed" in told
+
+
 def test_more_gpus_do_not_speed_up_tasks_beyond_their_number():
     devices = {d["name"]: d for d in json.loads(scaling.DEVICES.read_text())["devices"]}
     one, eight, nodes = (
         devices[n] for n in ("one H200", "8 × H200, one node", "4 nodes of 8 × H200")
     )
-    general, tasks = (
-        scaling.Stage("g", {"": 4e9}, True),
-        scaling.Stage("t", {"a": 3e9, "b": 1e9}, False),
-    )
+    work = scaling.Work
+    general = scaling.Stage("g", {"": work(4e9, 1)}, True)
+    tasks = scaling.Stage("t", {"a": work(3e9, 1), "b": work(1e9, 1)}, False)
     assert scaling.hours(general, one, 0.0) / scaling.hours(general, eight, 0.0) == pytest.approx(
         7.2
     )
     assert scaling.hours(tasks, one, 0.0) / scaling.hours(tasks, eight, 0.0) == pytest.approx(4 / 3)
     assert scaling.hours(tasks, nodes, 0.0) == scaling.hours(tasks, eight, 0.0)
+    assert scaling.hours_of(work(1.0, 3600), one, 0.0) == pytest.approx(one["step_ms"] / 1e3)
