@@ -8,7 +8,8 @@ The corpus has one sentence a line and a blank line between documents (prepare_d
 Each epoch pairs the sentences anew, as in BERT's pre-training; with the default --masked_lm_prob 0
 nothing is masked, as TinyBERT's general distillation wants it. The documents are tokenised once,
 into memory-mapped files: neither memory nor --num_workers limits the corpus, and the result does
-not depend on them. tasks/corpus.py tells what is written.
+not depend on them. tasks/corpus.py tells what is written. Tokenising, the longest part, can be
+shared among jobs: --shard 1/8 … --shard 8/8, then --merge_shards 8, which makes the pairs.
 """
 
 from __future__ import annotations
@@ -19,17 +20,21 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from cli.shards import add_shard_flags, check_shard_flags
 from tasks.corpus import remove_epochs, write_epoch, write_json_epoch
-from tasks.documents import Documents, tokenize_corpus
+from tasks.documents import Documents, join_shares, tokenize_corpus, tokenize_share
 from tasks.parallel import ordered_map
 from tasks.pregeneration import MIN_SEQ_LEN, Examples, PairRecipe, make_examples
+from tasks.shards import checksum, finish_shard, finished_shards, remove_shards
+from tasks.text_files import is_compressed
 from tasks.token_store import MAX_SEQUENCE
 from transformer.errors import UserError, run_script
 from transformer.file_utils import find_input
@@ -94,8 +99,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--reduce_memory", action="store_true", help="accepted; documents are always kept on disk"
     )
     runtime.add_argument("--data_url", default="", help="accepted and ignored: a private cloud")
+    add_shard_flags(runtime)
 
     args = parser.parse_args(argv)
+    check_shard_flags(args)
     for flag, low, high in (
         ("max_seq_len", MIN_SEQ_LEN, MAX_SEQUENCE),
         ("epochs_to_generate", 1, 10**6),
@@ -120,8 +127,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokenizer = BertTokenizer.from_pretrained(args.bert_model, args.do_lower_case or None)
     recipe = make_recipe(args, tokenizer)
 
+    if args.shard or args.merge_shards:
+        if is_compressed(corpus):
+            raise UserError(f"{corpus}: one compressed file cannot be shared; unpack it first")
+        job = make_job(args, corpus, tokenizer)
+    if args.shard:
+        tokenize_shard(args, corpus, tokenizer, job)
+        return 0
     with output_folder(args) as folder, temporary_folder(args.temp_dir or folder) as scratch:
-        documents = tokenize(corpus, tokenizer, scratch)
+        if args.merge_shards:
+            shares = finished_shards(shard_name(folder), args.merge_shards, job)
+            documents = join_shares(shares, tokenizer, scratch, corpus)
+        else:
+            documents = tokenize(corpus, tokenizer, scratch)
         if documents.num_documents == 1 and not args.one_seq:
             raise UserError(
                 f"{corpus}: is a single document, but half the second texts come from another one; "
@@ -134,7 +152,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.closing(ordered_map(make_part, todo, args.num_workers)) as parts:
             for epoch in range(args.epochs_to_generate):
                 write(args, folder, epoch, islice(parts, num_blocks), tokenizer, documents)
+        if args.merge_shards:
+            remove_shards(shard_name(folder), args.merge_shards)
     return 0
+
+
+# What makes the examples: shares of one job agree on it.
+RECIPE = (
+    "epochs_to_generate", "max_seq_len", "short_seq_prob", "one_seq", "seed", "masked_lm_prob",
+    "max_predictions_per_seq", "do_whole_word_mask", "format",
+)  # fmt: skip
+
+
+def make_job(args: argparse.Namespace, corpus: Path, tokenizer: BertTokenizer) -> dict[str, Any]:
+    """Collect what all shares must have in common."""
+    own = {"vocabulary": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
+    recipe = {name: getattr(args, name) for name in RECIPE}
+    return {"input_checksum": checksum([corpus]), **own, **recipe}
+
+
+def shard_name(folder: Path) -> Path:
+    """What the shares' files in an --output_dir are named after."""
+    return folder / "documents"
+
+
+def tokenize_shard(
+    args: argparse.Namespace, corpus: Path, tokenizer: BertTokenizer, job: Mapping[str, Any]
+) -> None:
+    """Tokenise a share of the corpus into --output_dir, for --merge_shards."""
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = args.shard.path(shard_name(folder))
+    part = args.shard.part(corpus.stat().st_size)
+    with progress_bar(len(part), "B", "tokenizing") as bar:
+        counts = tokenize_share(corpus, part, tokenizer, path, bar.update)
+    finish_shard(shard_name(folder), args.shard, job, counts)
+    print(f"{path}: {counts['sentences']:,} sentences, {counts['tokens']:,} tokens")
 
 
 def make_recipe(args: argparse.Namespace, tokenizer: BertTokenizer) -> PairRecipe:
@@ -168,7 +221,9 @@ def output_folder(args: argparse.Namespace) -> Iterator[Path]:
     folder = Path(args.output_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output_dir {folder}: is a file; expected a folder")
-    if not args.overwrite and folder.is_dir() and os.listdir(folder):
+    shares = "documents.shard-" if args.merge_shards else None
+    present = os.listdir(folder) if folder.is_dir() else []
+    if not args.overwrite and not all(shares and name.startswith(shares) for name in present):
         raise UserError(
             f"--output_dir {folder}: is not empty; name another folder, or --overwrite to replace "
             "the epochs in it"

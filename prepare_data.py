@@ -9,7 +9,8 @@ JSON lines with a "text" each, or plain text with a blank line between documents
 compressed with bzip2 or gzip. Writes one sentence a line, a blank line between documents. Articles
 without text (redirects) or with nothing but their title are dropped. Sentences are found by Punkt,
 with nltk's data where that is installed, else with what Punkt learns from the corpus itself. The
-output does not depend on the number of workers.
+output does not depend on the number of workers, nor of shares (--shard 1/8 … --shard 8/8, then
+--merge_shards 8).
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ import argparse
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from tasks.articles import Prepared, block_text, find_files, joined, prepare_block
+from cli.shards import add_shard_flags, check_shard_flags
+from tasks.articles import Prepared, block_text, find_files, join_shares, joined, prepare_block
 from tasks.parallel import ordered_map
-from tasks.sentences import download_punkt, find_punkt, train_punkt
-from tasks.text_files import Block, read_blocks
+from tasks.sentences import download_punkt, find_punkt, punkt_checksum, train_punkt
+from tasks.shards import checksum, finish_shard, finished_shards, remove_shards
+from tasks.text_files import Block, is_compressed, read_blocks, share_of_files
 from tasks.wikiextractor import extract_dump
 from transformer.errors import UserError, run_script
 from transformer.file_utils import atomic_open, find_input
@@ -35,6 +39,7 @@ from transformer.progress import progress_bar
 BLOCK_BYTES = 1 << 19
 PUNKT_SAMPLE_BYTES = 1 << 21  # Punkt learns from this much, taken evenly from the whole corpus
 SAMPLE_BLOCK_BYTES = 1 << 16
+COUNTED = ("sentences", "words", "empty", "title_only")
 WORKER_BYTES = 1 << 22  # a process takes as long to start as some megabytes take to split
 
 
@@ -66,7 +71,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="a dump's templates are not expanded: much faster, some text is lost",
     )
+    add_shard_flags(runtime)
     args = parser.parse_args(argv)
+    check_shard_flags(args)
     if args.num_workers < 1:
         raise UserError(f"--num_workers {args.num_workers}: expected 1 or more")
     return args
@@ -82,6 +89,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--output {output}: is a folder; expected the name of a file")
     kind, files = find_files(source)
     output.parent.mkdir(parents=True, exist_ok=True)
+    if args.shard or args.merge_shards:
+        if kind == "dump":
+            raise UserError(f"{source}: is a dump; extract it first, then share the folder's files")
+        if len(files) == 1 and is_compressed(files[0]):
+            raise UserError(f"{source}: one compressed file cannot be shared; unpack it first")
+        job = {"input_checksum": checksum(files), "language": args.language}
+        if args.merge_shards:
+            merge(args, output, job)
+        else:
+            parameters = choose_punkt(args, kind, files)
+            job |= {"punkt_checksum": punkt_checksum(parameters)}
+            share = share_of_files(files, *args.shard)
+            facts = write_corpus(args, kind, share, parameters, args.shard.path(output))
+            finish_shard(output, args.shard, job, facts)
+        return 0
     with tempfile.TemporaryDirectory(
         prefix=".extracted-", dir=args.temp_dir or output.parent
     ) as scratch:
@@ -89,8 +111,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             extract_dump(source, scratch, args.num_workers, templates=not args.no_templates)
             kind, files = find_files(Path(scratch))
         parameters = choose_punkt(args, kind, files)
-        write_corpus(args, kind, files, parameters, output)
+        write_corpus(args, kind, [(path, None) for path in files], parameters, output)
     return 0
+
+
+def merge(args: argparse.Namespace, output: Path, job: dict[str, Any]) -> None:
+    """Put finished shares together."""
+    shares = finished_shards(output, args.merge_shards, job)
+    with atomic_open(output, "wb") as file:
+        documents = join_shares(file, shares)
+        if not documents:
+            raise UserError(f"{args.input}: holds no text; expected articles or documents")
+    remove_shards(output, args.merge_shards)
+    counts = {name: sum(facts[name] for _, facts in shares) for name in COUNTED}
+    say_counts(output, counts | {"documents": documents})
 
 
 def choose_punkt(args: argparse.Namespace, kind: str, files: list[Path]):
@@ -118,14 +152,23 @@ def choose_punkt(args: argparse.Namespace, kind: str, files: list[Path]):
 
 
 def write_corpus(
-    args: argparse.Namespace, kind: str, files: list[Path], parameters, output: Path
-) -> None:
-    """Write the corpus and say what it holds."""
-    counts = {"documents": 0, "sentences": 0, "words": 0, "empty": 0, "title_only": 0}
+    args: argparse.Namespace,
+    kind: str,
+    parts: Sequence[tuple[Path, range | None]],
+    parameters,
+    output: Path,
+) -> dict[str, Any]:
+    """Write the corpus, or a share of it without an end, and say what it holds."""
+    counts: dict[str, Any] = dict.fromkeys(("documents", "blocks", *COUNTED), 0)
+    counts |= {"continues": False, "unfinished": False}
 
     def counted(results: Iterator[Prepared]) -> Iterator[Prepared]:
         for result in results:
-            for name in ("sentences", "words", "empty", "title_only"):
+            if not counts["blocks"]:
+                counts["continues"] = result.continues
+            counts["blocks"] += 1
+            counts["unfinished"] = result.unfinished
+            for name in COUNTED:
                 counts[name] += getattr(result, name)
             yield result
 
@@ -133,20 +176,27 @@ def write_corpus(
         counts["documents"] += 1
 
     def blocks(bar) -> Iterator[Block]:
-        for path in files:
-            for block in read_blocks(path, BLOCK_BYTES):
+        for path, within in parts:
+            for block in read_blocks(path, BLOCK_BYTES, within):
                 yield block
                 bar.update(len(block.data))
 
-    total = sum(path.stat().st_size for path in files)
+    total = sum(os.path.getsize(path) if within is None else len(within) for path, within in parts)
     workers = min(args.num_workers, 1 + total // WORKER_BYTES)
     work = partial(prepare_block, kind, parameters)
+    end = b"" if args.shard else b"\n"
     with progress_bar(total, "B", "splitting") as bar, atomic_open(output, "wb") as file:
         with contextlib.closing(ordered_map(work, blocks(bar), workers)) as results:
-            for piece in joined(counted(results), count_document):
+            for piece in joined(counted(results), count_document, end):
                 file.write(piece)
-        if not counts["documents"]:
+        if not counts["documents"] and not args.shard:
             raise UserError(f"{args.input}: holds no text; expected articles or documents")
+    say_counts(output, counts)
+    return counts
+
+
+def say_counts(output: Path, counts: Mapping[str, int]) -> None:
+    """Tell what a corpus holds."""
     print(
         f"{output}: {counts['documents']:,} documents, {counts['sentences']:,} sentences, "
         f"{counts['words']:,} words; dropped: {counts['empty']:,} without text, "

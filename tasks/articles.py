@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 from tasks.sentences import make_splitter, split_sentences
 from tasks.text_files import Block, open_binary, read_some
@@ -112,8 +114,33 @@ def _paragraph_runs(block: Block, prepared: Prepared) -> Iterator[tuple[None, li
             run = []
 
 
-def joined(results: Iterator[Prepared], on_document: Callable[[], None]) -> Iterator[bytes]:
-    """Put blocks together: documents end to end, a blank line between them."""
+def join_shares(file: IO[bytes], shares: Iterable[tuple[Path, dict[str, Any]]]) -> int:
+    """Put shares together that `joined` wrote without an end; return the number of documents.
+
+    Args:
+        shares: (file, {"documents", "blocks", "continues" (its first), "unfinished" (its last)}).
+    """
+    open_document = started = False
+    documents = 0
+    for path, facts in shares:
+        if facts["documents"]:
+            continued = open_document and facts["continues"]
+            documents += facts["documents"] - continued
+            file.write(b"\n" if continued else b"\n\n" if started else b"")
+            with open(path, "rb") as part:
+                shutil.copyfileobj(part, file, 1 << 20)
+            started = True
+        if facts["blocks"]:
+            open_document = facts["unfinished"]
+    if started:
+        file.write(b"\n")
+    return documents
+
+
+def joined(
+    results: Iterable[Prepared], on_document: Callable[[], None], end: bytes = b"\n"
+) -> Iterator[bytes]:
+    """Put blocks together: documents end to end, a blank line between them, `end` after the last."""
     open_document = False
     started = False
     for result in results:
@@ -125,4 +152,4 @@ def joined(results: Iterator[Prepared], on_document: Callable[[], None]) -> Iter
             started = True
         open_document = result.unfinished
     if started:
-        yield b"\n"
+        yield end

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.text_files import read_blocks
+from tasks.text_files import Block, read_blocks
 from tasks.token_store import token_dtype
 from transformer.errors import UserError
+from transformer.file_utils import atomic_open
 
 if TYPE_CHECKING:
     from transformer.tokenization import BertTokenizer
 
 BLOCK_TOKENS = 1 << 18  # work is handed out in runs of documents of about this size
+ARRAYS = ("tokens", "sentences", "documents")  # files of a tokenised corpus
 _READ_BYTES = 1 << 21
+_SENTENCES = 1 << 18  # of a share, put in their place at once
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,65 @@ class Documents:
         return np.asarray(np.memmap(self.folder / name, dtype=dtype, mode="r"))
 
 
+class _Writer:
+    """Writes `Documents` piece by piece; as a context manager it closes the files."""
+
+    def __init__(self, folder: Path, dtype: np.dtype) -> None:
+        self._folder, self._dtype = folder, dtype
+        self._stack = contextlib.ExitStack()
+        self._tokens, self._sentences, self._documents = (
+            self._stack.enter_context(open(folder / name, "wb"))  # noqa: SIM115
+            for name in ARRAYS
+        )
+        self._sentences.write(np.zeros(1, np.int64))
+        self._documents.write(np.zeros(1, np.int64))
+        self._num_tokens = self._num_sentences = self._num_documents = 0
+        self._last_end = self._block_start = 0
+        self._blocks = [0]
+
+    def add(self, ids: np.ndarray, ends: np.ndarray, breaks: Sequence[int]) -> None:
+        """Add sentences: their tokens, where each ends among them, and where documents end.
+
+        Args:
+            breaks: numbers of sentences, of those added here, before an end of a document.
+        """
+        self._tokens.write(np.ascontiguousarray(ids, self._dtype).data)
+        self._sentences.write(np.ascontiguousarray(self._num_tokens + ends, np.int64).data)
+        for place in breaks:
+            token = int(ends[place - 1]) if place else 0
+            self._end_document(self._num_sentences + place, self._num_tokens + token)
+        self._num_sentences += len(ends)
+        self._num_tokens += len(ids)
+
+    def close(self, placeholder: int) -> Documents:
+        """End the last document, and append the placeholder token."""
+        self._end_document(self._num_sentences, self._num_tokens)
+        self._tokens.write(np.array([placeholder], self._dtype))
+        self._stack.close()
+        if self._blocks[-1] != self._num_documents:
+            self._blocks.append(self._num_documents)
+        return Documents(
+            self._folder, self._dtype, self._num_documents, self._num_sentences,
+            self._num_tokens, tuple(self._blocks),
+        )  # fmt: skip
+
+    def _end_document(self, sentence: int, token: int) -> None:
+        if sentence == self._last_end:
+            return
+        self._last_end = sentence
+        self._num_documents += 1
+        self._documents.write(np.int64(sentence))
+        if token - self._block_start >= BLOCK_TOKENS:
+            self._block_start = token
+            self._blocks.append(self._num_documents)
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+
 def tokenize_corpus(
     corpus: str | os.PathLike,
     tokenizer: BertTokenizer,
@@ -57,57 +122,107 @@ def tokenize_corpus(
     Raises:
         UserError: the file is missing, empty or not UTF-8 (with the line).
     """
-    folder, dtype = Path(folder), token_dtype(len(tokenizer))
-    num_sentences = num_tokens = 0
-    num_documents = block_start = last_end = 0
-    blocks = [0]
+    with _Writer(Path(folder), token_dtype(len(tokenizer))) as writer:
+        for piece in _tokenized(read_blocks(corpus, _READ_BYTES), tokenizer, on_progress):
+            writer.add(*piece)
+        documents = writer.close(_placeholder(tokenizer))
+    return _checked(documents, corpus)
 
+
+def tokenize_share(
+    corpus: str | os.PathLike,
+    within: range | None,
+    tokenizer: BertTokenizer,
+    path: str | os.PathLike,
+    on_progress: Callable[[int], object] = lambda num_bytes: None,
+) -> dict[str, int]:
+    """Tokenise the lines that begin in some bytes of a corpus into one file.
+
+    The file holds the tokens, and after them, int64 each, where sentences end among them and where
+    documents end among the sentences.
+
+    Returns:
+        How many of each there are: tokens, sentences, breaks.
+    """
+    dtype = token_dtype(len(tokenizer))
+    counts = {"tokens": 0, "sentences": 0, "breaks": 0}
     with (
-        open(folder / "tokens", "wb") as tokens,
-        open(folder / "sentences", "wb") as sentences,
-        open(folder / "documents", "wb") as documents,
+        atomic_open(path, "wb") as file,
+        tempfile.TemporaryFile(dir=Path(path).parent) as sentences,
+        tempfile.TemporaryFile(dir=Path(path).parent) as breaks,
     ):
-        sentences.write(np.zeros(1, np.int64))
-        documents.write(np.zeros(1, np.int64))
+        blocks = read_blocks(corpus, _READ_BYTES, within)
+        for ids, ends, places in _tokenized(blocks, tokenizer, on_progress):
+            file.write(np.ascontiguousarray(ids, dtype).data)
+            sentences.write(np.ascontiguousarray(counts["tokens"] + ends, np.int64).data)
+            breaks.write(np.array(places, np.int64) + counts["sentences"])
+            counts["tokens"] += len(ids)
+            counts["sentences"] += len(ends)
+            counts["breaks"] += len(places)
+        for part in (sentences, breaks):
+            part.seek(0)
+            shutil.copyfileobj(part, file, 1 << 20)
+    return counts
 
-        def end_document(sentence: int, token: int) -> None:
-            nonlocal num_documents, block_start, last_end
-            if sentence == last_end:
-                return
-            last_end = sentence
-            num_documents += 1
-            documents.write(np.int64(sentence))
-            if token - block_start >= BLOCK_TOKENS:
-                block_start = token
-                blocks.append(num_documents)
 
-        for block in read_blocks(corpus, _READ_BYTES):
-            texts: list[str] = []
-            breaks: list[int] = []
-            for line in map(str.strip, block.lines()):
-                if line:
-                    texts.append(line)
-                else:
-                    breaks.append(len(texts))
-            ids, offsets = tokenizer.encode_flat(texts)
-            filled = np.diff(offsets) > 0
-            tokens.write(ids.astype(dtype))
-            sentences.write(num_tokens + offsets[1:][filled])
-            kept_before = np.concatenate([[0], np.cumsum(filled)])
-            for place in breaks:
-                end_document(
-                    num_sentences + int(kept_before[place]), num_tokens + int(offsets[place])
-                )
-            num_sentences += int(kept_before[-1])
-            num_tokens += len(ids)
-            on_progress(len(block.data))
-        end_document(num_sentences, num_tokens)
-        tokens.write(np.array([tokenizer.vocab.get(".", tokenizer.unk_id)], dtype))
-    if num_documents == 0:
+def join_shares(
+    shares: Iterable[tuple[Path, dict[str, int]]],
+    tokenizer: BertTokenizer,
+    folder: str | os.PathLike,
+    corpus: str | os.PathLike,
+) -> Documents:
+    """Make of the files of `tokenize_share` what `tokenize_corpus` makes of the whole."""
+    dtype = token_dtype(len(tokenizer))
+    with _Writer(Path(folder), dtype) as writer:
+        for path, counts in shares:
+            with open(path, "rb") as tokens, open(path, "rb") as sentences:
+                sentences.seek(counts["tokens"] * dtype.itemsize)
+                with open(path, "rb") as file:
+                    file.seek(sentences.tell() + 8 * counts["sentences"])
+                    breaks = np.fromfile(file, np.int64, counts["breaks"])
+                token = 0
+                for first in range(0, max(counts["sentences"], 1), _SENTENCES):
+                    ends = np.fromfile(
+                        sentences, np.int64, min(_SENTENCES, counts["sentences"] - first)
+                    )
+                    last = first + len(ends)
+                    low = np.searchsorted(breaks, first, "right" if first else "left")
+                    high = np.searchsorted(breaks, last, "right")
+                    size = int(ends[-1]) - token if len(ends) else 0
+                    ids = np.fromfile(tokens, dtype, size)
+                    writer.add(ids, ends - token, (breaks[low:high] - first).tolist())
+                    token += size
+        documents = writer.close(_placeholder(tokenizer))
+    return _checked(documents, corpus)
+
+
+def _tokenized(
+    blocks: Iterable[Block], tokenizer: BertTokenizer, on_progress: Callable[[int], object]
+) -> Iterator[tuple[np.ndarray, np.ndarray, list[int]]]:
+    """Yield tokens, ends of sentences and ends of documents as `_Writer.add` takes them."""
+    for block in blocks:
+        texts: list[str] = []
+        breaks: list[int] = []
+        for line in map(str.strip, block.lines()):
+            if line:
+                texts.append(line)
+            else:
+                breaks.append(len(texts))
+        ids, offsets = tokenizer.encode_flat(texts)
+        filled = np.diff(offsets) > 0
+        kept_before = np.concatenate([[0], np.cumsum(filled)])
+        yield ids, offsets[1:][filled], kept_before[breaks].tolist() if breaks else []
+        on_progress(len(block.data))
+
+
+def _placeholder(tokenizer: BertTokenizer) -> int:
+    return tokenizer.vocab.get(".", tokenizer.unk_id)
+
+
+def _checked(documents: Documents, corpus: str | os.PathLike) -> Documents:
+    if documents.num_documents == 0:
         raise UserError(
             f"{corpus}: holds no text; expected one sentence a line and a blank line between "
             "documents (prepare_data.py writes it)"
         )
-    if blocks[-1] != num_documents:
-        blocks.append(num_documents)
-    return Documents(folder, dtype, num_documents, num_sentences, num_tokens, tuple(blocks))
+    return documents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -77,6 +78,15 @@ def train_punkt(texts: Iterable[str]) -> PunktParameters:
         trainer.train(text, finalize=False)
     trainer.finalize_training()
     return trainer.get_params()
+
+
+def punkt_checksum(parameters: PunktParameters) -> str:
+    """SHA-256, in hexadecimal, over all that Punkt has learned."""
+    learned = (
+        parameters.abbrev_types, parameters.collocations, parameters.sent_starters,
+        parameters.ortho_context.items(),
+    )  # fmt: skip
+    return hashlib.sha256(repr([sorted(part) for part in learned]).encode()).hexdigest()
 
 
 def make_splitter(parameters: PunktParameters) -> PunktSentenceTokenizer:

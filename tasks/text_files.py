@@ -6,7 +6,7 @@ import bz2
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, NamedTuple
 
 from transformer.errors import UserError
@@ -64,16 +64,26 @@ def read_some(file: IO[bytes], size: int, path: str | os.PathLike) -> bytes:
         raise UserError(f"{path}: is damaged ({error}); download or make it again") from None
 
 
-def read_blocks(path: str | os.PathLike, size: int) -> Iterator[Block]:
+def read_blocks(path: str | os.PathLike, size: int, within: range | None = None) -> Iterator[Block]:
     """Read a file as blocks of whole lines of about `size` bytes.
+
+    Args:
+        within: only lines that begin in these bytes of a file that is not compressed.
 
     Raises:
         UserError: the file is missing, or its compressed form is damaged.
     """
-    first_line, rest = 1, b""
+    first_line, rest, left = 1, b"", None
     with open_binary(path) as file:
-        while True:
-            data = read_some(file, size, path)
+        if within is not None:
+            first_line += _begin(file, within)
+            left = within.stop - file.tell()
+        while left is None or left > 0:
+            data = read_some(file, size if left is None else min(size, left), path)
+            if left is not None:
+                left -= len(data)
+                if left == 0 and not data.endswith(b"\n"):
+                    data += file.readline()
             end = data.rfind(b"\n") + 1 if data else 0
             if data and not end:
                 rest += data
@@ -84,3 +94,45 @@ def read_blocks(path: str | os.PathLike, size: int) -> Iterator[Block]:
                 first_line += lines.count(b"\n")
             if not data:
                 return
+    if rest:
+        yield Block(os.fspath(path), first_line, rest)
+
+
+def _begin(file: IO[bytes], within: range) -> int:
+    """Go to the first line that begins in `within`; return the number of lines before it."""
+    before, left = 0, within.start
+    while left > 0 and (data := file.read(min(left, 1 << 20))):
+        before += data.count(b"\n")
+        left -= len(data)
+    if within.start and not data.endswith(b"\n"):
+        before += file.readline().endswith(b"\n")
+    return before
+
+
+def is_compressed(path: str | os.PathLike) -> bool:
+    """Whether a file is one that `open_binary` unpacks."""
+    with open_binary(path) as file:
+        return isinstance(file, bz2.BZ2File | gzip.GzipFile)
+
+
+def share_of_files(
+    paths: Sequence[str | os.PathLike], index: int, count: int
+) -> list[tuple[str | os.PathLike, range | None]]:
+    """Cut files into `count` shares of as many bytes; return share `index` (from 1).
+
+    Returns:
+        (file, the bytes of it in which the lines of the share begin). A compressed file is never
+        cut: its share is the one it begins in, and the bytes are None.
+    """
+    sizes = [os.path.getsize(path) for path in paths]
+    low, high = (sum(sizes) * i // count for i in (index - 1, index))
+    share: list[tuple[str | os.PathLike, range | None]] = []
+    begin = 0
+    for path, size in zip(paths, sizes, strict=True):
+        if is_compressed(path):
+            if low <= begin < high:
+                share.append((path, None))
+        elif inside := range(max(low - begin, 0), min(high - begin, size)):
+            share.append((path, inside))
+        begin += size
+    return share

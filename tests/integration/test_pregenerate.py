@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -171,3 +172,58 @@ def test_a_mistake_is_one_line_and_status_2(model, tmp_path):
     assert run.returncode == 2 and run.stdout == ""
     assert run.stderr.startswith("error: nowhere.txt") and run.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_merged_shares_are_the_bytes_of_the_single_run(corpus, model, tmp_path, monkeypatch):
+    """Shares begin inside lines, and documents go on from one to the next."""
+    monkeypatch.setattr("tasks.documents._SENTENCES", 7)
+    flags = ["--masked_lm_prob", "0.15", "--epochs_to_generate", "2"]
+    whole = contents(pregenerate(corpus, model, tmp_path / "whole", *flags))
+    for count in (1, 3, 50):
+        output = tmp_path / f"shared-{count}"
+        for index in range(count, 0, -1):
+            pregenerate(corpus, model, output, *flags, "--shard", f"{index}/{count}")
+        pregenerate(corpus, model, output, *flags, "--merge_shards", str(count))
+        assert contents(output) == whole
+
+
+def test_a_share_with_nothing_in_it_changes_nothing(model, tmp_path):
+    """Every cut of a small file: between documents, in a line, in a character, in blank lines."""
+    text = "ba be bi.\nbo bu.\n\n\nda de.\n \nö di.\n\n\n"
+    (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
+    corpus, count = str(tmp_path / "corpus.txt"), len(text.encode())
+    flags = ["--epochs_to_generate", "1"]
+    whole = contents(pregenerate(corpus, model, tmp_path / "whole", *flags))
+    for index in range(1, count + 1):
+        pregenerate(corpus, model, tmp_path / "out", *flags, "--shard", f"{index}/{count}")
+    pregenerate(corpus, model, tmp_path / "out", *flags, "--merge_shards", str(count))
+    assert contents(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--merge_shards", "3"], "documents.shard-1-of-3: is missing .there are shares of 2.;"),
+        (["--merge_shards", "2", "--seed", "1"], "made with seed 42, expected 1"),
+        (["--merge_shards", "2", "--max_seq_len", "64"], "made with max_seq_len 128, expected 64"),
+        (["--merge_shards", "2", "--train_corpus", "other.txt"], "another input than"),
+    ],
+)
+def test_shares_that_do_not_belong_together_are_refused(
+    corpus, model, tmp_path, monkeypatch, more, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.txt").write_text("ba.\n\nbe.\n")
+    for index in (1, 2):
+        pregenerate(corpus, model, tmp_path / "out", "--shard", f"{index}/2")
+    before = contents(tmp_path / "out")
+    with pytest.raises(UserError, match=message):
+        pregenerate(corpus, model, tmp_path / "out", *more)
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_compressed_corpus_cannot_be_shared(corpus, model, tmp_path):
+    packed = tmp_path / "corpus.gz"
+    packed.write_bytes(gzip.compress(Path(corpus).read_bytes()))
+    with pytest.raises(UserError, match="one compressed file cannot be shared"):
+        pregenerate(str(packed), model, tmp_path / "out", "--shard", "1/2")

@@ -202,3 +202,65 @@ def test_the_published_command_line_finds_its_input_in_either_place(tmp_path):
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr.startswith("error: data/extracted_wiki") and run.stderr.count("\n") == 1
+
+
+def shares(source, output, count, *flags):
+    for index in range(count, 0, -1):
+        prepare_data.main(
+            ["--input", str(source), "--output", str(output), "--num_workers", "1", *flags]
+            + ["--shard", f"{index}/{count}"]
+        )
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_merged_shares_of_articles_are_the_bytes_of_the_single_run(tmp_path, capsys, count):
+    folder = extracted(tmp_path)
+    (folder / "AB/wiki_01").write_bytes(gzip.compress(articles_as_json().encode()))
+    whole = prepare(folder, tmp_path / "whole.txt")
+    said = capsys.readouterr().out.splitlines()[-1]
+    shares(folder, tmp_path / "corpus.txt", count)
+    merged = prepare(folder, tmp_path / "corpus.txt", "--merge_shards", str(count))
+    assert merged == whole
+    assert capsys.readouterr().out.splitlines()[-1] == said.replace("whole", "corpus")
+    assert not list(tmp_path.glob("*shard*"))
+
+
+def test_merged_shares_of_plain_text_are_the_bytes_of_the_single_run(tmp_path):
+    """Every cut of a small file: in documents, lines and characters, and between them."""
+    text = "\n\nA cat. Ö dog.\nIt ran.\n\n \nBirds sing. They fly.\n\nEnd."
+    (tmp_path / "in.txt").write_text(text, encoding="utf-8")
+    whole = prepare(tmp_path / "in.txt", tmp_path / "whole.txt")
+    for count in (2, len(text.encode())):
+        shares(tmp_path / "in.txt", tmp_path / "out.txt", count)
+        flags = ["--merge_shards", str(count)]
+        assert prepare(tmp_path / "in.txt", tmp_path / "out.txt", *flags) == whole
+
+
+def test_shares_that_do_not_belong_together_are_refused(tmp_path):
+    (tmp_path / "in.txt").write_text("A cat.\n\nA dog. It ran.\n")
+    output = tmp_path / "out.txt"
+    shares(tmp_path / "in.txt", output, 2)
+    with pytest.raises(UserError, match=r"shard-1-of-3: is missing \(there are shares of 2\)"):
+        prepare(tmp_path / "in.txt", output, "--merge_shards", "3")
+    with pytest.raises(UserError, match="made with language 'english', expected 'german'"):
+        prepare(tmp_path / "in.txt", output, "--merge_shards", "2", "--language", "german")
+    (tmp_path / "in.txt").write_text("A bat.\n\nA dog. It ran.\n")
+    with pytest.raises(UserError, match="another input than"):
+        prepare(tmp_path / "in.txt", output, "--merge_shards", "2")
+    assert not output.exists()
+
+
+def test_a_mistake_in_a_share_is_named_with_its_line(tmp_path):
+    (tmp_path / "in.txt").write_bytes(b"A cat.\n\n\nA cow.\nA d\xe9g.\n")
+    with pytest.raises(UserError, match=r"in\.txt:5: is not UTF-8"):
+        shares(tmp_path / "in.txt", tmp_path / "out.txt", 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"<mediawiki></mediawiki>", "extract it first"), (gzip.compress(b"A cat."), "unpack it")],
+)
+def test_what_cannot_be_cut_cannot_be_shared(tmp_path, content, message):
+    (tmp_path / "in").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        shares(tmp_path / "in", tmp_path / "out.txt", 2)
