@@ -17,7 +17,7 @@ LINK_STAMP := $(VENV)/.packages-$(call checksum,requirements.txt pyproject.toml)
 TEST_STAMP := $(VENV)/.test-$(call checksum,requirements.txt requirements-test.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: demo test bench bench-gpu check lint format clean help $(VENV)
+.PHONY: demo test fuzz bench bench-gpu check lint format clean help $(VENV)
 
 demo: $(LINK_STAMP)  ## run reproduction.sh with the demo profile; results in runs/demo/results/report
 	@$(ACTIVATE) bash reproduction.sh --profile demo
@@ -31,6 +31,9 @@ bench: $(TEST_STAMP) $(LINK_STAMP)  ## measure speed and memory; results in docs
 
 bench-gpu: $(TEST_STAMP) $(LINK_STAMP)  ## the same on a CUDA GPU; results in docs/benchmarks-gpu.md
 	@$(ACTIVATE) python -m benchmarks --gpu
+
+fuzz: $(TEST_STAMP) $(LINK_STAMP)  ## give every reader of outside files 2,000 mutated inputs
+	@$(ACTIVATE) OMP_NUM_THREADS=1 FUZZ_EXAMPLES=2000 python -m pytest -q -n 2 tests/fuzz
 
 lint: $(TEST_STAMP)  ## check style and formatting
 	@$(ACTIVATE) ruff check .

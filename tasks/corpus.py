@@ -31,7 +31,13 @@ import numpy as np
 
 from tasks.corpus_json import read_json, write_json
 from tasks.pregeneration import Examples, Masks
-from tasks.token_store import TokenStore, TokenStoreWriter, token_dtype, write_array_header
+from tasks.token_store import (
+    TokenStore,
+    TokenStoreWriter,
+    load_array,
+    token_dtype,
+    write_array_header,
+)
 from transformer.errors import UserError
 from transformer.file_utils import atomic_open
 
@@ -55,6 +61,7 @@ class CorpusEpoch:
     masked: Masks | None
     max_seq_len: int
     vocab_hash: str
+    vocab_size: int
     sha256: str | None  # of the tokens, as noted when they were written
 
 
@@ -115,24 +122,31 @@ def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) 
         masks = None
     return CorpusEpoch(
         store, is_random_next, masks, metrics["max_seq_len"], tokenizer.vocab_hash,
-        metrics.get("sha256"),
+        len(tokenizer), metrics.get("sha256"),
     )  # fmt: skip
 
 
 def check_corpus(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> None:
-    """Read all tokens once and compare them with the checksums noted when they were written.
+    """Read all tokens once: each is in the vocabulary, all have the checksum noted at their writing.
 
     Raises:
-        UserError: a token has changed since.
+        UserError: a token is none, or has changed since.
     """
     for number, epoch in enumerate(epochs):
-        digest = hashlib.sha256()
+        path = Path(folder) / f"epoch_{number}.tokens.npy"
+        digest, largest = hashlib.sha256(), 0
         for start in range(0, len(epoch.store.tokens), _CHECKED_TOKENS):
-            digest.update(epoch.store.tokens[start : start + _CHECKED_TOKENS].data)
+            tokens = epoch.store.tokens[start : start + _CHECKED_TOKENS]
+            digest.update(tokens.data)
+            largest = max(largest, int(tokens.max()))
         if epoch.sha256 is not None and digest.hexdigest() != epoch.sha256:
             raise UserError(
-                f"{Path(folder) / f'epoch_{number}.tokens.npy'}: has changed since it was written "
-                f"(its checksum in epoch_{number}_metrics.json is another); {_AGAIN}"
+                f"{path}: has changed since it was written (its checksum in "
+                f"epoch_{number}_metrics.json is another); {_AGAIN}"
+            )
+        if largest >= epoch.vocab_size:
+            raise UserError(
+                f"{path}: holds the id {largest}, the vocabulary has {epoch.vocab_size} pieces; {_AGAIN}"
             )
 
 
@@ -282,13 +296,10 @@ def _write_metrics(folder: str | os.PathLike, epoch: int, metrics: dict) -> dict
 
 
 def _load(prefix: Path, name: str) -> np.ndarray:
-    path = f"{prefix}.{name}.npy"
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {_AGAIN}") from None
-    except (ValueError, EOFError):
-        raise UserError(f"{path}: is torn; {_AGAIN}") from None
+    array = load_array(f"{prefix}.{name}.npy", mmap=True, advice=_AGAIN)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise UserError(f"{prefix}.{name}.npy: expected a row of whole numbers; {_AGAIN}")
+    return array
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import IO, NamedTuple
 
 from transformer.errors import UserError
 
+LONGEST_LINE = 1 << 30  # bytes
 _OPENERS = {b"BZh": bz2.open, b"\x1f\x8b": gzip.open}
 
 
@@ -71,9 +72,10 @@ def read_blocks(path: str | os.PathLike, size: int, within: range | None = None)
         within: only lines that begin in these bytes of a file that is not compressed.
 
     Raises:
-        UserError: the file is missing, or its compressed form is damaged.
+        UserError: the file is missing, its compressed form is damaged, or a line has no end.
     """
-    first_line, rest, left = 1, b"", None
+    first_line, left = 1, None
+    waiting, length = [], 0  # what was read since the last line feed
     with open_binary(path) as file:
         if within is not None:
             first_line += _begin(file, within)
@@ -86,15 +88,21 @@ def read_blocks(path: str | os.PathLike, size: int, within: range | None = None)
                     data += file.readline()
             end = data.rfind(b"\n") + 1 if data else 0
             if data and not end:
-                rest += data
+                waiting.append(data)
+                length += len(data)
+                if length > LONGEST_LINE:  # a file of zeros a thousand times smaller, perhaps
+                    raise UserError(
+                        f"{path}:{first_line}: a line of more than {LONGEST_LINE:,} bytes; expected text"
+                    )
                 continue
-            lines, rest = rest + data[:end], data[end:]
+            lines = b"".join([*waiting, data[:end]])
+            waiting, length = [data[end:]], len(data) - end
             if lines:
                 yield Block(os.fspath(path), first_line, lines)
                 first_line += lines.count(b"\n")
             if not data:
                 return
-    if rest:
+    if rest := b"".join(waiting):
         yield Block(os.fspath(path), first_line, rest)
 
 

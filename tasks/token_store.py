@@ -64,7 +64,9 @@ class TokenStore:
         Raises:
             UserError: a file is missing or torn, or the three do not belong together.
         """
-        tokens, offsets, boundaries = (_load(path, mmap) for path in _paths(prefix))
+        tokens, offsets, boundaries = (
+            load_array(path, mmap, "make it again") for path in _paths(prefix)
+        )
         fits = (
             tokens.dtype in (np.uint16, np.uint32)
             and offsets.dtype == np.int64
@@ -258,10 +260,17 @@ def write_array_header(file: IO[bytes], dtype: np.dtype, count: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _load(path: Path, mmap: bool) -> np.ndarray:
+def load_array(path: str | os.PathLike, mmap: bool, advice: str) -> np.ndarray:
+    """Read or map an .npy file.
+
+    Raises:
+        UserError: it is missing, or no whole array; `advice` says what to do.
+    """
     try:
         return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a token store, make it first") from None
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a complete .npy array ({error}); make it again") from None
+        raise UserError(f"{path}: no such file; expected an array, {advice}") from None
+    except Exception as error:  # numpy raises many kinds on a torn header; each is the file's fault
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise UserError(f"{path}: not a complete .npy array ({error}); {advice}") from None

@@ -251,3 +251,42 @@ def test_a_changed_token_is_found_by_its_checksum(folder, tokenizer):
     path.write_bytes(content)
     with pytest.raises(UserError, match="epoch_0.tokens.npy: has changed since it was written"):
         check_corpus(folder, [open_epoch(folder, 0, tokenizer)])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("offsets", [0, 20, 12]),  # a sequence longer than max_seq_len
+        ("offsets", [0, 12, 12]),  # one without tokens
+        ("offsets", [0, -6, 12]),
+        ("masked_offsets", [[0, 0, 2]]),
+        ("is_random_next", [0.0, 1.0]),
+    ],
+)
+def test_arrays_that_a_batch_would_trip_over_are_refused_at_the_door(
+    folder, tokenizer, name, change
+):
+    write_flat(folder, tokenizer)
+    np.save(folder / f"epoch_0.{name}.npy", np.array(change))
+    with pytest.raises(UserError, match="epoch_0.* again"):
+        open_epoch(folder, 0, tokenizer)
+
+
+def test_an_id_beyond_the_vocabulary_is_found_though_the_checksum_is_right(folder, tokenizer):
+    tokens = MASKED.tokens.copy()
+    tokens[8] = len(PIECES)
+    write_flat(folder, tokenizer, parts=(MASKED._replace(tokens=tokens),))
+    with pytest.raises(UserError, match=r"epoch_0\.tokens\.npy: holds the id 9, .* 9 pieces"):
+        check_corpus(folder, [open_epoch(folder, 0, tokenizer)])
+
+
+@pytest.mark.parametrize("damage", [b"\0", b"(((", b"\n'''", b"{'descr': '|O'"], ids=repr)
+def test_a_torn_header_is_named_whatever_numpy_makes_of_it(folder, tokenizer, damage):
+    write_flat(folder, tokenizer)
+    for name in ("boundaries", "is_random_next"):
+        path = folder / f"epoch_0.{name}.npy"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:12] + damage + whole[12 + len(damage) :])
+        with pytest.raises(UserError, match=rf"{name}\.npy: not a complete .npy array"):
+            open_epoch(folder, 0, tokenizer)
+        path.write_bytes(whole)

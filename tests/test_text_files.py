@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks import text_files
 from tasks.text_files import read_blocks
 from transformer.errors import UserError
 
@@ -48,3 +49,13 @@ def test_missing_and_wrong_files_are_named(tmp_path):
         list(read_blocks(tmp_path / "nowhere", 10))
     with pytest.raises(UserError, match="is a folder"):
         list(read_blocks(tmp_path, 10))
+
+
+def test_a_long_line_is_read_in_linear_time_and_an_endless_one_refused(tmp_path, monkeypatch):
+    path = tmp_path / "text.gz"
+    path.write_bytes(gzip.compress(b"x" * 20_000_000 + b"\ny"))
+    blocks = list(read_blocks(path, 1000))  # quadratic, this takes minutes
+    assert [len(block.data) for block in blocks] == [20_000_001, 1]
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 10_000_000)
+    with pytest.raises(UserError, match=r"text\.gz:1: a line of more than 10,000,000 bytes"):
+        list(read_blocks(path, 1000))

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 # What a disk says that takes no more; these come without a file's name where a stream is written.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LONGEST_MESSAGE = 2000  # characters
 
 
 class UserError(Exception):
@@ -99,5 +100,10 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 
 def _say(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    """Print one line; what a file has smuggled into it can neither steer nor flood the terminal."""
+    line = "error: " + " ".join(message.split())
+    if len(line) > _LONGEST_MESSAGE:
+        line = f"{line[: _LONGEST_MESSAGE - 500]} … {line[-400:]}"
+    plain = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+    print("".join(plain), file=sys.stderr)
     return 2
