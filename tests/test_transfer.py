@@ -8,6 +8,7 @@ import multiprocessing
 import os
 
 import pytest
+import requests
 
 from tests.serving import serve
 from transformer import remote, transfer
@@ -227,6 +228,26 @@ def test_a_wait_the_server_asks_for_is_kept(site, tmp_path, monkeypatch):
 def test_redirects_are_followed(site, tmp_path):
     site.redirects["/old"] = "/big"
     assert download(f"{site.url}/old", tmp_path / "f").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("hops", [["http://h/f"], ["http://h/a", "https://h/f"]], ids=str)
+def test_an_encrypted_address_that_leads_to_an_open_one_is_refused(tmp_path, monkeypatch, hops):
+    class Answer(requests.Response):
+        def __init__(self, url):
+            super().__init__()
+            self.url, self.status_code = url, 200
+
+    def get(url, **options):
+        answer = Answer(hops[-1])
+        answer.history = [Answer(url), *map(Answer, hops[:-1])]
+        return answer
+
+    monkeypatch.setattr(requests, "get", get)
+    with pytest.raises(
+        UserError, match="https://h/old: leads to http://h/., which is not encrypted"
+    ):
+        download("https://h/old", tmp_path / "f")
+    assert names(tmp_path) == []
 
 
 def test_the_proxy_of_the_environment_is_used(site, tmp_path, monkeypatch):
