@@ -26,6 +26,7 @@ from cli.classification import (
     train_split_name,
 )
 from cli.flags import (
+    add_head_flag,
     add_model_flags,
     add_training_flags,
     batching_from,
@@ -48,7 +49,6 @@ from distillation.records import RunRecord
 from tasks.batching import StoreBatches
 from tasks.evaluation import evaluate
 from tasks.glue import find_task, guess_task
-from transformer.configuration import CLASSIFIER_HEADS
 from transformer.errors import run_script
 from transformer.file_utils import find_input
 from transformer.modeling import TinyBertForSequenceClassification
@@ -72,11 +72,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="start from fresh weights: --bert_model needs a config.json alone",
     )
     group.add_argument("--aug_train", action="store_true", help="train on train_aug.tsv")
-    group.add_argument(
-        "--head",
-        choices=CLASSIFIER_HEADS,
-        help="kind of classifier; without it the model's own, TinyBERT's for a new one",
-    )
+    add_head_flag(group)
     add_model_flags(group)
     # The dev set is scored at each epoch's end; more often only if asked.
     add_training_flags(parser, learning_rate=2e-5, eval_step=1_000_000)

@@ -36,6 +36,7 @@ from cli.classification import (
     write_submissions,
 )
 from cli.flags import (
+    add_head_flag,
     add_layer_flags,
     add_model_flags,
     add_training_flags,
@@ -90,6 +91,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="give the student fresh weights: its folder needs a config.json alone",
     )
+    add_head_flag(group)
     add_model_flags(group)
     group = parser.add_argument_group("what to do (default: distil the intermediate layers)")
     group.add_argument("--pred_distill", action="store_true", help="distil the predictions")
@@ -139,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.data_dir = str(find_input(args.data_dir, f"the folder of {task.folder}"))
     runtime = start_runtime(args.no_cuda, args.local_rank)
     if args.do_eval or args.do_predict:
+        if args.head:
+            raise UserError("--head: is for training; a trained model's is in its config.json")
         if runtime.is_main:
             score_student(args, task, runtime.device)
         runtime.wait()
@@ -219,6 +223,8 @@ def load_student(
     """Load the student, or make it; a general student has no classifier yet and gets a fresh one."""
     config = read_config(args.student_model, args.cache_dir)
     settings = {**sized_for(task, config), "fit_size": teacher_width}
+    if args.head:
+        settings["classifier_head"] = args.head
     if args.from_scratch:
         return TinyBertForSequenceClassification.from_scratch(config, **settings)
     return load_classifier(

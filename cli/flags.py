@@ -9,6 +9,7 @@ from typing import Any
 
 from cli.curves import check_targets, report_targets
 from distillation.training import TrainingSettings
+from transformer.configuration import CLASSIFIER_HEADS
 from transformer.errors import UserError
 
 
@@ -187,6 +188,16 @@ def add_layer_flags(group: argparse._ArgumentGroup) -> None:
         "--teacher_dropout",
         action="store_true",
         help="leave dropout on in the teacher, as the original does by mistake",
+    )
+
+
+def add_head_flag(group: argparse._ArgumentGroup) -> None:
+    """Add the choice of a classifier's head."""
+    group.add_argument(
+        "--head",
+        choices=CLASSIFIER_HEADS,
+        help="classifier(relu(pooled)), or that of transformers' BERT, classifier(dropout(pooled)); "
+        "without it the model's own, TinyBERT's for a new one",
     )
 
 

@@ -14,6 +14,10 @@ from transformer.file_utils import atomic_open
 CLASSIFIER_HEADS = ("tinybert", "hf")
 FIT_DENSES = ("shared", "per_layer")
 
+TINYBERT_CLASSIFIER = "TinyBertForSequenceClassification"
+# That class for `transformers`; a copy goes with every model that is one. Not imported here.
+MODELING_FILE = Path(__file__).with_name("modeling_tinybert.py")
+
 # What a size may be at most: far above any BERT, far below what would exhaust memory by a typing error.
 _LARGEST = {
     "vocab_size": 2_000_000,
@@ -99,7 +103,7 @@ class BertConfig:
         """The class to record for a classifier: that of `transformers` where the head is its own."""
         if self.classifier_head == "hf":
             return "BertForSequenceClassification"
-        return "TinyBertForSequenceClassification"
+        return TINYBERT_CLASSIFIER
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BertConfig:
@@ -164,9 +168,20 @@ class BertConfig:
         return values
 
     def to_json_file(self, path: str | os.PathLike, architecture: str) -> None:
-        """Write `config.json`, naming the class whose weights stand beside it."""
+        """Write `config.json`, naming the class whose weights stand beside it.
+
+        `transformers` has no classifier with TinyBERT's head; a model that is one gets the class as a
+        file beside, which `AutoModelForSequenceClassification` finds by the config's `auto_map`.
+        """
+        path = Path(path)
+        values = {"architectures": [architecture], **self.to_dict()}
+        if architecture == TINYBERT_CLASSIFIER:
+            found = f"{MODELING_FILE.stem}.{TINYBERT_CLASSIFIER}"
+            values["auto_map"] = {"AutoModelForSequenceClassification": found}
+            with atomic_open(path.with_name(MODELING_FILE.name), "wb") as file:
+                file.write(MODELING_FILE.read_bytes())
         with atomic_open(path) as file:
-            json.dump({"architectures": [architecture], **self.to_dict()}, file, indent=2)
+            json.dump(values, file, indent=2)
             file.write("\n")
 
 
