@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -28,9 +26,10 @@ from typing import Any
 
 import numpy as np
 
+from cli.pregeneration import finished_epochs, kept_documents, key_of, output_folder
 from cli.shards import add_shard_flags, check_shard_flags
 from tasks.corpus import remove_epochs, write_epoch, write_json_epoch
-from tasks.documents import Documents, join_shares, tokenize_corpus, tokenize_share
+from tasks.documents import Documents, join_shares, tokenize_share
 from tasks.parallel import ordered_map
 from tasks.pregeneration import MIN_SEQ_LEN, Examples, PairRecipe, make_examples
 from tasks.shards import checksum, finish_shard, finished_shards, remove_shards
@@ -38,6 +37,7 @@ from tasks.text_files import is_compressed
 from tasks.token_store import MAX_SEQUENCE
 from transformer.errors import UserError, run_script
 from transformer.file_utils import find_input
+from transformer.locks import sole_writer
 from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer
 
@@ -52,6 +52,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     paths.add_argument("--output_dir", required=True, help="folder to write; must be empty")
     paths.add_argument("--bert_model", required=True, help="model folder whose vocabulary to use")
     paths.add_argument("--overwrite", action="store_true", help="replace epochs in --output_dir")
+    paths.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the epochs that a run of the same command had finished",
+    )
     paths.add_argument(
         "--temp_dir",
         help="for the tokenised corpus, 2 bytes a token; None: --output_dir",
@@ -134,24 +139,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.shard:
         tokenize_shard(args, corpus, tokenizer, job)
         return 0
-    with output_folder(args) as folder, temporary_folder(args.temp_dir or folder) as scratch:
+    with output_folder(args) as folder:
+        flags = {name: getattr(args, name) for name in RECIPE if name != "epochs_to_generate"}
+        key = key_of(corpus, tokenizer, flags)
+        done = finished_epochs(args, folder, key)
+        if done == args.epochs_to_generate:
+            return 0
+        join = None
         if args.merge_shards:
             shares = finished_shards(shard_name(folder), args.merge_shards, job)
-            documents = join_shares(shares, tokenizer, scratch, corpus)
-        else:
-            documents = tokenize(corpus, tokenizer, scratch)
-        if documents.num_documents == 1 and not args.one_seq:
-            raise UserError(
-                f"{corpus}: is a single document, but half the second texts come from another one; "
-                "put blank lines between documents, or use --one_seq"
-            )
-        remove_epochs(folder)
-        make_part = partial(make_block, documents, recipe)
-        num_blocks = len(documents.blocks) - 1
-        todo = [(e, block) for e in range(args.epochs_to_generate) for block in range(num_blocks)]
-        with contextlib.closing(ordered_map(make_part, todo, args.num_workers)) as parts:
-            for epoch in range(args.epochs_to_generate):
-                write(args, folder, epoch, islice(parts, num_blocks), tokenizer, documents)
+            join = partial(join_shares, shares, tokenizer, corpus=corpus)
+        with kept_documents(args, corpus, tokenizer, folder, join) as documents:
+            if documents.num_documents == 1 and not args.one_seq:
+                raise UserError(
+                    f"{corpus}: is a single document, but half the second texts come from another "
+                    "one; put blank lines between documents, or use --one_seq"
+                )
+            remove_epochs(folder, keep=done)
+            make_part = partial(make_block, documents, recipe)
+            num_blocks = len(documents.blocks) - 1
+            epochs = range(done, args.epochs_to_generate)
+            todo = [(epoch, block) for epoch in epochs for block in range(num_blocks)]
+            with contextlib.closing(ordered_map(make_part, todo, args.num_workers)) as parts:
+                for epoch in epochs:
+                    pieces = islice(parts, num_blocks)
+                    write(args, folder, epoch, pieces, tokenizer, documents, key)
         if args.merge_shards:
             remove_shards(shard_name(folder), args.merge_shards)
     return 0
@@ -184,9 +196,10 @@ def tokenize_shard(
     folder.mkdir(parents=True, exist_ok=True)
     path = args.shard.path(shard_name(folder))
     part = args.shard.part(corpus.stat().st_size)
-    with progress_bar(len(part), "B", "tokenizing") as bar:
-        counts = tokenize_share(corpus, part, tokenizer, path, bar.update)
-    finish_shard(shard_name(folder), args.shard, job, counts)
+    with sole_writer(path):
+        with progress_bar(len(part), "B", "tokenizing") as bar:
+            counts = tokenize_share(corpus, part, tokenizer, path, bar.update)
+        finish_shard(shard_name(folder), args.shard, job, counts)
     print(f"{path}: {counts['sentences']:,} sentences, {counts['tokens']:,} tokens")
 
 
@@ -215,52 +228,6 @@ def make_block(documents: Documents, recipe: PairRecipe, item: tuple[int, int]) 
     return make_examples(documents, recipe, *item)
 
 
-@contextlib.contextmanager
-def output_folder(args: argparse.Namespace) -> Iterator[Path]:
-    """Make --output_dir, or check that it may be written; remove it again if nothing came of it."""
-    folder = Path(args.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output_dir {folder}: is a file; expected a folder")
-    shares = "documents.shard-" if args.merge_shards else None
-    present = os.listdir(folder) if folder.is_dir() else []
-    if not args.overwrite and not all(shares and name.startswith(shares) for name in present):
-        raise UserError(
-            f"--output_dir {folder}: is not empty; name another folder, or --overwrite to replace "
-            "the epochs in it"
-        )
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-    finally:
-        with contextlib.suppress(OSError):
-            for path in missing:
-                path.rmdir()  # fails, as it should, unless it is empty
-
-
-@contextlib.contextmanager
-def temporary_folder(parent: str | os.PathLike) -> Iterator[Path]:
-    """A private folder that goes away with all it holds."""
-    if not Path(parent).is_dir():
-        raise UserError(f"--temp_dir {parent}: no such folder; make it first")
-    with tempfile.TemporaryDirectory(prefix=".documents-", dir=parent) as folder:
-        yield Path(folder)
-
-
-def tokenize(corpus: Path, tokenizer: BertTokenizer, folder: Path) -> Documents:
-    """Tokenise the corpus with a progress bar and say what it holds."""
-    start = time.perf_counter()
-    size = corpus.stat().st_size if corpus.is_file() else None
-    with progress_bar(size, "B", "tokenizing") as bar:
-        documents = tokenize_corpus(corpus, tokenizer, folder, bar.update)
-    rate = documents.num_tokens / (time.perf_counter() - start)
-    print(
-        f"corpus: {documents.num_documents:,} documents, {documents.num_sentences:,} sentences, "
-        f"{documents.num_tokens:,} tokens; {rate:,.0f} tokens/s"
-    )
-    return documents
-
-
 def write(
     args: argparse.Namespace,
     folder: Path,
@@ -268,6 +235,7 @@ def write(
     parts: Iterator[Examples],
     tokenizer: BertTokenizer,
     documents: Documents,
+    key: str,
 ) -> None:
     """Write one epoch with a progress bar and say what it holds."""
     facts = {
@@ -280,6 +248,7 @@ def write(
         "one_seq": args.one_seq,
         "seed": args.seed,
         "documents": documents.num_documents,
+        "key": key,
     }
     start = time.perf_counter()
     num_tokens = 0
@@ -294,7 +263,7 @@ def write(
 
         if args.format == "json":
             pieces = tokenizer.ids_to_tokens
-            metrics = write_json_epoch(folder, epoch, counted(), pieces, args.max_seq_len)
+            metrics = write_json_epoch(folder, epoch, counted(), pieces, args.max_seq_len, key)
         else:
             masked = args.masked_lm_prob > 0
             metrics = write_epoch(folder, epoch, counted(), documents.dtype, masked, facts)

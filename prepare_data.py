@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import tempfile
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -27,6 +27,7 @@ from typing import Any
 
 from cli.shards import add_shard_flags, check_shard_flags
 from tasks.articles import Prepared, block_text, find_files, join_shares, joined, prepare_block
+from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
 from tasks.parallel import ordered_map
 from tasks.sentences import download_punkt, find_punkt, punkt_checksum, train_punkt
 from tasks.shards import checksum, finish_shard, finished_shards, remove_shards
@@ -34,6 +35,7 @@ from tasks.text_files import Block, is_compressed, read_blocks, share_of_files
 from tasks.wikiextractor import extract_dump
 from transformer.errors import UserError, run_script
 from transformer.file_utils import atomic_open, find_input
+from transformer.locks import sole_writer
 from transformer.progress import progress_bar
 
 BLOCK_BYTES = 1 << 19
@@ -96,20 +98,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"{source}: one compressed file cannot be shared; unpack it first")
         job = {"input_checksum": checksum(files), "language": args.language}
         if args.merge_shards:
-            merge(args, output, job)
-        else:
-            parameters = choose_punkt(args, kind, files)
-            job |= {"punkt_checksum": punkt_checksum(parameters)}
-            share = share_of_files(files, *args.shard)
+            with sole_writer(output):
+                merge(args, output, job)
+            return 0
+        parameters = choose_punkt(args, kind, files)
+        job |= {"punkt_checksum": punkt_checksum(parameters)}
+        share = share_of_files(files, *args.shard)
+        with sole_writer(args.shard.path(output)):
             facts = write_corpus(args, kind, share, parameters, args.shard.path(output))
             finish_shard(output, args.shard, job, facts)
         return 0
-    with tempfile.TemporaryDirectory(
-        prefix=".extracted-", dir=args.temp_dir or output.parent
-    ) as scratch:
+    with sole_writer(output), contextlib.ExitStack() as stack:
         if kind == "dump":
-            extract_dump(source, scratch, args.num_workers, templates=not args.no_templates)
-            kind, files = find_files(Path(scratch))
+            key = content_key(identity([source]), args.no_templates, str(output.resolve()))
+            folder = stack.enter_context(
+                kept_folder(args.temp_dir or output.parent, ".extracted-", key, sole=False)
+            )
+            if facts_of_done(folder) is None:
+                extract_dump(source, folder, args.num_workers, templates=not args.no_templates)
+                mark_done(folder)
+            else:
+                print(f"note: {source} was extracted by a run that was stopped", file=sys.stderr)
+            kind, files = find_files(folder)
         parameters = choose_punkt(args, kind, files)
         write_corpus(args, kind, [(path, None) for path in files], parameters, output)
     return 0

@@ -141,7 +141,11 @@ again_flag() { # INDEX: what a command needs to be told about output that this s
       [[ -e ${outputs[0]} && -n $(started_with "${outputs[0]}") ]] && echo --overwrite_output_dir
       ;;
     *pregenerate_training_data.py*)
-      [[ -e ${outputs[0]} && -n $(started_with "${outputs[0]}") ]] && echo --overwrite
+      if [[ -e ${outputs[0]} && -e $(marker_of "$1").started && ! -e $(marker_of "$1") ]]; then
+        echo --resume
+      elif [[ -e ${outputs[0]} && -n $(started_with "${outputs[0]}") ]]; then
+        echo --overwrite
+      fi
       ;;
   esac
   return 0

@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 
 _MASK_ARRAYS = ("masked_positions", "masked_labels", "masked_offsets")
 _ARRAYS = ("tokens", "offsets", "boundaries", "is_random_next", *_MASK_ARRAYS)
-_EPOCH_FILE = re.compile(rf"epoch_\d+(_metrics\.json|\.json|\.({'|'.join(_ARRAYS)})\.npy)")
+_EPOCH_FILE = re.compile(
+    rf"epoch_(?P<number>\d+)(_metrics\.json|\.json|\.({'|'.join(_ARRAYS)})\.npy)"
+)
 _CACHE = ".flat"  # inside a folder of the published format: the same epochs as arrays
 _CHECKED_TOKENS = 1 << 24  # compared at a time
 _AGAIN = "run pregenerate_training_data.py again"
@@ -209,16 +211,25 @@ def write_json_epoch(
     parts: Iterable[Examples],
     pieces: list[str],
     max_seq_len: int,
+    key: str | None = None,
 ) -> dict:
     """Write one epoch in the published format, `pieces` being the vocabulary."""
     num_examples = write_json(Path(folder) / f"epoch_{epoch}.json", parts, pieces)
     metrics = {"num_training_examples": num_examples, "max_seq_len": max_seq_len}
-    return _write_metrics(folder, epoch, metrics | {"format": "json"})
+    return _write_metrics(folder, epoch, metrics | {"format": "json", "key": key})
 
 
-def remove_epochs(folder: str | os.PathLike) -> None:
-    """Remove every epoch of a folder, in either format, and nothing else."""
-    names = [name for name in os.listdir(folder) if _EPOCH_FILE.fullmatch(name)]
+def epoch_key(folder: str | os.PathLike, epoch: int) -> str | None:
+    """The `key` among the facts of an epoch; "" if it has none, None if it is not finished."""
+    if not _metrics_path(folder, epoch).is_file():
+        return None
+    return str(_read_metrics(Path(folder), epoch).get("key") or "")
+
+
+def remove_epochs(folder: str | os.PathLike, keep: int = 0) -> None:
+    """Remove the epochs of a folder from number `keep` on, in either format, and nothing else."""
+    matches = filter(None, map(_EPOCH_FILE.fullmatch, os.listdir(folder)))
+    names = [match.group() for match in matches if int(match["number"]) >= keep]
     # The metrics go first: an epoch without them is not finished.
     for name in sorted(names, key=lambda name: not name.endswith("_metrics.json")):
         os.unlink(Path(folder) / name)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,6 +43,19 @@ class Documents:
     num_sentences: int
     num_tokens: int
     blocks: tuple[int, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """What `kept` needs to find the arrays again, for JSON."""
+        own = {name: value for name, value in vars(self).items() if name != "folder"}
+        return {**own, "dtype": self.dtype.str}
+
+    @classmethod
+    def kept(cls, folder: Path, facts: dict[str, Any]) -> Documents:
+        """The documents that `tokenize_corpus` wrote into a folder before."""
+        blocks = tuple(facts["blocks"])
+        return cls(
+            **{**facts, "folder": folder, "dtype": np.dtype(facts["dtype"]), "blocks": blocks}
+        )
 
     def read(self, name: str) -> np.ndarray:
         """Map one of the three arrays; its pages leave memory with the last reference to it."""

