@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -235,7 +236,7 @@ def test_an_encrypted_address_that_leads_to_an_open_one_is_refused(tmp_path, mon
     class Answer(requests.Response):
         def __init__(self, url):
             super().__init__()
-            self.url, self.status_code = url, 200
+            self.url, self.status_code, self.raw = url, 200, io.BytesIO()
 
     def get(url, **options):
         answer = Answer(hops[-1])
