@@ -44,6 +44,7 @@ from tasks.tsv import read_rows
 from tasks.word_vectors import nearest_words, read_word_vectors
 from transformer.errors import UserError, run_script
 from transformer.file_utils import atomic_open, find_input
+from transformer.locks import sole_writer
 from transformer.modeling import BertForMaskedLM
 from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer
@@ -266,7 +267,8 @@ def main(argv: list[str] | None = None) -> int:
                 pass
             return 0
         path = args.shard.path(output) if args.shard else output
-        written = write_augmented(path, task, train, shard, numbers, variants, args.pair_mode)
+        with sole_writer(path):
+            written = write_augmented(path, task, train, shard, numbers, variants, args.pair_mode)
     if args.shard:
         finish_shard(output, args.shard, job, {"rows_written": written})
     say_counts(augmenter.counts, path, len(numbers), written, max_positions)
