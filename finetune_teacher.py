@@ -25,6 +25,7 @@ from cli.classification import (
     sized_for,
     train_split_name,
 )
+from cli.flag_files import parse_flags
 from cli.flags import (
     add_head_flag,
     add_model_flags,
@@ -33,14 +34,13 @@ from cli.flags import (
     mention_ignored_flags,
     settings_from,
 )
+from cli.summary import show_plan
 from cli.training import (
     check_length,
     check_vocabulary,
-    describe_model,
     load_tokenizer,
     read_config,
     run_training,
-    show_summary,
 )
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import start_runtime
@@ -76,7 +76,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_model_flags(group)
     # The dev set is scored at each epoch's end; more often only if asked.
     add_training_flags(parser, learning_rate=2e-5, eval_step=1_000_000)
-    return parser.parse_args(argv)
+    return parse_flags(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,19 +111,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         **batching_from(args, args.max_seq_length),
     )
     scorer = partial(evaluate, task, model, dev, args.eval_batch_size, runtime.device)
+    facts = {
+        "data": f"{len(train.store):,} rows of {name}.tsv",
+        "head": model.config.classifier_head,
+    }
+    show_plan(f"fine-tuning on {task.folder}", facts, args, model, source, settings, runtime)
     before = None
-    steps = source.count(0) * args.num_train_epochs
     if runtime.is_main:
-        show_summary(
-            f"fine-tuning on {task.folder}",
-            {
-                "training rows": f"{len(train.store):,} ({name}.tsv), "
-                f"{train.store.lengths.mean():.1f} pieces on average",
-                "model": f"{describe_model(model)['encoder_parameters']:,} parameters in the encoder, "
-                f"{model.config.classifier_head} head",
-                "steps": f"{min(steps, args.max_steps or steps):,} of {args.train_batch_size} rows",
-            },
-        )
         before = scorer()
         print(f"before training: {before}", file=sys.stderr)
 

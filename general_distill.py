@@ -16,6 +16,7 @@ from functools import partial
 
 import torch
 
+from cli.flag_files import parse_flags
 from cli.flags import (
     add_layer_flags,
     add_model_flags,
@@ -24,14 +25,13 @@ from cli.flags import (
     mention_ignored_flags,
     settings_from,
 )
+from cli.summary import show_plan
 from cli.training import (
     check_length,
     check_vocabulary,
-    describe_model,
     load_tokenizer,
     read_config,
     run_training,
-    show_summary,
 )
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import start_runtime
@@ -88,7 +88,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         eval_step=1000,
         length_help="accepted: sequences are as long as the data were made",
     )
-    return parser.parse_args(argv)
+    return parse_flags(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,17 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     student.bert.pooler.requires_grad_(False)
 
     source = StoreBatches([epoch.store for epoch in epochs], **batching_from(args, length))
-    steps = sum(source.count(epoch) for epoch in range(args.num_train_epochs))
-    if runtime.is_main:
-        show_summary(
-            "general distillation",
-            {
-                "data": f"{data}: {len(epochs)} epochs, {len(epochs[0].store):,} sequences in the first",
-                "student": f"{describe_model(student)['encoder_parameters']:,} parameters in the encoder",
-                "steps": f"{min(steps, args.max_steps or steps):,} of {args.train_batch_size} rows",
-            },
-        )
-        print(mapping.table(), flush=True)
+    rows = f"{data}: {len(epochs)} epochs, {len(epochs[0].store):,} sequences in the first"
+    facts = {"data": rows, "layers": mapping.table()}
+    show_plan("general distillation", facts, args, student, source, settings, runtime)
 
     # Nothing reads the teacher's pooled vector, nor layers above the last one mapped.
     losses = layer_distillation(partial(teacher, pool=False), mapping, weights)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
+from cli.flag_files import parse_flags
 from cli.flags import (
     add_model_flags,
     add_training_flags,
@@ -22,14 +23,13 @@ from cli.flags import (
     proportion,
     settings_from,
 )
+from cli.summary import show_plan
 from cli.training import (
     check_length,
     check_vocabulary,
-    describe_model,
     load_tokenizer,
     read_config,
     run_training,
-    show_summary,
 )
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import start_runtime
@@ -70,7 +70,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         eval_step=1000,
         length_help="accepted: sequences are as long as the data were made",
     )
-    return parser.parse_args(argv)
+    return parse_flags(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,16 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         probability=args.masked_lm_prob,
         **batching_from(args, length),
     )
-    steps = sum(source.count(epoch) for epoch in range(args.num_train_epochs))
-    if runtime.is_main:
-        show_summary(
-            "masked language modelling",
-            {
-                "data": f"{data}: {len(epochs)} epochs, {len(epochs[0].store):,} sequences in the first",
-                "model": f"{describe_model(model)['parameters']:,} parameters",
-                "steps": f"{min(steps, args.max_steps or steps):,} of {args.train_batch_size} rows",
-            },
-        )
+    rows = f"{data}: {len(epochs)} epochs, {len(epochs[0].store):,} sequences in the first"
+    show_plan("masked language modelling", {"data": rows}, args, model, source, settings, runtime)
 
     record = RunRecord(
         "mlm",

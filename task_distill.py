@@ -35,6 +35,7 @@ from cli.classification import (
     train_split_name,
     write_submissions,
 )
+from cli.flag_files import parse_flags
 from cli.flags import (
     add_head_flag,
     add_layer_flags,
@@ -44,6 +45,7 @@ from cli.flags import (
     mention_ignored_flags,
     settings_from,
 )
+from cli.summary import show_plan
 from cli.training import (
     check_length,
     check_vocabulary,
@@ -51,7 +53,6 @@ from cli.training import (
     load_tokenizer,
     read_config,
     run_training,
-    show_summary,
     write_results,
 )
 from distillation.checkpoint import ModelKeeper
@@ -122,7 +123,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="distil even from a teacher that is no better than chance on the dev set",
     )
     add_training_flags(parser, num_train_epochs=None, max_seq_length=None)
-    return parser.parse_args(argv)
+    return parse_flags(parser, argv)
 
 
 def resolve_defaults(args: argparse.Namespace, task: GlueTask) -> None:
@@ -143,6 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.do_eval or args.do_predict:
         if args.head:
             raise UserError("--head: is for training; a trained model's is in its config.json")
+        if args.dry_run:
+            raise UserError("--dry_run: is for training; --do_eval and --do_predict do at once")
         if runtime.is_main:
             score_student(args, task, runtime.device)
         runtime.wait()
@@ -176,19 +179,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         columns={"labels": train.labels},
         **batching_from(args, args.max_seq_length),
     )
-    steps = source.count(0) * args.num_train_epochs
-    if runtime.is_main:
-        show_summary(
-            f"{stage} distillation on {task.folder}",
-            {
-                "training rows": f"{len(train.store):,} ({name}.tsv), "
-                f"{train.store.lengths.mean():.1f} pieces on average, at most {args.max_seq_length}",
-                "student": f"{describe_model(student)['encoder_parameters']:,} parameters in the encoder",
-                "steps": f"{min(steps, args.max_steps or steps):,} of {args.train_batch_size} rows "
-                f"({args.num_train_epochs} epochs)",
-                "learns": learns,
-            },
-        )
+    facts = {"data": f"{len(train.store):,} rows of {name}.tsv", "learns": learns}
+    title = f"{stage} distillation on {task.folder}"
+    show_plan(title, facts, args, student, source, settings, runtime)
     score = None
     if runtime.is_main:
         score = score_teacher(

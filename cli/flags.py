@@ -108,6 +108,16 @@ def add_training_flags(
     )
     group = parser.add_argument_group("running")
     group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="JSON or YAML file of flags, such as the flags.json of another run; flags given here win",
+    )
+    group.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="check everything, say what would be done and how long it would take, and stop",
+    )
+    group.add_argument(
         "--seed", type=int, default=42, help="of data order, dropout and fresh weights"
     )
     group.add_argument(

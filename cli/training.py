@@ -17,14 +17,18 @@ from typing import Any
 import torch
 
 from cli.curves import EventFiles, draw_curves
+from cli.flag_files import save_flags
 from distillation.batches import BatchSource
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
-from distillation.records import RunRecord, claim_output_dir
+from distillation.forecast import time_of
+from distillation.records import RunRecord, check_output_dir, claim_output_dir
 from distillation.training import (
     LossFunction,
     TrainingSettings,
     check_settings,
+    number_of_steps,
+    time_step,
     train,
 )
 from transformer.configuration import BertConfig
@@ -89,13 +93,6 @@ def read_config(source: str | os.PathLike, cache_dir=None) -> BertConfig:
     return BertConfig.from_json_file(find_model_file(source, CONFIG_NAME, cache_dir))
 
 
-def show_summary(title: str, facts: Mapping[str, Any]) -> None:
-    """Print what is about to be done, a fact a line."""
-    width = max(map(len, facts))
-    lines = [f"  {name:<{width}}  {value}" for name, value in facts.items()]
-    print("\n".join([title, *lines]), file=sys.stderr)
-
-
 def run_training(
     args: argparse.Namespace,
     record: RunRecord,
@@ -109,10 +106,18 @@ def run_training(
 ) -> None:
     """Open the output folder, train, and leave a complete model folder with its record.
 
-    The folder is claimed here, after everything that can go wrong with the inputs has been read.
+    The folder is claimed here, after everything that can go wrong with the inputs has been read; with
+    --dry_run it is only looked at, and the time of a step is measured.
     """
     check_settings(settings, runtime)
     folder = Path(args.output_dir)
+    if args.dry_run:
+        check_output_dir(folder, args.overwrite_output_dir, args.resume)
+        seconds = time_step(model, losses, source, settings, runtime)
+        if runtime.is_main:
+            told = time_of(number_of_steps(source, settings), seconds)
+            print(f"expected: {told}\ndry run: {folder} is as it was", file=sys.stderr)
+        return
     if args.resume and (folder / RUN_RECORD_NAME).is_file():
         print(f"{folder}: this run is finished, nothing to resume", file=sys.stderr)
         return
@@ -120,6 +125,7 @@ def run_training(
         if runtime.is_main:
             stack.enter_context(claim_output_dir(folder, args.overwrite_output_dir, args.resume))
             tokenizer.save_pretrained(folder)
+            save_flags(args, folder)
             model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
         runtime.wait()
         keeper = make_keeper(folder)

@@ -47,21 +47,33 @@ def claim_output_dir(
             or files that are no run of ours.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output_dir {folder}: is a file; expected a folder")
+    check_output_dir(folder, overwrite, resume)
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(sole_writer(folder))
-        present = sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME)
+        present = check_output_dir(folder, overwrite, resume)
         if present and not resume:
             if overwrite:
                 _empty(folder, present)
-            elif RUN_RECORD_NAME in present:
+            else:
                 _move_aside(folder)
                 stack.enter_context(sole_writer(folder))
-            else:
-                raise UserError(f"--output_dir {folder}: {_what_is_there(present)}")
         yield folder
+
+
+def check_output_dir(folder: Path, overwrite: bool = False, resume: bool = False) -> list[str]:
+    """Return the names that a run's folder holds; nothing is changed.
+
+    Raises:
+        UserError: it is one that `claim_output_dir` refuses for what it holds.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output_dir {folder}: is a file; expected a folder")
+    present = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    present = sorted(name for name in present if name != LOCK_NAME)
+    if present and not (resume or overwrite or RUN_RECORD_NAME in present):
+        raise UserError(f"--output_dir {folder}: {_what_is_there(present)}")
+    return present
 
 
 def _empty(folder: Path, names: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ are or what the rows mean.
 from __future__ import annotations
 
 import contextlib
+import statistics
 import sys
 import time
 import warnings
@@ -23,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from distillation.batches import Batch, BatchSource, WholeBatch, whole_batches
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
+from distillation.forecast import Forecast
 from distillation.precision import autocast
 from distillation.records import METRICS_NAME, TEXT_LOG_NAME
 from distillation.resume import identity_of, log_of, restore, run_state
@@ -101,7 +103,7 @@ def train(
     """
     check_settings(settings, runtime)
     counts = [source.count(epoch) for epoch in range(settings.epochs)]
-    total = sum(counts) if settings.max_steps is None else min(sum(counts), settings.max_steps)
+    total = number_of_steps(source, settings)
     optimizer = make_optimizer(model, settings, total)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
     wrapped = _wrap(model, runtime)
@@ -130,10 +132,12 @@ def train(
             log.load_state_dict(log_of(past, runtime), runtime.device)
         examples_before = log.examples
         log_step = max(1, min(50, total // 20))
+        forecast = Forecast(total - step, lambda line: bar.write(line, file=bar.fp))
         for whole in whole_batches(source, settings.accumulation, runtime, counts, step, total):
             step += 1
             _step(wrapped, losses, whole, step, optimizer, scaler, settings, runtime, log)
             bar.update()
+            forecast.step()
             if step % log_step == 0 or step == total:
                 log.write_losses(step, whole.epoch, optimizer.get_lr()[0])
             if step % settings.eval_step == 0 or whole.closes_epoch or step == total:
@@ -161,6 +165,41 @@ def train(
         "training_seconds": round(seconds, 3),
         "examples_per_second": round((log.examples - examples_before) / max(seconds, 1e-9), 2),
     }
+
+
+def number_of_steps(source: BatchSource, settings: TrainingSettings) -> int:
+    """Optimiser steps of a whole run."""
+    steps = sum(source.count(epoch) for epoch in range(settings.epochs))
+    return steps if settings.max_steps is None else min(steps, settings.max_steps)
+
+
+def time_step(
+    model: nn.Module,
+    losses: LossFunction,
+    source: BatchSource,
+    settings: TrainingSettings,
+    runtime: Runtime,
+) -> float:
+    """Seconds that the losses and gradients of a batch take on this process; nothing is learned.
+
+    The median of the first batches, a warm-up left out. Arguments as for `train`.
+    """
+    counts, spans = [source.count(0)], []
+    model.train()
+    for whole in whole_batches(
+        source, settings.accumulation, runtime, counts, 0, min(5, counts[0])
+    ):
+        began = time.perf_counter()
+        for batch, share in whole.parts:
+            batch = {k: v.to(runtime.device, non_blocking=True) for k, v in batch.items()}
+            with autocast(settings.precision, runtime.device):
+                parts = losses(model, batch)
+            (sum(parts.values()) * share).backward()
+        if runtime.device.type == "cuda":
+            torch.cuda.synchronize(runtime.device)
+        spans.append(time.perf_counter() - began)
+        model.zero_grad(set_to_none=True)
+    return statistics.median(spans[1:] or spans)
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings, total: int) -> BertAdam:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,53 @@ def test_a_student_gives_the_same_logits_in_transformers(head, options, monkeypa
 def test_a_head_cannot_be_chosen_once_a_model_is_trained():
     outcome = run_line(f"{DISTIL} --do_eval --head hf")
     assert outcome.status == 2 and "--head: is for training" in outcome.stderr
+
+
+# Flags files and dry runs
+
+
+def test_a_runs_flags_file_repeats_it_bit_for_bit():
+    succeed(f"{DISTIL} --seed 7")
+    succeed("python task_distill.py --config out/flags.json --output_dir again")
+    assert (
+        Path("out/pytorch_model.bin").read_bytes() == Path("again/pytorch_model.bin").read_bytes()
+    )
+    flags, again = (json.loads(Path(f, "flags.json").read_text()) for f in ("out", "again"))
+    assert flags["max_seq_length"] == 128  # the task's own, as resolved
+    assert again == flags | {"output_dir": "again"}
+
+
+def test_a_mistake_in_a_flags_file_leaves_nothing_behind():
+    Path("run.yaml").write_text("learning_rte: 3e-5\n")
+    outcome = run_line(f"{DISTIL} --config run.yaml")
+    assert outcome.status == 2 and not Path("out").exists()
+    assert outcome.stderr.splitlines() == [
+        "error: --config run.yaml: learning_rte is no flag of task_distill.py; is it learning_rate?"
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        DISTIL,
+        DISTIL.replace("--pred_distill ", ""),
+        "python finetune_teacher.py --data_dir glue/RTE --bert_model teacher --output_dir out",
+    ],
+)
+def test_a_dry_run_checks_and_tells_and_writes_nothing(line):
+    before = sorted(map(str, Path().rglob("*")))
+    outcome = succeed(f"{line} --dry_run")
+    assert sorted(map(str, Path().rglob("*"))) == before
+    for told in ("rows of train.tsv", "pieces on average", "in the encoder", "of 32 rows"):
+        assert told in outcome.stderr
+    assert re.search(r"^expected: \d+ s for \d steps? of [\d.]+ ms", outcome.stderr, re.M)
+    assert outcome.stderr.endswith("dry run: out is as it was\n")
+
+
+def test_a_dry_run_refuses_what_a_run_would_refuse():
+    Path("out").mkdir()
+    Path("out/thesis.tex").touch()
+    outcome = run_line(f"{DISTIL} --dry_run")
+    assert outcome.status == 2 and "is not empty (holds thesis.tex)" in outcome.stderr
+    outcome = run_line(f"{DISTIL} --dry_run --do_eval")
+    assert outcome.status == 2 and "--dry_run: is for training" in outcome.stderr

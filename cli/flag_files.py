@@ -1,0 +1,143 @@
+"""Flags from a file: --config FILE, and the file of a run's flags that stands beside its model."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformer.errors import UserError
+from transformer.file_utils import atomic_open
+
+FLAGS_NAME = "flags.json"  # config.json is the model's
+_NOT_IN_FILES = {"help", "config"}
+# What is asked of one start of a program, not of the run.
+_NOT_SAVED = {"config", "dry_run", "resume", "overwrite_output_dir", "local_rank"}
+
+
+def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line; what it leaves open is taken from its --config FILE, if it names one.
+
+    Raises:
+        UserError: the file cannot be read, or has an unknown flag or a value of another type.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    finder = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS)
+    finder.add_argument("--config")
+    path = finder.parse_known_args(argv)[0].config
+    if path is not None:
+        argv = [*_words(parser, Path(path)), *argv]  # of two values the later one counts
+    return parser.parse_args(argv)
+
+
+def save_flags(args: argparse.Namespace, folder: Path) -> None:
+    """Write every flag with the value it had in the end, for another run's --config."""
+    values = {name: value for name, value in vars(args).items() if name not in _NOT_SAVED}
+    with atomic_open(folder / FLAGS_NAME) as file:
+        json.dump(values, file, indent=2, sort_keys=True)
+        file.write("\n")
+
+
+def _words(parser: argparse.ArgumentParser, path: Path) -> list[str]:
+    """What a person would type for the contents of a file."""
+    actions = {
+        spelling.lstrip("-"): action
+        for action in parser._actions  # argparse has no other way to ask
+        for spelling in action.option_strings
+        if action.dest not in _NOT_IN_FILES
+    }
+    words = []
+    for name, value in _read(path).items():
+        action = actions.get(str(name).removeprefix("--"))
+        if action is None:
+            near = difflib.get_close_matches(str(name), actions, 1)
+            advice = f"; is it {near[0]}?" if near else f"; --help of {parser.prog} lists them"
+            raise UserError(f"--config {path}: {name} is no flag of {parser.prog}{advice}")
+        if value is not None:  # null: not given
+            words += _word(action, value, f"--config {path}: {name}")
+    return words
+
+
+def _word(action: argparse.Action, value: Any, what: str) -> list[str]:
+    flag = action.option_strings[0]
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise UserError(f"{what} is {value!r}; expected true or false")
+        return [flag] if value else []
+    if isinstance(value, list) and action.type and all(isinstance(item, str) for item in value):
+        value = ",".join(value) or "none"  # as flags of several names are typed
+    kind = getattr(action.type, "__name__", "")
+    if kind in ("int", "float", "whole_number", "proportion"):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{what} is {value!r}; expected a number")
+    elif not isinstance(value, str):
+        raise UserError(f"{what} is {value!r}; expected a text")
+    try:
+        checked = action.type(str(value)) if action.type else value
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"{what}: {error}") from None
+    except ValueError:
+        raise UserError(f"{what} is {value!r}; expected a whole number") from None
+    if action.choices and checked not in action.choices:
+        raise UserError(f"{what} is {value!r}; expected one of {', '.join(action.choices)}")
+    return [f"{flag}={value}"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a JSON (by its name) or YAML file of flags; null for a flag means: not given."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"--config {path}: no such file; expected a JSON or YAML file of flags"
+        ) from None
+    except UnicodeDecodeError:
+        raise UserError(f"--config {path}: not UTF-8; expected a JSON or YAML file") from None
+    kind, read = ("JSON", _read_json) if path.suffix == ".json" else ("YAML", _read_yaml)
+    try:
+        values = read(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"--config {path}: not {kind} ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"--config {path}: expected one value a flag, such as learning_rate: 3e-5")
+    return values
+
+
+def _read_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _read_yaml(text: str) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Reads 3e-5 as a number, as JSON and YAML 1.2 do, and refuses a key that is there twice."""
+
+        def construct_mapping(self, node, deep=False):
+            return _once(
+                [
+                    (self.construct_object(k, True), self.construct_object(v, True))
+                    for k, v in node.value
+                ]
+            )
+
+    number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    Loader.add_constructor("tag:yaml.org,2002:map", Loader.construct_mapping)
+    try:
+        return yaml.load(text, Loader)
+    except (yaml.YAMLError, TypeError) as error:  # TypeError: a key that is itself a list
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is there twice")
+    return dict(pairs)

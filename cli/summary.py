@@ -1,0 +1,55 @@
+"""What a training script says before it trains: what with what, how often, how long."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from distillation.distributed import Runtime
+from distillation.training import TrainingSettings, number_of_steps
+from tasks.batching import StoreBatches
+
+
+def show_plan(
+    title: str,
+    facts: Mapping[str, Any],
+    args: argparse.Namespace,
+    model: nn.Module,
+    source: StoreBatches,
+    settings: TrainingSettings,
+    runtime: Runtime,
+) -> None:
+    """Print what is about to be done, a fact a line, on the main process.
+
+    Args:
+        facts: those of this script alone; they come first.
+    """
+    if not runtime.is_main:
+        return
+    lengths = source.store(0).lengths
+    steps, epochs = number_of_steps(source, settings), settings.epochs
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    encoder = sum(p.numel() for p in model.bert.parameters())
+    accumulation = f" in {settings.accumulation} micro-steps" * (settings.accumulation > 1)
+    processes = f", {runtime.world} processes" * (runtime.world > 1)
+    common = {
+        "lengths": f"{lengths.mean():.1f} pieces on average, {lengths.max()} at most",
+        "parameters": f"{encoder:,} in the encoder; {trained:,} are trained",
+        "steps": f"{steps:,} of {args.train_batch_size} rows{accumulation}, "
+        f"{epochs} epoch{'s' * (epochs > 1)} of {source.count(0):,}",
+        "optimiser": f"learning rate {settings.learning_rate:g}, {settings.schedule}, warm-up "
+        f"{settings.warmup_proportion:g}, weight decay {settings.weight_decay:g}",
+        "on": f"{runtime.device.type}, {settings.precision}{processes}, seed {settings.seed}",
+        "into": args.output_dir,
+    }
+    facts = {**facts, **common}
+    width = max(map(len, facts)) + 2
+    gap = "\n" + " " * (width + 2)
+    lines = (
+        f"  {name:<{width}}{str(value).replace(chr(10), gap)}" for name, value in facts.items()
+    )
+    print("\n".join([title, *lines]), file=sys.stderr)
