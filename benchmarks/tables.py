@@ -145,7 +145,7 @@ def inference_tables(row: Mapping[str, Any]) -> str:
         f"|---|---|{'---|' * len(models)}",
     ]
     for entry in latency:
-        times = (f"{1e3 * entry['seconds'][name]:.3g}" for name in models)
+        times = (number(1e3 * entry["seconds"][name]) for name in models)
         lines.append(f"| {entry['batch']} | {entry['length']} | {' | '.join(times)} |")
     return "\n".join(lines)
 
