@@ -41,7 +41,7 @@ from distillation.objectives import LayerWeights, check_heads
 from distillation.precision import cast_frozen_linears
 from distillation.records import RunRecord
 from tasks.batching import StoreBatches
-from tasks.corpus import available_epochs, check_corpus, corpus_facts, open_epoch
+from tasks.corpus import available_epochs, corpus_facts, open_epoch, start_check
 from transformer.errors import run_script
 from transformer.file_utils import find_input
 from transformer.modeling import BertModel, TinyBertForPreTraining
@@ -116,8 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.layer_map, student_config.num_hidden_layers, teacher_config.num_hidden_layers
     )
 
-    if runtime.is_main:
-        check_corpus(data, epochs)
+    checked = start_check(data, epochs) if runtime.is_main else None
     torch.manual_seed(args.seed)
     teacher = BertModel.from_pretrained(args.teacher_model, cache_dir=args.cache_dir)
     teacher.requires_grad_(False).train(args.teacher_dropout).to(runtime.device)
@@ -154,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     run_training(
         args, record, student, tokenizer, losses, source, settings, runtime,
-        lambda folder: ModelKeeper(student, folder, keep_steps=True),
+        lambda folder: ModelKeeper(student, folder, keep_steps=True, check=checked),
     )  # fmt: skip
     return 0
 

@@ -35,7 +35,7 @@ from distillation.checkpoint import ModelKeeper
 from distillation.distributed import start_runtime
 from distillation.loss_functions import masked_language_modelling
 from distillation.records import RunRecord
-from tasks.corpus import available_epochs, check_corpus, corpus_facts, open_epoch
+from tasks.corpus import available_epochs, corpus_facts, open_epoch, start_check
 from tasks.masking import MaskedBatches
 from transformer.errors import UserError, run_script
 from transformer.file_utils import find_input
@@ -89,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(epoch.masked for epoch in epochs):
         raise UserError(f"{data}: its tokens are masked already; make it with --masked_lm_prob 0")
 
-    if runtime.is_main:
-        check_corpus(data, epochs)
+    checked = start_check(data, epochs) if runtime.is_main else None
     torch.manual_seed(args.seed)
     if args.from_scratch:
         model = BertForMaskedLM.from_scratch(config)
@@ -120,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     run_training(
         args, record, model, tokenizer, masked_language_modelling, source, settings, runtime,
-        lambda folder: ModelKeeper(model, folder),
+        lambda folder: ModelKeeper(model, folder, check=checked),
     )  # fmt: skip
     return 0
 

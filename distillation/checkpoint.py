@@ -38,6 +38,7 @@ class ModelKeeper:
         evaluate: Callable[[], Metrics] | None = None,
         score: Callable[[Metrics], float] | None = None,
         keep_steps: bool = False,
+        check: Callable[[], object] | None = None,
     ) -> None:
         """
         Args:
@@ -46,8 +47,10 @@ class ModelKeeper:
             evaluate: returns the metrics of every dev set.
             score: the number of those to select on; higher is better.
             keep_steps: also keep `step_N_pytorch_model.bin`, as the published general distillation.
+            check: called before a model is written; raises if it should not be, because what it has
+                learned from proved damaged.
         """
-        self.model, self.folder = model, Path(folder)
+        self.model, self.folder, self.check = model, Path(folder), check
         self.evaluate, self.score, self.keep_steps = evaluate, score, keep_steps
         self.best_score, self.best_step = -math.inf, 0
         self.best: Metrics = {}
@@ -55,6 +58,8 @@ class ModelKeeper:
 
     def __call__(self, step: int, write: bool = True) -> Metrics:
         """Evaluate and save after optimiser step `step`; return the metrics."""
+        if self.check is not None:
+            self.check()
         if self.evaluate is None:
             self.best_step = step
             if write:

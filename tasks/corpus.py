@@ -23,6 +23,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ _EPOCH_FILE = re.compile(
     rf"epoch_(?P<number>\d+)(_metrics\.json|\.json|\.({'|'.join(_ARRAYS)})\.npy)"
 )
 _CACHE = ".flat"  # inside a folder of the published format: the same epochs as arrays
+_CHECK_FIRST_SECONDS = 0.5
 _CHECKED_TOKENS = 1 << 24  # compared at a time
 _AGAIN = "run pregenerate_training_data.py again"
 
@@ -150,6 +152,25 @@ def check_corpus(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> No
             raise UserError(
                 f"{path}: holds the id {largest}, the vocabulary has {epoch.vocab_size} pieces; {_AGAIN}"
             )
+
+
+def start_check(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> Callable[[], None]:
+    """Start `check_corpus` beside what follows, so that no run waits for a large corpus to be read.
+
+    A small one is checked when this returns.
+
+    Returns:
+        A function that waits for the check's end and raises what it raised.
+
+    Raises:
+        UserError: as `check_corpus`, where that was done in time.
+    """
+    pool = ThreadPoolExecutor(1)
+    check = pool.submit(check_corpus, folder, epochs)
+    pool.shutdown(wait=False)
+    with contextlib.suppress(TimeoutError):
+        check.result(timeout=_CHECK_FIRST_SECONDS)
+    return check.result
 
 
 def corpus_facts(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> dict[str, Any]:

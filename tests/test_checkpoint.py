@@ -194,3 +194,13 @@ def test_a_kept_step_is_a_file_of_its_own(tmp_path):
     ModelKeeper(torch.nn.Linear(1, 1), tmp_path, keep_steps=True)(5)
     step, newest = tmp_path / f"step_5_{WEIGHTS_NAME}", tmp_path / WEIGHTS_NAME
     assert step.read_bytes() == newest.read_bytes() and not step.samefile(newest)
+
+
+def test_no_model_is_written_of_what_proves_damaged(tmp_path):
+    def damaged():
+        raise UserError("data: has changed")
+
+    keeper = ModelKeeper(torch.nn.Linear(1, 1), tmp_path, check=damaged)
+    with pytest.raises(UserError, match="has changed"):
+        keeper(1)
+    assert list(tmp_path.iterdir()) == []

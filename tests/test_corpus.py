@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from hashlib import sha256
 
 import numpy as np
@@ -15,6 +16,7 @@ from tasks.corpus import (
     corpus_facts,
     open_epoch,
     remove_epochs,
+    start_check,
     write_epoch,
     write_json_epoch,
 )
@@ -251,6 +253,31 @@ def test_a_changed_token_is_found_by_its_checksum(folder, tokenizer):
     path.write_bytes(content)
     with pytest.raises(UserError, match="epoch_0.tokens.npy: has changed since it was written"):
         check_corpus(folder, [open_epoch(folder, 0, tokenizer)])
+
+
+def test_a_large_corpus_is_checked_beside_what_follows(folder, tokenizer, monkeypatch):
+    write_flat(folder, tokenizer)
+    epochs = [open_epoch(folder, 0, tokenizer)]
+    start_check(folder, epochs)()  # whole: nothing to say
+    path = folder / "epoch_0.tokens.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    damaged = [open_epoch(folder, 0, tokenizer)]
+    with pytest.raises(UserError, match="has changed since it was written"):
+        start_check(folder, damaged)  # a small one is known before any step
+
+    go = threading.Event()
+
+    def slow_check(*given):
+        go.wait(30)
+        check_corpus(*given)
+
+    monkeypatch.setattr("tasks.corpus.check_corpus", slow_check)
+    checked = start_check(folder, damaged)
+    go.set()
+    with pytest.raises(UserError, match="has changed since it was written"):
+        checked()
 
 
 @pytest.mark.parametrize(
