@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 BLOCK_TOKENS = 1 << 18  # work is handed out in runs of documents of about this size
 ARRAYS = ("tokens", "sentences", "documents")  # files of a tokenised corpus
+_EVERY = 256  # documents
+_WINDOW_BYTES = 1 << 23
 _READ_BYTES = 1 << 21
 _SENTENCES = 1 << 18  # of a share, put in their place at once
 
@@ -46,7 +49,8 @@ class Documents:
 
     def facts(self) -> dict[str, Any]:
         """What `kept` needs to find the arrays again, for JSON."""
-        own = {name: value for name, value in vars(self).items() if name != "folder"}
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        del own["folder"]
         return {**own, "dtype": self.dtype.str}
 
     @classmethod
@@ -57,10 +61,55 @@ class Documents:
             **{**facts, "folder": folder, "dtype": np.dtype(facts["dtype"]), "blocks": blocks}
         )
 
-    def read(self, name: str) -> np.ndarray:
-        """Map one of the three arrays; its pages leave memory with the last reference to it."""
-        dtype = self.dtype if name == "tokens" else np.int64
-        return np.asarray(np.memmap(self.folder / name, dtype=dtype, mode="r"))
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read a run of one of the three arrays.
+
+        Nothing is memory-mapped: pages touched here and there in a large file would fill the memory.
+        """
+        dtype = self._dtype_of(name)
+        path = self.folder / name
+        stop = path.stat().st_size // dtype.itemsize if stop is None else stop
+        return np.fromfile(path, dtype, stop - start, offset=start * dtype.itemsize)
+
+    def windows(
+        self, name: str, starts: np.ndarray, width: int
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Read a window of `width` values from each of `starts`, some megabytes at a time.
+
+        Yields:
+            (which of `starts`, their windows [n, width]). What lies past the end of the file is 0.
+        """
+        dtype = self._dtype_of(name)
+        at_once = max(1, _WINDOW_BYTES // (width * dtype.itemsize))
+        with open(self.folder / name, "rb", buffering=0) as file:
+            for first in range(0, len(starts), at_once):
+                which = slice(first, min(first + at_once, len(starts)))
+                found = np.zeros((which.stop - first, width), dtype)
+                for row, start in zip(found, starts[which].tolist(), strict=True):
+                    os.preadv(file.fileno(), [row], start * dtype.itemsize)
+                yield which, found
+
+    def document_ends(self, sentences: np.ndarray) -> np.ndarray:
+        """The sentence after the last one of each sentence's document, int64 [n]."""
+        ends = np.empty(len(sentences), np.int64)
+        near = np.searchsorted(self._some_documents, sentences, "right") - 1
+        for which, begins in self.windows("documents", near * _EVERY, _EVERY + 1):
+            later = begins > sentences[which, None]
+            ends[which] = begins[np.arange(len(begins)), later.argmax(axis=1)]
+        return ends
+
+    @cached_property
+    def _some_documents(self) -> np.ndarray:
+        """Where every `_EVERY`-th document begins: so much of a search needs no reading."""
+        step = _EVERY << 10
+        parts = (
+            self.read("documents", start, min(start + step, self.num_documents + 1))[::_EVERY]
+            for start in range(0, self.num_documents + 1, step)
+        )
+        return np.concatenate(list(parts))
+
+    def _dtype_of(self, name: str) -> np.dtype:
+        return np.dtype(self.dtype if name == "tokens" else np.int64)
 
 
 class _Writer:

@@ -71,26 +71,23 @@ class Examples(NamedTuple):
 def make_examples(documents: Documents, recipe: PairRecipe, epoch: int, block: int) -> Examples:
     """Make one epoch's examples from the documents of one block."""
     first, last = documents.blocks[block], documents.blocks[block + 1]
-    tokens, sentences = documents.read("tokens"), documents.read("sentences")
-    starts = documents.read("documents")
+    starts = documents.read("documents", first, last + 1)
+    first_sentence = int(starts[0])
+    sentences = documents.read("sentences", first_sentence, starts[-1] + 1)
+    first_token = int(sentences[0])
 
     generators, counts, plan = [], [], []
-    for document, (begin, end) in enumerate(pairwise(starts[first : last + 1].tolist()), first):
+    for document, (begin, end) in enumerate(pairwise(starts.tolist()), first):
         generator = np.random.default_rng((recipe.seed % 2**64, _PURPOSE, epoch, document))
         before = len(plan)
-        ends = sentences[begin : end + 1].tolist()
+        ends = sentences[begin - first_sentence : end - first_sentence + 1].tolist()
         plan.extend(plan_pairs(ends, begin, documents, recipe, _uniforms(generator)))
         counts.append(len(plan) - before)
         generators.append(generator)
 
     a_begin, a_length, b_begin, b_length, other, b_room = np.array(plan, dtype=np.int64).T
     is_random = other >= 0
-    chosen = other[is_random]
-    b_begin[is_random] = sentences[chosen]
-    # Whole sentences until the room is filled or the other document ends, one at the least.
-    full = np.searchsorted(sentences, sentences[chosen] + np.maximum(b_room[is_random], 1))
-    document_end = starts[np.searchsorted(starts, chosen, side="right")]
-    b_length[is_random] = sentences[np.minimum(full, document_end)] - sentences[chosen]
+    b_begin[is_random], b_length[is_random] = _fill(documents, other[is_random], b_room[is_random])
 
     keep_a, keep_b = keep_longest_first(a_length, b_length, recipe.max_seq_len)
     front_a, front_b = _cut_in_front(
@@ -100,12 +97,50 @@ def make_examples(documents: Documents, recipe: PairRecipe, epoch: int, block: i
     begin = np.cumsum(lengths) - lengths
     flat = np.full(int(lengths.sum()), recipe.sep_id, dtype=documents.dtype)
     flat[begin] = recipe.cls_id
-    flat[ranges(begin + 1, keep_a)] = tokens[ranges(a_begin + front_a, keep_a)]
-    flat[ranges(begin + boundaries, keep_b)] = tokens[ranges(b_begin + front_b, keep_b)]
+    tokens = documents.read("tokens", first_token, sentences[-1] + 1)
+    tokens[-1:] = documents.read("tokens", documents.num_tokens, documents.num_tokens + 1)
+    flat[ranges(begin + 1, keep_a)] = tokens[ranges(a_begin + front_a - first_token, keep_a)]
+    own = ~is_random
+    # --one_seq's placeholder stands behind all tokens, and here behind those of the block.
+    b_place = np.minimum(b_begin + front_b - first_token, len(tokens) - 1)[own]
+    flat[ranges((begin + boundaries)[own], keep_b[own])] = tokens[ranges(b_place, keep_b[own])]
+    flat[ranges((begin + boundaries)[is_random], keep_b[is_random])] = _texts(
+        documents, (b_begin + front_b)[is_random], keep_b[is_random]
+    )
     masks = None
     if recipe.masked_lm_prob > 0:
         masks = _mask(flat, lengths, boundaries, recipe, generators, counts)
     return Examples(flat, lengths, boundaries, is_random.astype(np.uint8), masks)
+
+
+def _fill(
+    documents: Documents, sentences: np.ndarray, room: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whole sentences from each of `sentences` on, until `room` tokens are filled or their document
+    ends, one at the least: (begin, length), int64 [n] each."""
+    begin, length = np.empty_like(sentences), np.empty_like(sentences)
+    if len(sentences):
+        room = np.maximum(room, 1)
+        left = documents.document_ends(sentences) - sentences
+        # No sentence is empty, so as many fill the room for certain.
+        for which, ends in documents.windows("sentences", sentences, int(room.max()) + 1):
+            begin[which] = ends[:, 0]
+            ends = ends - ends[:, :1]
+            full = (ends >= room[which, None]).argmax(axis=1)
+            # Where the corpus ends first the window is not full.
+            full = np.where(full > 0, full, left[which])
+            full = np.minimum(full, left[which])
+            length[which] = ends[np.arange(len(ends)), full]
+    return begin, length
+
+
+def _texts(documents: Documents, begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The tokens of texts all over the corpus, end to end."""
+    texts = []
+    if len(begins):
+        for which, tokens in documents.windows("tokens", begins, int(lengths.max())):
+            texts.append(tokens[np.arange(tokens.shape[1]) < lengths[which, None]])
+    return np.concatenate(texts) if texts else np.zeros(0, documents.dtype)
 
 
 def plan_pairs(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -280,3 +282,41 @@ def test_a_bad_corpus_is_named_with_its_line(tokenizer, tmp_path, content, messa
     (tmp_path / "flat").mkdir()
     with pytest.raises(UserError, match=message):
         tokenize_corpus(corpus, tokenizer, tmp_path / "flat")
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+import numpy as np
+from tasks.documents import Documents
+from tasks.pregeneration import PairRecipe, make_examples
+
+sentences = int(sys.argv[2])
+blocks = tuple(range(0, sentences // 25 + 1, 500))
+documents = Documents(
+    Path(sys.argv[1]), np.dtype("uint16"), sentences // 25, sentences, sentences * 20, blocks
+)
+recipe = PairRecipe(128, 0.1, False, 42, 2, 3, 4, 11)
+for block in range(3):
+    make_examples(documents, recipe, 0, block)
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="needs Linux's account of memory"
+)
+def test_pairs_of_a_large_corpus_take_no_more_memory_than_those_of_a_small_one(tmp_path):
+    """Arrays of 5 MB and of 480 MB: random second texts are read from all over them."""
+    peaks = []
+    for sentences in (100_000, 10_000_000):
+        (np.arange(sentences + 1) * 20).tofile(tmp_path / "sentences")
+        (np.arange(sentences // 25 + 1) * 25).tofile(tmp_path / "documents")
+        with open(tmp_path / "tokens", "wb") as tokens:
+            tokens.truncate(2 * (sentences * 20 + 1))
+        run = subprocess.run(
+            [sys.executable, "-c", MEASURE, tmp_path, str(sentences)],
+            cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        peaks.append(int(run.stdout) / 1024)
+    assert peaks[1] < peaks[0] + 30
