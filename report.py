@@ -1,11 +1,11 @@
-"""One table of results from the records that every run leaves, as Markdown and CSV.
+"""One report from the records that every run leaves: tables, figures, and what is missing.
 
-    python report.py --results results
+    python report.py --results results --models models
 
-Reads every eval.json (task_distill.py --do_eval) and run.json under --results and those of the
-models they name. Scores are dev scores x 100; over several seeds, mean ± standard deviation.
-Published figures stand beside them where the dev set is GLUE's own, those measured on dev and those
-measured on test apart.
+Reads every eval.json (task_distill.py --do_eval) and run.json under --results, those of the models they
+name, and the runs in --models. Writes report.html, which holds everything, report.md and report.csv.
+Scores are dev scores x 100; over several seeds, mean ± standard deviation. Published figures stand
+beside them where the dev set is GLUE's own, those measured on dev and those measured on test apart.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cli import report_ablations, report_figures, report_html, report_models
 from cli import report_tables as tables
+from cli.report_blocks import Block, Section, markdown
 from cli.results import Results, read_results
+from distillation.records import METRICS_NAME
 from transformer.errors import UserError, run_script
-from transformer.file_utils import atomic_open
+from transformer.file_utils import RUN_RECORD_NAME, atomic_open
 
 PUBLISHED = Path(__file__).resolve().parent / "published.json"
 
@@ -30,8 +33,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--results", default="results", help="folder with the records")
+    parser.add_argument("--models", default="models", help="folder with the training runs")
     parser.add_argument(
-        "--output_dir", help="where report.md and report.csv go (default: --results/report)"
+        "--output_dir", help="where the report goes (default: the folder report in --results)"
+    )
+    parser.add_argument(
+        "--sentence", help="for the attention maps (default: the task's first dev row)"
     )
     parser.add_argument(
         "--embedded_data",
@@ -43,47 +50,112 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    results = read_results(args.results)
-    if not results.scores:
-        raise UserError(
-            f"{args.results}: no scores; expected eval.json files, as task_distill.py --do_eval "
-            f"--output_dir {args.results}/eval/MODEL writes them. {' '.join(results.problems)}"
-        )
+    if not Path(args.results).is_dir():
+        raise UserError(f"--results {args.results}: no such folder; expected that of the records")
+    runs = sorted(path.parent for path in Path(args.models).glob(f"*/{METRICS_NAME}"))
+    runs = [run for run in runs if ".previous-" not in run.name]
+    results = read_results(args.results, runs)
+    folder = Path(args.output_dir or Path(args.results) / "report")
+    sections = make_sections(args, results, runs, folder)
+    with atomic_open(folder / "report.md") as file:
+        file.write("# Report\n\n" + markdown(sections))
+    with atomic_open(folder / "report.html") as file:
+        file.write(report_html.page("TinyBERT, reproduced: report", lead(results), sections))
+    shown = [section for section in sections if section.title in PRINTED]
+    print("\n" + markdown(shown), end="")
+    print(f"wrote {folder / 'report.html'}, report.md and report.csv", file=sys.stderr)
+    return 0
+
+
+PRINTED = (
+    "Results",
+    "Which orderings hold in this run",
+    "Published figures",
+    "Ablations",
+    "Missing",
+)
+
+
+def make_sections(
+    args: argparse.Namespace, results: Results, runs: list[Path], folder: Path
+) -> list[Section]:
+    """All sections in order, empty ones included; writes report.csv, whose content they share."""
+    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
     tasks = tables.in_order(results.headlines, tables.TASK_ORDER)
     models = tables.in_order({model for model, *_ in results.scores}, tables.MODELS)
-    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    models = [model for model in models if not report_ablations.is_ablation(model)]
     comparable = [
         task
         for task, rows in published["dev_rows"].items()
         if task in tasks and results.dev_rows.get(task) == rows and not args.embedded_data
     ]
     comparable = tables.in_order(comparable, tasks)
+    figures = published["scores"] if comparable else []
+    write_csv(folder / "report.csv", results, figures)
 
+    problems: list[str] = []
+    lineage = report_models.find_lineage(results, tasks)
+
+    def drawn(make: Callable[..., list[Block]], *arguments) -> list[Block]:
+        """A section made from models on the disk; what is wrong with them is told, not fatal."""
+        try:
+            return make(*arguments)
+        except (UserError, OSError, ImportError) as error:
+            problems.append(f"{make.__name__.removesuffix('_section')}: {error}")
+            return []
+
+    table = tables.results_section(results, models, tasks)
+    if table:
+        table += drawn(report_figures.bars_section, results, models, tasks, figures)
+    embedded = args.embedded_data
+    compared = tables.published_section(results, published["scores"], comparable, embedded)
+    sizes = published["sizes"]
     sections = [
-        ("Results", tables.results_section(results, models, tasks)),
-        ("Which orderings hold in this run", tables.orderings_section(results, tasks)),
-        (
-            "Published figures",
-            tables.published_section(results, published["scores"], comparable, args.embedded_data),
+        Section("Results", table),
+        Section("Which orderings hold in this run", tables.orderings_section(results, tasks)),
+        Section("Published figures", compared if tasks else []),
+        Section(
+            "Ablations",
+            report_ablations.ablations_section(results, tasks, published["ablations"]),
         ),
-        ("All metrics", tables.metrics_section(results, models, tasks)),
-        ("Size", tables.size_section(results, models, published["sizes"])),
-        ("Training", tables.training_section(results)),
-        ("Time", tables.time_section(Path(args.results))),
-        ("Missing", tables.missing_section(results, tasks)),
+        Section(
+            "Size and speed",
+            drawn(
+                report_figures.size_section, results, models, tasks, sizes, folder / "latency.json"
+            ),
+        ),
+        Section(
+            "Attention",
+            drawn(report_figures.attention_section, lineage, args.sentence) if lineage else [],
+        ),
+        Section(
+            "Distance to the teacher",
+            drawn(report_figures.distance_section, lineage) if lineage else [],
+        ),
+        Section("All metrics", tables.metrics_section(results, models, tasks)),
+        Section("Training", tables.training_section(results)),
+        Section("Training curves", drawn(report_figures.curves_section, runs)),
+        Section("Time", tables.time_section(Path(args.results))),
     ]
-    folder = Path(args.output_dir or Path(args.results) / "report")
-    with atomic_open(folder / "report.md") as file:
-        file.write("# Report\n")
-        for title, text in sections:
-            if text:
-                file.write(f"\n## {title}\n\n{text}\n")
-    write_csv(folder / "report.csv", results, published["scores"] if comparable else [])
-    for title, text in sections[:3] + sections[-1:]:
-        if text:
-            print(f"\n{title}\n\n{text}")
-    print(f"\nwrote {folder / 'report.md'} and report.csv", file=sys.stderr)
-    return 0
+    unfinished = [run.name for run in runs if not (run / RUN_RECORD_NAME).is_file()]
+    missing = tables.missing_section(results, tasks, unfinished, problems)
+    return [*sections, Section("Missing", missing)]
+
+
+def lead(results: Results) -> str:
+    """What the report is about, in one sentence."""
+    seeds = max((len(score.values) for score in results.scores.values()), default=0)
+    models = len({model for model, *_ in results.scores})
+    if not models:
+        return "Nothing has been scored yet."
+    run = max(results.runs, key=lambda run: run.get("finished") or "", default={})
+    hardware = run.get("hardware", {})
+    where = hardware.get("gpu") or f"{hardware.get('cores', '?')} CPU cores"
+    plural = "s" if seeds > 1 else ""
+    return (
+        f"{models} models on {', '.join(results.headlines)}, {seeds} seed{plural}; "
+        f"{len(results.runs)} training runs, the last on {where}."
+    )
 
 
 def write_csv(path: Path, results: Results, figures: list[dict]) -> None:

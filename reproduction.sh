@@ -7,6 +7,7 @@
 #   ./reproduction.sh --dry-run            every command, none run
 #   ./reproduction.sh --from general       that stage and those after it
 #   ./reproduction.sh --only teachers --tasks RTE,CoLA
+#   ./reproduction.sh --seeds 1,2,3        task distillation with these seeds too, beside the profile's
 #
 # A profile is a short file of settings; copy one to change sizes, tasks or seeds. Each stage function below lists
 # its commands with `run`; reproduction_engine.sh runs them, keeps a log of each, and does not repeat what finished.
@@ -31,7 +32,7 @@ declare -A ABOUT=(
   [task_4l]="task distillation of the 4-layer student, and two students without one half of it"
   [task_6l]="task distillation of the 6-layer student"
   [smart_init]="6-layer students that start from the teacher's own layers, with and without distillation"
-  [report]="the table of results"
+  [report]="the report: tables and figures on one page"
 )
 
 # ------------------------------------------------------------------------------------------------ inputs
@@ -151,15 +152,15 @@ stage_teachers() {
 }
 
 task_distillation() { # TASK STUDENT TMP_MODEL MODEL SEED [FLAG...]: intermediate layers, then predictions
-  local data="$DATA/glue_data/$1" seed=$5
+  local data="$DATA/glue_data/$1" seed=$5 # AUGMENTED, where it is set, stands in place of --aug_train
   needs "$data/train_aug.tsv"
   train python task_distill.py --teacher_model "$(teacher "$1")" --student_model "$2" --data_dir "$data" \
-    --task_name "$1" --output_dir "$MODELS/$3" $INTERMEDIATE_FLAGS --aug_train --do_lower_case $(seed_flag "$seed") \
-    "${@:6}"
+    --task_name "$1" --output_dir "$MODELS/$3" $INTERMEDIATE_FLAGS ${AUGMENTED---aug_train} --do_lower_case \
+    $(seed_flag "$seed") "${@:6}"
   needs "$data/train_aug.tsv"
   train python task_distill.py --pred_distill --teacher_model "$(teacher "$1")" --student_model "$MODELS/$3" \
-    --data_dir "$data" --task_name "$1" --output_dir "$MODELS/$4" --aug_train --do_lower_case $PREDICTION_FLAGS \
-    $(seed_flag "$seed")
+    --data_dir "$data" --task_name "$1" --output_dir "$MODELS/$4" ${AUGMENTED---aug_train} --do_lower_case \
+    $PREDICTION_FLAGS $(seed_flag "$seed")
   evaluation "$1" "$4"
 }
 
@@ -234,7 +235,7 @@ stage_smart_init() {
 }
 
 stage_report() {
-  always python report.py --results "$RESULTS" --output_dir "$RESULTS/report" \
+  always python report.py --results "$RESULTS" --models "$MODELS" --output_dir "$RESULTS/report" \
     $([[ $INPUTS != demo ]] || echo --embedded_data)
 }
 
@@ -275,13 +276,17 @@ preflight() { # STAGE...: everything that is missing, before anything starts
   done
   [[ ${DISK_GB:-0} == 0 ]] || check_disk "$DISK_GB" "$DATA"
   [[ ${NEED_GPU:-no} == no ]] || check_gpu
+  say_what_is_missing
+}
+
+say_what_is_missing() { # and stop, if there is something
   ((${#MISSING[@]})) || return 0
   complain "the profile $PROFILE cannot run here; missing:"
   printf '  - %s\n' "${MISSING[@]}" >&2
   exit 2
 }
 
-usage() { sed -n '2,/^$/s/^# \{0,1\}//p' reproduction.sh; }
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${0##*/}"; }
 
 fail_usage() { complain "$1"; exit 2; }
 
@@ -291,13 +296,19 @@ find_stage() { # NAME: sets PLACE, its place among the stages
 }
 
 main() {
-  local from='' only='' tasks='' list=no dry=no
+  local from='' only='' tasks='' seeds='' list=no dry=no
   PROFILE=full FORCE=0
   while (($#)); do
     case $1 in
-      --profile | --from | --only | --tasks)
+      --profile | --from | --only | --tasks | --seeds)
         (($# > 1)) || fail_usage "$1 needs a value"
-        case $1 in --profile) PROFILE=$2 ;; --from) from=$2 ;; --only) only=$2 ;; --tasks) tasks=$2 ;; esac
+        case $1 in
+          --profile) PROFILE=$2 ;;
+          --from) from=$2 ;;
+          --only) only=$2 ;;
+          --tasks) tasks=$2 ;;
+          --seeds) seeds=$2 ;;
+        esac
         shift ;;
       --list) list=yes ;;
       --dry-run) dry=yes ;;
@@ -312,10 +323,12 @@ main() {
   [[ -n $file ]] || fail_usage "no profile '$PROFILE': neither a file nor one of profiles/*.env"
   source "$(realpath "$file")"
   choose_dump
+  tasks=${tasks:-${OWN_TASKS:+${!OWN_TASKS}}}
   [[ -z $tasks ]] || choose_tasks "$tasks"
+  add_seeds "$seeds"
 
   plan_stages "${STAGES[@]}"
-  local chosen=("${STAGES[@]}") stage
+  local chosen=("${OWN_STAGES[@]}") stage
   if [[ -n $only ]]; then
     find_stage "$only"
     chosen=("$only")
@@ -361,6 +374,14 @@ choose_dump() { # the newest that fits; once extracted it may be deleted, and it
 # As published the dump is downloaded by hand; DUMP_URL fetches it. Once extracted it is not wanted any more.
 dump_is_fetched() { [[ -n ${DUMP_URL:-} && ! -d $DATA/extracted_wiki ]]; }
 
+add_seeds() { # 1,2,3: those that the profile does not have
+  local seed
+  for seed in ${1//,/ }; do
+    [[ $seed =~ ^[0-9]+$ ]] || fail_usage "--seeds $1: expected whole numbers with commas between"
+    [[ " $SEEDS " == *" $seed "* ]] || SEEDS+=" $seed"
+  done
+}
+
 choose_tasks() { # RTE,CoLA: in any case, as far as the profile has them
   local name task found chosen=''
   for name in ${1//,/ }; do
@@ -372,4 +393,5 @@ choose_tasks() { # RTE,CoLA: in any case, as far as the profile has them
   TASKS=$chosen
 }
 
-main "$@"
+OWN_STAGES=("${STAGES[@]}")
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@" # ablation.sh adds its stages to these

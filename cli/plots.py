@@ -25,6 +25,7 @@ STYLE = {
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
     "legend.fontsize": 8,
@@ -141,7 +142,7 @@ def score_bars(
         marks: model -> published dev score, drawn as a diamond.
     """
     with mpl.rc_context({**STYLE, **INKED}):
-        figure = Figure(figsize=(5.2, 0.7 + 0.33 * len(bars)), layout="constrained")
+        figure = Figure(figsize=(4.8, 0.7 + 0.31 * len(bars)), layout="constrained")
         axes = figure.subplots()
         names = [name for name, *_ in bars]
         axes.barh(names, [score for _, score, _ in bars], color=COLOURS[0], height=0.65)
@@ -157,7 +158,7 @@ def score_bars(
         axes.set_title(task)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        low = min(0, *(score for _, score, _ in bars))
+        low = min([0.0, *(score for _, score, _ in bars)])
         high = max([score for _, score, _ in bars] + list(marks.values()))
         axes.set_xlim(low * 1.1, high * 1.14 or 1)
         return _svg(figure)
@@ -171,17 +172,17 @@ def size_latency_score(points: Sequence[tuple[str, float, float, float]], batch:
     """
     most = max(parameters for *_, parameters in points)
     with mpl.rc_context({**STYLE, **INKED}):
-        figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+        figure = Figure(figsize=(4.8, 3.8), layout="constrained")
         axes = figure.subplots()
         for i, (name, milliseconds, score, parameters) in enumerate(points):
             axes.scatter(
                 milliseconds, score, s=30 + 500 * parameters / most,
                 color=COLOURS[i % len(COLOURS)], alpha=0.65, label=name,
             )  # fmt: skip
-        axes.set_xscale("log")
         axes.set_xlabel(f"ms for a batch of {batch}")
         axes.set_ylabel("average score")
         axes.margins(0.15)
+        axes.set_xlim(left=0)
         legend = axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), fontsize=7.5)
         for handle in legend.legend_handles:
             handle.set_sizes([30])
@@ -199,7 +200,7 @@ def attention_pair(
     """
     size = min(9.0, max(5.0, 5 + 6 / max(len(pieces), 1)))
     with mpl.rc_context({**STYLE, **INKED, "axes.grid": False, "xtick.labelsize": size}):
-        figure = Figure(figsize=(6.2, 3.3), layout="constrained")
+        figure = Figure(figsize=(5.6, 3.1), layout="constrained")
         highest = max(value for _, rows in maps for row in rows for value in row)
         for axes, (title, rows) in zip(figure.subplots(1, len(maps)), maps, strict=True):
             axes.imshow(rows, vmin=0, vmax=highest, cmap="viridis")
@@ -214,14 +215,13 @@ def layer_distances(
 ) -> str:
     """Bars of a distance for each layer, one colour per stage of the distillation."""
     with mpl.rc_context({**STYLE, **INKED}):
-        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
+        figure = Figure(figsize=(4.8, 2.9), layout="constrained")
         axes = figure.subplots()
         width = 0.8 / len(stages)
         for i, (stage, values) in enumerate(stages.items()):
             places = [j + (i - (len(stages) - 1) / 2) * width for j in range(len(layers))]
             axes.bar(places, values, width, label=stage)
         axes.set_xticks(range(len(layers)), layers)
-        axes.set_yscale("log")
         axes.set_title(title)
         axes.grid(axis="x", visible=False)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)

@@ -1,4 +1,4 @@
-"""The sections of report.py: each a Markdown text made from the results."""
+"""The sections of report.py that are tables of what the records tell."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cli.report_blocks import Block, Bullets, Folded, Table
 from cli.results import Results, Score, model_of
 
 TASK_ORDER = ("RTE", "SST-2", "CoLA", "MRPC")  # the published table's
@@ -42,8 +43,6 @@ ORDERINGS = (  # better, worse: what the method promises
     ("tinybert_6l_smart_init", "tinybert_6l_smart_init_direct_tsd"),
     ("tinybert_6l_smart_init", "distilled_tinybert_6l"),
 )
-
-Row = Sequence[object]
 
 
 def in_order(names: Collection[str], first: Collection[str]) -> list[str]:
@@ -82,23 +81,14 @@ def stand_ins(results: Results) -> str:
     return f" The models are stand-ins of other depths than the published ones: {', '.join(parts)}."
 
 
-def table(header: Row, rows: Sequence[Row]) -> str:
-    """A Markdown table whose columns also line up in a terminal."""
-    lines = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    )
-
-
 def headline(results: Results, model: str, task: str) -> Score | None:
     """The one score a table shows for a model on a task."""
     return results.scores.get((model, task, *results.headlines[task]))
 
 
-def results_section(results: Results, models: list[str], tasks: list[str]) -> str:
+def results_section(results: Results, models: list[str], tasks: list[str]) -> list[Block]:
+    if not tasks:
+        return []
     rows = [
         [label(results, model), *(headline(results, model, task) or "–" for task in tasks)]
         for model in models
@@ -107,12 +97,13 @@ def results_section(results: Results, models: list[str], tasks: list[str]) -> st
     how = ", ".join(f"{t} {names.get(m, m)}" for t, (_, m) in results.headlines.items())
     seeds = max(len(score.values) for score in results.scores.values())
     over = "one seed" if seeds == 1 else f"mean ± standard deviation over up to {seeds} seeds"
-    return (
-        f"{table(['model', *tasks], rows)}\n\nDev scores × 100 ({how}); {over}.{stand_ins(results)}"
-    )
+    return [
+        Table(["model", *tasks], rows),
+        f"Dev scores × 100 ({how}); {over}.{stand_ins(results)}",
+    ]
 
 
-def orderings_section(results: Results, tasks: list[str]) -> str:
+def orderings_section(results: Results, tasks: list[str]) -> list[Block]:
     """Each ordering: the difference of the means, and in how many of the common seeds it holds."""
 
     def compare(better: str, worse: str, task: str) -> str:
@@ -135,28 +126,28 @@ def orderings_section(results: Results, tasks: list[str]) -> str:
         for better, worse in ORDERINGS
     ]
     if all(cell == "–" for row in rows for cell in row[1:]):
-        return ""
+        return []
     sizes = ", ".join(f"{task} {rows}" for task, rows in results.dev_rows.items())
-    return (
-        f"{table(['ordering', *tasks], rows)}\n\nDifference of the scores; with several seeds, in "
-        f"how many of them it holds. With dev sets this small (rows: {sizes}), differences of "
-        f"two or three points in one seed may be chance."
-    )
+    return [
+        Table(["ordering", *tasks], rows),
+        f"Difference of the scores; with several seeds, in how many of them it holds. With dev sets "
+        f"this small (rows: {sizes}), differences of two or three points in one seed may be chance.",
+    ]
 
 
 def published_section(
     results: Results, figures: list[dict], tasks: list[str], embedded: bool
-) -> str:
+) -> list[Block]:
     if not tasks:
         why = "no dev set here has GLUE's size"
         if embedded:
             why = "the tasks here are made by demo/, not GLUE's"
-        return f"Not comparable with published figures: {why}."
+        return [f"Not comparable with published figures: {why}."]
     remarks = {
         "dev": "Measured on the same dev sets as ours.",
         "test": "Measured by GLUE's server on the test sets: another split, for orientation only.",
     }
-    parts = []
+    blocks: list[Block] = []
     for split, remark in remarks.items():
         rows = []
         for figure in figures:
@@ -172,11 +163,11 @@ def published_section(
                 cells.append("–" if theirs is None else f"{theirs:.1f}{difference}")
             rows.append([published_label(figure["model"]), name, *cells])
         header = ["model", f"published, {split}", *tasks]
-        parts.append(f"{table(header, rows)}\n\n{remark}")
-    return "\n\n".join(parts)
+        blocks += [Table(header, rows), remark]
+    return blocks
 
 
-def metrics_section(results: Results, models: list[str], tasks: list[str]) -> str:
+def metrics_section(results: Results, models: list[str], tasks: list[str]) -> list[Block]:
     keys = sorted({key[1:] for key in results.scores}, key=lambda key: (tasks.index(key[0]), key))
     rows = [
         [label(results, model), *key, results.scores[(model, *key)]]
@@ -184,25 +175,13 @@ def metrics_section(results: Results, models: list[str], tasks: list[str]) -> st
         for key in keys
         if (model, *key) in results.scores
     ]
-    return table(["model", "task", "split", "metric", "score × 100"], rows)
+    if not rows:
+        return []
+    table = Table(["model", "task", "split", "metric", "score × 100"], rows)
+    return [Folded("every metric of every model", [table])]
 
 
-def size_section(results: Results, models: list[str], published: list[dict]) -> str:
-    rows = [
-        [label(results, model), f"{results.parameters[model] / 1e6:.2f} M"]
-        for model in models
-        if results.parameters.get(model)
-    ]
-    paper = ", ".join(
-        f"{entry['model']} {entry['parameters'] / 1e6:.4g} M ({entry['speedup']:.1f}×)"
-        for entry in published
-    )
-    return (
-        f"{table(['model', 'parameters'], rows)}\n\nThe paper's models, with their speed: {paper}."
-    )
-
-
-def training_section(results: Results) -> str:
+def training_section(results: Results) -> list[Block]:
     """Steps and seconds of the training runs, those of one model on several tasks added up."""
     sums: dict[tuple[str, str], list[float]] = {}
     for run in results.runs:
@@ -214,10 +193,10 @@ def training_section(results: Results) -> str:
         [model, stage, int(runs), f"{int(steps):,}", f"{seconds:,.0f}"]
         for (model, stage), (runs, steps, seconds) in sums.items()
     ]
-    return table(["model", "stage", "runs", "steps", "seconds"], rows) if rows else ""
+    return [Table(["model", "stage", "runs", "steps", "seconds"], rows)] if rows else []
 
 
-def time_section(folder: Path) -> str:
+def time_section(folder: Path) -> list[Block]:
     """Seconds of each stage, as reproduction.sh noted them."""
     seconds: dict[str, int] = {}
     paths = (folder / "stages").glob("*.seconds")
@@ -225,16 +204,20 @@ def time_section(folder: Path) -> str:
         if (text := path.read_text(encoding="utf-8").strip()).isdigit():
             seconds[path.stem] = int(text)
     if not seconds:
-        return ""
-    return table(["stage", "seconds"], [*seconds.items(), ("total", sum(seconds.values()))])
+        return []
+    return [Table(["stage", "seconds"], [*seconds.items(), ("total", sum(seconds.values()))])]
 
 
-def missing_section(results: Results, tasks: list[str]) -> str:
-    """Which cells of the report's table have no record."""
+def missing_section(
+    results: Results, tasks: Sequence[str], unfinished: Sequence[str], problems: Sequence[str]
+) -> list[Block]:
+    """Which cells of the report's table have no record, and what else is not as it should be."""
     lines = []
     for model in MODELS:
         absent = [task for task in tasks if headline(results, model, task) is None]
-        if absent:
-            name = label(results, model)
-            lines.append(f"- no score of {name} ({model}): {', '.join(absent)}")
-    return "\n".join([*lines, *(f"- {problem}" for problem in results.problems)])
+        if absent or not tasks:
+            told = ", ".join(absent) or "no task at all"
+            lines.append(f"no score of {label(results, model)} ({model}): {told}")
+    lines += [f"unfinished training: {run}" for run in unfinished]
+    lines += [*results.problems, *problems]
+    return [Bullets(lines)] if lines else []

@@ -45,6 +45,7 @@ class Results(NamedTuple):
     dev_rows: dict[str, int]  # task -> rows of its dev set
     parameters: dict[str, int]  # model -> its size
     layers: dict[str, int]  # model -> its depth
+    folders: dict[tuple[str, str], Path]  # model, task -> where the first seed's model lies
     runs: list[dict[str, Any]]  # records of training runs
     problems: list[str]  # files that could not be read
 
@@ -63,8 +64,11 @@ def model_of(folder: str | Path, task: str | None) -> tuple[str, str]:
     return name or Path(folder).name, seed
 
 
-def read_results(folder: str | Path) -> Results:
+def read_results(folder: str | Path, models: Sequence[Path] = ()) -> Results:
     """Read every record under `folder`, and those of the models they name, back to the first.
+
+    Args:
+        models: folders of further training runs, to be told of whether anything was scored or not.
 
     A record that is torn or no record is left out and named in `problems`.
     """
@@ -72,7 +76,11 @@ def read_results(folder: str | Path) -> Results:
     problems: list[str] = []
     evaluations = _read_all(sorted(folder.rglob(EVAL_RECORD_NAME)), problems)
     runs = _follow(
-        [*sorted(folder.rglob(RUN_RECORD_NAME)), *(_run_of(r.get("student")) for r in evaluations)],
+        [
+            *sorted(folder.rglob(RUN_RECORD_NAME)),
+            *(_run_of(record.get("student")) for record in evaluations),
+            *(_run_of(str(model)) for model in models),
+        ],
         problems,
     )
     scored = {str(record.get("student")) for record in evaluations}
@@ -85,7 +93,7 @@ def read_results(folder: str | Path) -> Results:
     ]
 
     values: dict[tuple[str, str, str, str], dict[str, float]] = {}
-    headlines, dev_rows, parameters, layers = {}, {}, {}, {}
+    headlines, dev_rows, parameters, layers, folders = {}, {}, {}, {}, {}
     for record in evaluations:
         task = record["task"]
         model, seed = model_of(record["student"], task)
@@ -93,6 +101,8 @@ def read_results(folder: str | Path) -> Results:
         headlines[task] = (first, HEADLINE_METRICS.get(task, record.get("main_metric", "acc")))
         if record.get("data", {}).get(first, {}).get("rows"):
             dev_rows[task] = record["data"][first]["rows"]
+        if not seed or (model, task) not in folders:
+            folders[model, task] = Path(record["student"])
         facts = record.get("model", {})
         parameters[model] = facts.get("parameters", 0)
         if facts.get("config", {}).get("num_hidden_layers"):
@@ -105,7 +115,7 @@ def read_results(folder: str | Path) -> Results:
         for key, by_seed in values.items()
         if all(math.isfinite(value) for value in by_seed.values())
     }
-    return Results(scores, headlines, dev_rows, parameters, layers, runs, problems)
+    return Results(scores, headlines, dev_rows, parameters, layers, folders, runs, problems)
 
 
 def _run_of(folder: Any) -> Path | None:

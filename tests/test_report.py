@@ -245,12 +245,59 @@ def test_half_finished_results_say_what_is_missing(results):
     assert "final_teacher" not in missing
 
 
+def test_a_folder_that_is_not_there_is_a_user_error(results):
+    with pytest.raises(UserError, match="--results .*: no such folder"):
+        report.main(["--results", str(results)])
+    assert not results.exists()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", '{"schema": 1}', '{"schema": 1, "metrics": 3}'])
-def test_a_folder_without_scores_is_a_user_error(results, text):
-    with pytest.raises(UserError, match="no scores"):
-        report.main(["--results", str(results)])
-    (results / "eval").mkdir(parents=True)
+def test_without_a_score_the_report_says_what_is_missing(results, text):
+    results.mkdir()
+    missing = report_of(results).split("## Missing")[1]
+    assert "no score of teacher (final_teacher): no task at all" in missing
+    (results / "eval").mkdir()
     (results / "eval" / "eval.json").write_text(text)
-    with pytest.raises(UserError, match="not a run record"):
-        report.main(["--results", str(results)])
-    assert not (results / "report").exists()
+    assert "eval.json: not a run record" in report_of(results)
+    assert "Nothing has been scored yet" in (results / "report" / "report.html").read_text()
+
+
+def test_training_that_stopped_half_way_is_told_and_drawn(results, tmp_path):
+    results.mkdir()
+    run = tmp_path / "models" / "half_a_student"
+    run.mkdir(parents=True)
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0, "learning_rate": 0.1}\n')
+    text = report_of(results, "--models", str(tmp_path / "models"))
+    assert "unfinished training: half_a_student" in text
+    assert (run / "curves.png").is_file()
+    page = (results / "report" / "report.html").read_text()
+    assert 'alt="Training curves of half_a_student"' in page
+
+
+def test_ablations_stand_in_a_table_of_their_own_beside_the_published_ones(results):
+    evaluation(results, "distilled_tinybert_4l_cola", "CoLA", acc=0.50)
+    evaluation(results, "ablation_4l_no_att_cola", "CoLA", acc=0.40)
+    evaluation(results, "ablation_4l_top_cola-seed43", "CoLA", acc=0.52)
+    text = report_of(results)
+    assert "ablation_4l" not in text.split("## Ablations")[0]
+    ours, paper = text.split("## Ablations")[1].split("the paper's Tables 2 to 4")
+    assert cells(line_with(ours, "all of it")) == ["all of it, uniform mapping", "50.0"]
+    assert cells(line_with(ours, "without the attention loss"))[-1] == "40.0 (-10.0)"
+    assert cells(line_with(ours, "top mapping"))[-1] == "52.0 (+2.0)"
+    assert cells(line_with(ours, "bottom mapping"))[-1] == "–"
+    assert "41.1 (-9.7)" in line_with(paper, "without the attention loss")
+
+
+def test_published_ablations_are_those_of_the_paper():
+    rows = json.loads(report.PUBLISHED.read_text())["ablations"]
+    figures = [[row[c] for c in ("MNLI-m", "MNLI-mm", "MRPC", "CoLA", "average")] for row in rows]
+    assert figures == [
+        [82.8, 82.9, 85.8, 50.8, 75.6], [82.5, 82.6, 84.1, 40.8, 72.5],
+        [80.6, 81.2, 83.8, 28.5, 68.5], [80.5, 81.0, 82.4, 29.8, 68.4],
+        [82.3, 82.3, 85.0, 46.7, 74.1], [80.5, 81.0, 84.3, 48.2, 73.5],
+        [71.7, 72.3, 70.1, 11.2, 56.3], [79.9, 80.7, 82.3, 41.1, 71.0],
+        [81.7, 82.1, 84.1, 43.7, 72.9], [81.7, 82.3, 83.6, 35.9, 70.9],
+        [80.6, 81.3, 84.6, 38.5, 71.3],
+    ]  # fmt: skip
+    for row in figures:  # the average is over the four
+        assert row[-1] == pytest.approx(sum(row[:-1]) / 4, abs=0.06)

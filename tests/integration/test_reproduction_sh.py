@@ -401,6 +401,14 @@ def test_several_seeds_repeat_task_distillation_only(checkout):
     assert any("--output_dir models/distilled_tinybert_4l_rte-seed43" in line for line in lines)
 
 
+def test_seeds_given_on_the_command_line_join_those_of_the_profile(checkout):
+    plain = checkout.run("--profile", "tiny", "--dry-run").splitlines()
+    more = checkout.run("--profile", "tiny", "--dry-run", "--seeds", "7,42").splitlines()
+    assert [line for line in more if "seed7" not in line] == plain
+    assert any("--seed 7 " in f"{line} " and "_rte-seed7" in line for line in more)
+    assert "expected whole numbers" in checkout.run("--seeds", "one", status=2)
+
+
 def test_a_profile_is_also_found_by_its_path(checkout):
     profile = checkout.folder / "mine.env"
     profile.write_text(PROFILE)
