@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -21,17 +22,19 @@ from cli.classification import (
     freeze_unused,
     load_classifier,
     load_dev,
-    load_split,
     sized_for,
     train_split_name,
 )
+from cli.feature_cache import cached_split, feature_cache
 from cli.flag_files import parse_flags
 from cli.flags import (
+    add_feature_cache_flag,
     add_head_flag,
     add_model_flags,
     add_training_flags,
     batching_from,
     mention_ignored_flags,
+    precision_of,
     settings_from,
 )
 from cli.summary import show_plan
@@ -43,12 +46,13 @@ from cli.training import (
     run_training,
 )
 from distillation.checkpoint import ModelKeeper
-from distillation.distributed import start_runtime
+from distillation.distributed import Runtime, start_runtime
 from distillation.loss_functions import label_training
 from distillation.records import RunRecord
+from distillation.training import TrainingSettings
 from tasks.batching import StoreBatches
 from tasks.evaluation import evaluate
-from tasks.glue import find_task, guess_task
+from tasks.glue import GlueTask, find_task, guess_task
 from transformer.errors import run_script
 from transformer.file_utils import find_input
 from transformer.modeling import TinyBertForSequenceClassification
@@ -74,6 +78,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--aug_train", action="store_true", help="train on train_aug.tsv")
     add_head_flag(group)
     add_model_flags(group)
+    add_feature_cache_flag(group)
     # The dev set is scored at each epoch's end; more often only if asked.
     add_training_flags(parser, learning_rate=2e-5, eval_step=1_000_000)
     return parse_flags(parser, argv)
@@ -86,7 +91,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     data_dir = find_input(args.data_dir, "the folder of a GLUE task")
     task = find_task(args.task_name) if args.task_name else guess_task(data_dir)
     runtime = start_runtime(args.no_cuda, args.local_rank)
+    with feature_cache(args) as cache:
+        fine_tune(args, settings, task, data_dir, runtime, cache)
+    return 0
 
+
+def fine_tune(
+    args: argparse.Namespace,
+    settings: TrainingSettings,
+    task: GlueTask,
+    data_dir: Path,
+    runtime: Runtime,
+    cache: Path,
+) -> None:
+    """Train on the labels; the training data are kept in the folder `cache`."""
     config = read_config(args.bert_model, args.cache_dir)
     tokenizer = load_tokenizer(args, args.bert_model, args.vocab_model)
     check_vocabulary(tokenizer, config, args.bert_model, args.cache_dir)
@@ -103,14 +121,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     freeze_unused(model, "fit_dense", "fit_denses")
 
     name = train_split_name(task, data_dir, args.aug_train)
-    train = load_split(task, data_dir, name, tokenizer, args.max_seq_length)
+    with runtime.one_after_another():
+        train, _ = cached_split(cache, task, data_dir, name, tokenizer, args.max_seq_length)
     dev = load_dev(task, data_dir, tokenizer, args.max_seq_length)
     source = StoreBatches(
         [train.store],
         columns={"labels": train.labels},
         **batching_from(args, args.max_seq_length),
     )
-    scorer = partial(evaluate, task, model, dev, args.eval_batch_size, runtime.device)
+    scorer = partial(
+        evaluate, task, model, dev, args.eval_batch_size, runtime.device,
+        precision_of(args, runtime.device),
+    )  # fmt: skip
     facts = {
         "data": f"{len(train.store):,} rows of {name}.tsv",
         "head": model.config.classifier_head,
@@ -137,7 +159,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, record, model, tokenizer, label_training, source, settings, runtime,
         lambda folder: ModelKeeper(model, folder, scorer, lambda m: m[first_dev][task.main_metric]),
     )  # fmt: skip
-    return 0
 
 
 if __name__ == "__main__":

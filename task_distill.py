@@ -24,25 +24,26 @@ from pathlib import Path
 import torch
 
 from cli.classification import (
-    Split,
     data_facts,
     freeze_unused,
     load_classifier,
     load_dev,
-    load_split,
     score_teacher,
     sized_for,
     train_split_name,
     write_submissions,
 )
+from cli.feature_cache import cached_logits, cached_split, feature_cache
 from cli.flag_files import parse_flags
 from cli.flags import (
+    add_feature_cache_flag,
     add_head_flag,
     add_layer_flags,
     add_model_flags,
     add_training_flags,
     batching_from,
     mention_ignored_flags,
+    precision_of,
     settings_from,
 )
 from cli.summary import show_plan
@@ -66,9 +67,10 @@ from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives import LayerWeights, check_heads
 from distillation.precision import cast_frozen_linears
 from distillation.records import RunRecord
-from distillation.training import LossFunction
+from distillation.training import LossFunction, number_of_steps
 from tasks.batching import StoreBatches
 from tasks.evaluation import evaluate
+from tasks.features import Split
 from tasks.glue import GlueTask, find_task
 from transformer.errors import UserError, run_script
 from transformer.file_utils import find_input
@@ -94,6 +96,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_head_flag(group)
     add_model_flags(group)
+    add_feature_cache_flag(group)
     group = parser.add_argument_group("what to do (default: distil the intermediate layers)")
     group.add_argument("--pred_distill", action="store_true", help="distil the predictions")
     group.add_argument("--do_eval", action="store_true", help="score the student and stop")
@@ -152,6 +155,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.teacher_model is None:
         raise UserError("--teacher_model: expected for training; for scores alone add --do_eval")
+    with feature_cache(args) as cache:
+        train_student(args, task, runtime, cache)
+    return 0
+
+
+def train_student(args: argparse.Namespace, task: GlueTask, runtime: Runtime, cache: Path) -> None:
+    """Distil one stage; the training data are kept in the folder `cache`."""
     stage = "prediction" if args.pred_distill else "intermediate"
     settings = settings_from(args, schedule="warmup_linear" if args.pred_distill else "none")
 
@@ -172,7 +182,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     losses, learns, mapping = choose_losses(args, task, student, teacher)
 
     name = train_split_name(task, args.data_dir, args.aug_train)
-    train = load_split(task, args.data_dir, name, tokenizer, args.max_seq_length)
+    with runtime.one_after_another():
+        train, train_key = cached_split(
+            cache, task, args.data_dir, name, tokenizer, args.max_seq_length
+        )
     dev = load_dev(task, args.data_dir, tokenizer, args.max_seq_length)
     source = StoreBatches(
         [train.store],
@@ -191,6 +204,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     runtime.wait()
     teacher.train(args.teacher_dropout)
     cast_frozen_linears(teacher, settings.precision)
+
+    def open_run(folder: Path) -> ModelKeeper:
+        asked = args.pred_distill and losses is not label_training
+        # A row is met again from the second epoch on; a teacher with dropout answers anew each time.
+        if (
+            asked
+            and number_of_steps(source, settings) > source.count(0)
+            and not args.teacher_dropout
+        ):
+            with runtime.one_after_another():
+                source.columns["teacher_logits"] = cached_logits(
+                    cache, task, args.teacher_model, teacher, train, train_key,
+                    args.eval_batch_size, settings.precision,
+                )  # fmt: skip
+        return make_keeper(args, task, student, dev if args.pred_distill else {}, runtime, folder)
+
     record = RunRecord(
         stage,
         vars(args),
@@ -203,11 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         main_metric=task.main_metric,
         teacher_metrics=score,
     )
-    run_training(
-        args, record, student, tokenizer, losses, source, settings, runtime,
-        partial(make_keeper, args, task, student, dev if args.pred_distill else {}, runtime),
-    )  # fmt: skip
-    return 0
+    run_training(args, record, student, tokenizer, losses, source, settings, runtime, open_run)
 
 
 def load_student(
@@ -269,7 +294,10 @@ def make_keeper(
     """Keep the best model on the (first) dev set, or the newest where none is evaluated."""
     evaluation: Callable | None = None
     if dev:
-        evaluation = partial(evaluate, task, student, dev, args.eval_batch_size, runtime.device)
+        evaluation = partial(
+            evaluate, task, student, dev, args.eval_batch_size, runtime.device,
+            precision_of(args, runtime.device),
+        )  # fmt: skip
     return ModelKeeper(
         student, folder, evaluation, lambda metrics: metrics[next(iter(dev))][task.main_metric]
     )
@@ -289,12 +317,13 @@ def score_student(args: argparse.Namespace, task: GlueTask, device: torch.device
             output_dir=args.output_dir, data=data_facts(task, args.data_dir, dev),
             main_metric=task.main_metric, model=describe_model(student),
         )  # fmt: skip
-        metrics = evaluate(task, student, dev, args.eval_batch_size, device)
+        precision = precision_of(args, device)
+        metrics = evaluate(task, student, dev, args.eval_batch_size, device, precision)
         write_results(folder, record.write(folder / "eval.json", metrics=metrics))
     if args.do_predict:
         for path in write_submissions(
             task, student, args.data_dir, tokenizer, args.max_seq_length, args.eval_batch_size,
-            device, folder,
+            device, folder, precision_of(args, device),
         ):  # fmt: skip
             print(f"wrote {path}", file=sys.stderr)
 

@@ -6,14 +6,16 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from distillation.records import file_facts
 from tasks.evaluation import evaluate, predict_logits, predictions_of
+from tasks.features import Split
 from tasks.glue import (
     GlueTask,
     check_label_order,
@@ -24,24 +26,17 @@ from tasks.glue import (
     write_predictions,
 )
 from tasks.metrics import chance_score
-from tasks.token_store import TokenStore, encode_pairs
+from tasks.token_store import encode_pairs
 from transformer.configuration import BertConfig
 from transformer.errors import UserError
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer
 
 
-class Split(NamedTuple):
-    """A tokenised split: its store and its labels, int64 or float32 [n] (None for a test set)."""
-
-    store: TokenStore
-    labels: np.ndarray | None
-
-
 def load_split(
     task: GlueTask, data_dir: str | os.PathLike, split: str, tokenizer: BertTokenizer, length: int
 ) -> Split:
-    """Read and tokenise one split."""
+    """Read and tokenise one split, in memory."""
     examples = read_split(task, data_dir, split)
     store = encode_pairs(tokenizer, examples.text_a, examples.text_b, length)
     return Split(store, examples.labels)
@@ -168,12 +163,13 @@ def write_submissions(
     batch_size: int,
     device: torch.device,
     folder: Path,
+    precision: AbstractContextManager | None = None,
 ) -> list[Path]:
     """Predict every test set and write GLUE submission files; return their paths."""
     written = []
     tests = {s: load_split(task, data_dir, s, tokenizer, length) for s in task.test_files}
     for split, test in tests.items():
-        logits = predict_logits(model, test.store, batch_size, device)
+        logits = predict_logits(model, test.store, batch_size, device, precision)
         path = folder / submission_name(task, split)
         write_predictions(task, path, predictions_of(task, logits))
         written.append(path)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
+
 from cli.curves import check_targets, report_targets
+from distillation.precision import autocast
 from distillation.training import TrainingSettings
 from transformer.configuration import CLASSIFIER_HEADS
 from transformer.errors import UserError
@@ -182,6 +186,16 @@ def add_model_flags(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_feature_cache_flag(group: argparse._ArgumentGroup) -> None:
+    """Add the place of what is made of the training data once."""
+    group.add_argument(
+        "--feature_cache",
+        metavar="DIR",
+        help="folder that keeps tokenised rows and the teacher's logits, for every run that names it "
+        "(default: OUTPUT_DIR.cache, removed when the run is done)",
+    )
+
+
 def add_layer_flags(group: argparse._ArgumentGroup) -> None:
     """Add what distillation of the layers takes."""
     group.add_argument(
@@ -253,7 +267,7 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
         warmup_proportion=args.warmup_proportion,
         weight_decay=args.weight_decay,
         accumulation=args.gradient_accumulation_steps,
-        precision="bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+        precision=precision_name(args),
         seed=args.seed,
         max_steps=args.max_steps,
         eval_step=args.eval_step,
@@ -261,6 +275,16 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
         save_steps=args.save_steps,
         nan_policy=args.nan_policy,
     )
+
+
+def precision_name(args: argparse.Namespace) -> str:
+    """The precision of forward passes: fp32, bf16 or fp16."""
+    return "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
+
+
+def precision_of(args: argparse.Namespace, device: torch.device) -> AbstractContextManager:
+    """The context that evaluations run in."""
+    return autocast(precision_name(args), device)
 
 
 def batching_from(args: argparse.Namespace, length: int) -> dict[str, Any]:

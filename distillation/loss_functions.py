@@ -63,12 +63,17 @@ def layer_distillation(
 def prediction_distillation(
     teacher: nn.Module, regression: bool, temperature: float = 1.0, reduction: str = "mean"
 ) -> LossFunction:
-    """Match the teacher's logits: soft cross-entropy (eq. 10), or MSE for a regression task."""
+    """Match the teacher's logits: soft cross-entropy (eq. 10), or MSE for a regression task.
+
+    A batch may bring them as `teacher_logits`, float32 [B, C]; else the teacher is asked.
+    """
 
     def losses(student: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits = _logits(student, batch)
-        with torch.no_grad():
-            target = _logits(teacher, batch)
+        target = batch.get("teacher_logits")
+        if target is None:
+            with torch.no_grad():
+                target = _logits(teacher, batch)
         if regression:
             return {"prediction_loss": logit_mse(logits, target)}
         loss = soft_cross_entropy(logits, target, temperature, reduction)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ from tasks.token_store import TokenStore
 if TYPE_CHECKING:
     from torch import nn
 
+_BATCHES_AT_ONCE = 64  # whose logits are fetched together: a GPU is not waited for in between
+
 
 def predict_logits(
     model: nn.Module,
@@ -24,24 +26,45 @@ def predict_logits(
     batch_size: int,
     device: torch.device,
     precision: AbstractContextManager | None = None,
+    out: np.ndarray | None = None,
+    done: Callable[[int], object] = lambda rows: None,
 ) -> np.ndarray:
     """Run a classifier over every row of a store.
 
     Args:
         model: `TinyBertForSequenceClassification`, in evaluation mode.
         precision: an autocast context for the forward passes, None for fp32.
+        out: array for the logits, memory-mapped perhaps. NaN marks what is still to be computed; batches
+            of rows without it are passed over. The batches are the same every time.
+        done: told of every so many rows done.
 
     Returns:
         Logits, float32 [n, C], in the order of the store.
     """
+    if out is None:
+        out = np.full((len(store), model.config.num_labels), np.nan, np.float32)
     rows_done, logits = [], []
+
+    def write() -> None:
+        rows = np.concatenate(rows_done)
+        out[rows] = torch.cat(logits).cpu().numpy()
+        done(len(rows))
+        rows_done.clear()
+        logits.clear()
+
     with torch.inference_mode(), precision or nullcontext():
         for rows in plan_batches(store.lengths, batch_size, seed=0, epoch=0, shuffle=False):
+            if not np.isnan(out[rows]).any():
+                done(len(rows))
+                continue
             batch = {name: t.to(device) for name, t in store.collate(rows).items()}
             logits.append(model(**batch, attention_layers=(), hidden_layers=()).output.float())
             rows_done.append(rows)
-    order = np.argsort(np.concatenate(rows_done))
-    return torch.cat(logits).cpu().numpy()[order]
+            if len(logits) == _BATCHES_AT_ONCE:
+                write()
+    if logits:
+        write()
+    return out
 
 
 def predictions_of(task: GlueTask, logits: np.ndarray) -> np.ndarray:
@@ -55,11 +78,11 @@ def evaluate(
     splits: Mapping[str, tuple[TokenStore, np.ndarray]],
     batch_size: int,
     device: torch.device,
+    precision: AbstractContextManager | None = None,
 ) -> dict[str, dict[str, float]]:
     """Score a classifier on dev sets given as name -> (store, labels); return name -> metrics."""
-    return {
-        name: compute_metrics(
-            task, predictions_of(task, predict_logits(model, store, batch_size, device)), labels
-        )
-        for name, (store, labels) in splits.items()
-    }
+    metrics = {}
+    for name, (store, labels) in splits.items():
+        logits = predict_logits(model, store, batch_size, device, precision)
+        metrics[name] = compute_metrics(task, predictions_of(task, logits), labels)
+    return metrics

@@ -5,11 +5,12 @@ A new task is one line in `TASKS`; how a file is read is in `tasks.tsv`.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -194,6 +195,20 @@ def read_split(task: GlueTask, data_dir: str | os.PathLike, split: str) -> Examp
     Raises:
         UserError: `FILE:LINE` and what is wrong: encoding, columns, label, no rows, no such split.
     """
+    parts = list(read_parts(task, data_dir, split))
+    first = parts[0]
+    return Examples(
+        np.concatenate([part.ids for part in parts]),
+        [text for part in parts for text in part.text_a],
+        None if first.text_b is None else [text for part in parts for text in part.text_b],
+        None if first.labels is None else np.concatenate([part.labels for part in parts]),
+    )
+
+
+def read_parts(
+    task: GlueTask, data_dir: str | os.PathLike, split: str, part_rows: int = 1 << 14
+) -> Iterator[Examples]:
+    """Yield a split `part_rows` rows at a time; no more of it is held in memory. See `read_split`."""
     path = split_path(task, data_dir, split)
     is_test = split in task.test_files
     columns = task.test_columns if is_test else task.columns
@@ -209,31 +224,26 @@ def read_split(task: GlueTask, data_dir: str | os.PathLike, split: str) -> Examp
             f"{path}:{first_line}: {len(first)} columns, expected at least {needed} for "
             f"{task.folder}; fields are separated by tabs"
         )
-    ids, text_a, text_b, labels = [], [], [], []
-
-    def add(line: int, fields: list[str]) -> None:
-        if columns.label is not None:
-            labels.append(_label(task, fields[columns.label], path, line))
-        ids.append(line)
-        text_a.append(fields[columns.text_a])
-        if columns.text_b is not None:
-            text_b.append(fields[columns.text_b])
-
     if not (task.has_header or is_test):
-        add(first_line, first)
+        rows = itertools.chain([(first_line, first)], rows)
     elif columns.label is not None and _is_label(task, first[columns.label]):
         raise UserError(f"{path}:{first_line}: a row of data, expected a header; add one")
-    for line, fields in rows:
-        add(line, fields)
-    if not ids:
-        raise UserError(f"{path}: no rows below the header; expected the {split} set")
     dtype = np.float32 if task.labels is None else np.int64
-    return Examples(
-        np.array(ids, dtype=np.int64),
-        text_a,
-        text_b if task.pair else None,
-        None if columns.label is None else np.array(labels, dtype=dtype),
-    )
+    number = 0
+    while part := list(itertools.islice(rows, part_rows)):
+        labels = None
+        if columns.label is not None:
+            found = [_label(task, fields[columns.label], path, line) for line, fields in part]
+            labels = np.array(found, dtype=dtype)
+        yield Examples(
+            np.array([line for line, _ in part], dtype=np.int64),
+            [fields[columns.text_a] for _, fields in part],
+            [fields[columns.text_b] for _, fields in part] if task.pair else None,
+            labels,
+        )
+        number += len(part)
+    if not number:
+        raise UserError(f"{path}: no rows below the header; expected the {split} set")
 
 
 def check_label_order(

@@ -50,6 +50,35 @@ def test_a_forward_pass_may_run_in_another_precision(model, store, one_by_one):
     assert 1e-5 < np.abs(logits - one_by_one).max() < 0.1
 
 
+def test_positions_that_nobody_reads_are_left_out_of_the_last_layer(model, store):
+    """Whoever asks for the last hidden state gets all of it, and the same logits."""
+    batch, widths = store.collate(np.arange(5)), []
+    last = model.bert.encoder.layer[-1]
+    handle = last.register_forward_hook(lambda *args: widths.append(args[2][0].shape[1]))
+    with torch.no_grad():
+        outs = [model(**batch, attention_layers=(), hidden_layers=layers) for layers in ((), (2,))]
+        scored = model(**batch, attention_layers=(1,), hidden_layers=())
+    model.train()
+    model(**batch, attention_layers=(), hidden_layers=())
+    model.eval()
+    handle.remove()
+    length = batch["input_ids"].shape[1]
+    assert widths == [1, length, length, length]
+    for out in (outs[1], scored):
+        torch.testing.assert_close(outs[0].output, out.output, rtol=1e-5, atol=1e-5)
+
+
+def test_logits_that_are_there_are_not_computed_again(model, store, one_by_one):
+    out = one_by_one.copy()
+    out[[3, 30]] = np.nan
+    seen, told = [], []
+    handle = model.register_forward_hook(lambda *args: seen.append(len(args[2].output)))
+    logits = predict_logits(model, store, 4, CPU, out=out, done=told.append)
+    handle.remove()
+    assert logits is out and sum(told) == 37 and 4 <= sum(seen) <= 8
+    np.testing.assert_allclose(out, one_by_one, atol=1e-5)
+
+
 def test_evaluation_collects_no_layers(model, store):
     seen = []
     handle = model.register_forward_hook(lambda *args: seen.append(args[2]))

@@ -118,7 +118,7 @@ class BertSelfAttention(nn.Module):
             asking: the states [B, Q, H] of the places whose context is wanted; None for all L.
         """
         asking = hidden if asking is None else asking
-        batch, length, width = asking.shape
+        batch = len(asking)
         query, key, value = (
             linear(states).view(batch, states.shape[1], self.heads, -1).transpose(1, 2)
             for linear, states in (
@@ -136,7 +136,7 @@ class BertSelfAttention(nn.Module):
             context = F.scaled_dot_product_attention(
                 query, key, value, mask.to(query.dtype), dropout
             )
-        context = context.transpose(1, 2).reshape(batch, length, width)
+        context = context.transpose(1, 2).flatten(-2)
         return context, scores if with_scores else None
 
     def _fused_is_slower(self, query: Tensor) -> bool:
@@ -265,6 +265,11 @@ class BertBody(nn.Module):
             asking = None
             if columns is not None and i == depth - 1:
                 asking = hidden[torch.arange(len(hidden), device=hidden.device), columns, None]
+            elif i == count - 1 and not (
+                self.training or count in hidden_layers or i in attention_layers
+            ):
+                # The pooler reads one place alone. Training computes all, lest dropout draw anew.
+                asking = hidden[:, :1]
             hidden, scores = self.encoder.layer[i](hidden, mask, i in attention_layers, asking)
             hidden_states[i + 1], attentions[i] = hidden, scores
         return EncoderOutput(

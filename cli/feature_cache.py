@@ -1,0 +1,203 @@
+"""Tokenised rows and teachers' logits on disk: made once, memory-mapped by every run that needs the same.
+
+An entry is `KIND-KEY.*` beside `KIND-KEY.json`, which is written last; the key is a checksum of all that
+the entry depends on, so that one made from other inputs is never read. Where the file or folder it was
+made from has changed since, the old entry is removed and a line says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distillation.precision import autocast
+from distillation.records import file_facts
+from tasks.evaluation import predict_logits
+from tasks.features import Split, open_split, write_split
+from tasks.glue import GlueTask, split_path
+from transformer.errors import UserError
+from transformer.file_utils import atomic_open
+from transformer.modeling import TinyBertForSequenceClassification
+from transformer.progress import progress_bar
+from transformer.tokenization import BertTokenizer
+
+
+@contextlib.contextmanager
+def feature_cache(args: argparse.Namespace) -> Iterator[Path]:
+    """The folder of `--feature_cache`, or `OUTPUT_DIR.cache`, which is removed when the run is done.
+
+    The latter stays after an interruption, for `--resume`; a mistake of the user's leaves nothing new.
+    """
+    if args.feature_cache:
+        yield Path(args.feature_cache)
+        return
+    folder = Path(f"{os.path.normpath(args.output_dir)}.cache")
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    keep = False
+    try:
+        yield folder
+    except UserError:
+        keep = folder not in made
+        raise
+    except BaseException:
+        keep = True
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+            for parent in made[1:]:
+                with contextlib.suppress(OSError):  # something else is in it by now
+                    parent.rmdir()
+
+
+def cached_split(
+    folder: Path,
+    task: GlueTask,
+    data_dir: str | os.PathLike,
+    split: str,
+    tokenizer: BertTokenizer,
+    length: int,
+) -> tuple[Split, str]:
+    """A labelled split, tokenised unless that was done before; and the key of its entry.
+
+    Raises:
+        UserError: a row is wrong.
+    """
+    path = split_path(task, data_dir, split)
+    origin = {"file": str(path.resolve()), "length": length}
+    content = {
+        "task": task.key,
+        "sha256": file_facts([path])[0]["sha256"],
+        "length": length,
+        "vocabulary": tokenizer.vocab_hash,
+        "casing": [
+            tokenizer.do_lower_case,
+            tokenizer.strip_accents,
+            tokenizer.tokenize_chinese_chars,
+        ],
+    }
+    prefix = _entry(
+        folder, f"{task.folder}-{split}-rows", origin, content,
+        lambda prefix: write_split(task, data_dir, split, tokenizer, length, prefix),
+    )  # fmt: skip
+    return open_split(prefix), prefix.name
+
+
+def cached_logits(
+    folder: Path,
+    task: GlueTask,
+    source: str,
+    teacher: TinyBertForSequenceClassification,
+    rows: Split,
+    rows_key: str,
+    batch_size: int,
+    precision: str,
+) -> np.ndarray:
+    """The teacher's logits of every row, float32 [n, C], computed unless that was done before.
+
+    A killed computation is taken up where it stopped.
+
+    Args:
+        source: where the teacher is from, to notice that it has changed.
+        rows_key: of the rows' entry.
+
+    Raises:
+        UserError: a logit is not finite.
+    """
+    device = next(teacher.parameters()).device
+    content = {
+        "rows": rows_key,
+        "teacher": _weights_hash(teacher),
+        "precision": precision,
+        "device": device.type,
+        "batch_size": batch_size,
+    }
+    origin = {"teacher": os.path.abspath(source), "rows": rows_key, "precision": precision,
+              "device": device.type, "batch_size": batch_size}  # fmt: skip
+
+    def make(prefix: Path) -> None:
+        path, partial = _logits_path(prefix), _logits_path(prefix, ".part")
+        shape = (len(rows.store), teacher.config.num_labels)
+        if not partial.exists():
+            with atomic_open(partial, "wb") as file:
+                np.save(file, np.full(shape, np.nan, np.float32))
+        logits = np.load(partial, mmap_mode="r+")
+        with progress_bar(shape[0], "row", "the teacher's logits") as bar:
+            predict_logits(
+                teacher, rows.store, batch_size, device, autocast(precision, device), logits,
+                bar.update,
+            )  # fmt: skip
+        if not np.isfinite(logits).all():
+            partial.unlink()
+            raise UserError(f"--teacher_model {source}: some of its logits are not finite numbers")
+        logits.flush()
+        partial.replace(path)
+
+    prefix = _entry(folder, f"{task.folder}-logits", origin, content, make)
+    return np.load(_logits_path(prefix), mmap_mode="r")
+
+
+def _logits_path(prefix: Path, ending: str = "") -> Path:
+    return prefix.with_name(f"{prefix.name}.logits.npy{ending}")
+
+
+def _entry(
+    folder: Path,
+    kind: str,
+    origin: dict[str, Any],
+    content: dict[str, Any],
+    make: Callable[[Path], None],
+) -> Path:
+    """The prefix of an entry's files, made if it is not there; one process makes, others wait."""
+    key = hashlib.sha256(json.dumps([kind, content], sort_keys=True).encode()).hexdigest()[:16]
+    prefix = folder / f"{kind}-{key}"
+    record = folder / f"{prefix.name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(folder):
+        if not record.exists():
+            for other in folder.glob(f"{kind}-*.json"):
+                if json.loads(other.read_text(encoding="utf-8"))["origin"] == origin:
+                    changed = origin.get("teacher") or origin["file"]
+                    print(
+                        f"note: {other}: {changed} has changed since; made again", file=sys.stderr
+                    )
+                    for path in (other, *folder.glob(f"{other.stem}.*")):
+                        path.unlink(missing_ok=True)
+            make(prefix)
+            with atomic_open(record) as file:
+                json.dump({"origin": origin, "content": content}, file, indent=2, sort_keys=True)
+    return prefix
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"note: {folder}: another run is at work there, waiting", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass  # no locks on this file system; files still appear complete or not at all
+        yield
+
+
+def _weights_hash(model: torch.nn.Module) -> str:
+    """A checksum of a model's configuration and weights."""
+    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {[*tensor.shape]}".encode())
+        digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
