@@ -18,6 +18,7 @@ import torch
 
 from cli.curves import EventFiles, draw_curves
 from cli.flag_files import save_flags
+from cli.model_card import write_card
 from distillation.batches import BatchSource
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
@@ -146,6 +147,7 @@ def run_training(
             written = record.write(
                 folder / RUN_RECORD_NAME, model=describe_model(model), **facts, **metrics
             )
+            write_card(folder, written)
             write_results(folder, written)
             Checkpoints(folder).remove()
             if "png" in args.report_to:

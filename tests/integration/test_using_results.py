@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from tests.integration.workspace import (
     STUDENT_4L,
@@ -55,6 +56,18 @@ def test_a_student_gives_the_same_logits_in_transformers(head, options, monkeypa
     with torch.no_grad():
         expected = theirs(input_ids=ids).logits
         torch.testing.assert_close(ours(ids).output, expected, rtol=0, atol=1e-5)
+
+
+def test_a_student_has_a_model_card():
+    succeed(DISTIL)
+    card = ModelCard.load("out/README.md")
+    score = json.loads(Path("out/run.json").read_text())["metrics"]["dev"]["acc"]
+    (result,) = card.data.eval_results
+    assert (result.dataset_config, result.metric_type, result.metric_value) == (
+        "rte",
+        "accuracy",
+        score,
+    )
 
 
 def test_a_head_cannot_be_chosen_once_a_model_is_trained():

@@ -1,0 +1,179 @@
+"""README.md of a trained model: the hub's header and what a stranger needs, from the run record."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformer.download import HUB_NAME
+from transformer.file_utils import RUN_RECORD_NAME, atomic_open
+
+CARD_NAME = "README.md"
+SOURCE_NAME = "source.json"  # of get_bert_models.py: which model of the hub a folder holds
+METRICS = {  # ours -> the hub's
+    "acc": "accuracy",
+    "f1": "f1",
+    "mcc": "matthews_correlation",
+    "pearson": "pearsonr",
+    "spearmanr": "spearmanr",
+}
+STAGES = {
+    "general": "A general student: it learned the layers of a BERT on plain text (TinyBERT, section "
+    "3.2), and no task. Distil it on a task with `task_distill.py`.",
+    "intermediate": "A student between two stages: it learned its teacher's layers on the task. Its "
+    "classifier is untrained; `task_distill.py --pred_distill` is what follows.",
+    "prediction": "A student that learned the task from a fine-tuned teacher (TinyBERT, section 3.2).",
+    "finetune": "BERT fine-tuned on the labels of the task.",
+    "mlm": "BERT trained further as a masked language model.",
+}
+
+
+def write_card(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the card of a finished training run beside its model.
+
+    Args:
+        record: what `RunRecord.write` returned.
+    """
+    with atomic_open(folder / CARD_NAME) as file:
+        file.write(f"---\n{_header(folder, record)}\n---\n\n# {folder.resolve().name}\n\n")
+        file.write("\n\n".join(_sections(folder, record)) + "\n")
+
+
+def base_model(source: str | os.PathLike | None) -> str | None:
+    """The model of the hub that a local folder goes back to, by the records in the folders on the way."""
+    for _ in range(20):  # folders that name each other would have no end
+        if source is None:
+            return None
+        folder = Path(source)
+        if not folder.is_dir():
+            return str(source) if HUB_NAME.fullmatch(str(source)) else None
+        if (name := _read(folder / SOURCE_NAME).get("model")) is not None:
+            return name
+        record = _read(folder / RUN_RECORD_NAME)
+        source = record.get("teacher") or record.get("student")
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _header(folder: Path, record: Mapping[str, Any]) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task = record["task"]
+    config = record["model"]["config"]
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type="nyu-mll/glue",
+            dataset_name=f"GLUE {task}",
+            dataset_config=task.lower().replace("-", ""),
+            dataset_split="validation" if split == "dev" else split.replace("dev", "validation"),
+            metric_type=METRICS[name],
+            metric_name=f"{name} ({split})",
+            metric_value=value,
+        )
+        for split, metrics in record["metrics"].items()
+        for name, value in metrics.items()
+        if name in METRICS
+    ]
+    distilled = record["stage"] in ("general", "intermediate", "prediction")
+    facts: dict[str, Any] = {
+        "license": "apache-2.0",
+        "library_name": "transformers",
+        "tags": ["bert", *["tinybert", "knowledge-distillation"] * distilled],
+        "base_model": base_model(record["teacher"] or record["student"]),
+        "model_name": folder.resolve().name,
+    }
+    if task is not None:
+        facts |= {"language": "en", "datasets": ["nyu-mll/glue"]}
+        facts["pipeline_tag"] = "text-classification"
+        facts["metrics"] = list(dict.fromkeys(result.metric_type for result in results)) or None
+        if config.get("classifier_head") == "tinybert":
+            facts["tags"].append("custom_code")
+    facts["eval_results"] = results or None
+    return ModelCardData(**facts).to_yaml(line_break="\n").strip()
+
+
+def _sections(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    task, config = record["task"], record["model"]["config"]
+    yield STAGES[record["stage"]]
+    origin = record["teacher"] or record["student"]
+    role = "its teacher" if record["teacher"] else "the model it started from"
+    shape = (
+        f"{config['num_hidden_layers']} layers, {config['hidden_size']} wide, "
+        f"{record['model']['encoder_parameters']:,} parameters in the encoder"
+    )
+    known = base_model(origin)
+    known = f", from `{known}`" if known not in (None, str(origin)) else ""
+    about = f"task: {task} of GLUE"
+    if task is None:
+        about = "language: that of its training text; add `language:` above before publishing"
+    yield f"- size: {shape}\n- {role}: `{origin}`{known}\n- {about}"
+    if record["metrics"]:
+        rows = [
+            f"| {split} | {name} | {100 * value:.1f} |"
+            for split, metrics in record["metrics"].items()
+            for name, value in metrics.items()
+        ]
+        yield "## Scores\n\n| set | metric | × 100 |\n|---|---|---|\n" + "\n".join(rows)
+        yield (
+            f"Of the best model (step {record['best_step']:,} of {record['steps']:,}), chosen on this "
+            "very dev set; one seed."
+        )
+    yield "## Use\n\n" + _use(folder, record)
+    yield "## Training data\n\n" + "\n".join(_data(record["data"]))
+    where = record["hardware"].get("gpu") or f"{record['hardware']['cores']} CPU cores"
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    yield "## Training\n\n```bash\npython " + shlex.join(record["command"]) + "\n```"
+    yield (
+        f"{record['steps']:,} steps, {record['examples']:,} examples, "
+        f"{record['examples_per_second']:,} examples a second on {where}; {versions}; commit "
+        f"{record['git_commit']}. Every flag is in `flags.json`, the rest in `run.json`."
+    )
+    yield (
+        "## Licence\n\nApache-2.0, as BERT and the code it was trained with. The training data have "
+        "licences of their own."
+    )
+
+
+def _use(folder: Path, record: Mapping[str, Any]) -> str:
+    name = folder.resolve().name
+    if record["task"] is None:
+        kind, more = ("AutoModelForMaskedLM" if record["stage"] == "mlm" else "AutoModel"), ""
+    else:
+        kind = "AutoModelForSequenceClassification"
+        own = record["model"]["config"].get("classifier_head") == "tinybert"
+        more = ", trust_remote_code=True" if own else ""
+    text = (
+        f"```python\nfrom transformers import AutoTokenizer, {kind}\n\n"
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
+        f'model = {kind}.from_pretrained("{name}"{more})\n```'
+    )
+    if more:
+        text += (
+            "\n\nThe head is TinyBERT's, `classifier(relu(pooled))`: without `trust_remote_code=True` "
+            "transformers takes its own and gives other logits."
+        )
+    if record["task"] is not None:
+        text += f"\n\nOr, a line at a time: `python predict.py --model {name} --input lines.txt`."
+    return text
+
+
+def _data(data: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each file: its name, its rows, its SHA-256."""
+    for split, facts in data.items():
+        rows, sums = facts.get("rows"), facts.get("sha256")
+        rows, sums = (value if isinstance(value, list) else [value] for value in (rows, sums))
+        for row, checksum in zip(rows, sums, strict=True):
+            name = Path(facts["path"]).name
+            yield f"- {split}: `{name}`, {row:,} rows, SHA-256 `{checksum or 'not recorded'}`"

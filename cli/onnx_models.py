@@ -1,0 +1,129 @@
+"""A classifier as an ONNX graph: written, quantised, run. Its packages are optional."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from transformer.encoder import EncoderOutput
+from transformer.errors import UserError
+from transformer.file_utils import atomic_open
+from transformer.modeling import TinyBertForSequenceClassification
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+TO_RUN, TO_WRITE = ("onnxruntime",), ("onnx", "onnxruntime", "onnxscript")
+
+
+def check_packages(names: tuple[str, ...], what: str) -> None:
+    """Refuse what cannot be done without a package that is missing.
+
+    Raises:
+        UserError: it says what to install.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"{what}: needs {', '.join(missing)}; pip install {' '.join(names)}")
+
+
+class _Logits(nn.Module):
+    """The classifier as others call it: three tensors in, the logits out."""
+
+    def __init__(self, model: TinyBertForSequenceClassification) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        return self.model(input_ids, token_type_ids, attention_mask, (), ()).output
+
+
+def write_onnx(model: TinyBertForSequenceClassification, path: Path) -> None:
+    """Write a model in evaluation mode as a graph of any batch size and length.
+
+    Inputs: int64 [batch, length] each, named as in `INPUTS`; output: `logits`, float32 [batch, C].
+    """
+    shape = (2, min(8, model.config.max_position_embeddings))
+    # Three tensors: one that is given twice would become one input.
+    example = tuple(torch.ones(shape, dtype=torch.long) for _ in INPUTS)
+    axes = {0: "batch", 1: "length"}
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                _Logits(model).eval(),
+                example,
+                input_names=INPUTS,
+                output_names=["logits"],
+                dynamic_shapes=(axes, axes, axes),
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(level)
+    with atomic_open(path, "wb") as file:
+        file.write(program.model_proto.SerializeToString())
+
+
+def write_int8(graph: Path, path: Path) -> None:
+    """Write a graph with its weight matrices and embeddings in 8 bits.
+
+    What is multiplied with them is brought to 8 bits as it comes ("dynamic"), so no data are needed.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = onnx.load(graph)
+    del model.graph.value_info[:]  # the exporter's shapes are in the way of the quantiser's own
+    partial = path.with_name(f".{path.name}.part")
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)  # it advises a step that brings nothing here
+    try:
+        # Unsigned: signed weights overflow on processors without VNNI.
+        quantize_dynamic(model, partial, weight_type=QuantType.QUInt8)
+        os.replace(partial, path)
+    finally:
+        logging.getLogger().setLevel(level)
+        partial.unlink(missing_ok=True)
+
+
+class OnnxClassifier:
+    """A graph that is called as `TinyBertForSequenceClassification` is."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        """Load it for the CPU, with as many threads as torch has.
+
+        Raises:
+            UserError: onnxruntime is not there, or the file is no such graph.
+        """
+        check_packages(TO_RUN, str(path))
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors
+        try:
+            self._session = onnxruntime.InferenceSession(
+                os.fspath(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # of kinds of its own
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}: cannot be read as an ONNX model ({reason})") from None
+        names = {given.name for given in self._session.get_inputs()}
+        if names != set(INPUTS):
+            raise UserError(f"{path}: takes {sorted(names)}; expected {sorted(INPUTS)}")
+
+    def __call__(self, attention_layers=(), hidden_layers=(), **batch: Tensor) -> EncoderOutput:
+        """Return the logits [B, C]; inputs int64 [B, L] by name. A graph gives no layers."""
+        inputs = {name: tensor.cpu().numpy() for name, tensor in batch.items()}
+        (logits,) = self._session.run(["logits"], inputs)
+        return EncoderOutput(torch.from_numpy(logits), (), ())

@@ -1,0 +1,226 @@
+"""Write a trained classifier for others: transformers' safetensors, ONNX, or ONNX in 8 bits.
+
+    python export.py --model models/distilled_tinybert_4l_rte --to hf onnx int8 \\
+        --output_dir exported/rte --data_dir data/glue_data/RTE
+
+What is written is compared with the original on several batch sizes and lengths. Size, latency on the CPU
+and, with --data_dir, dev scores of all are printed side by side and kept in export.json. predict.py reads
+each of the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from cli.classification import data_facts, load_classifier, load_dev
+from cli.flags import add_model_flags, whole_number
+from cli.onnx_models import TO_WRITE, OnnxClassifier, check_packages, write_int8, write_onnx
+from cli.training import check_length, check_vocabulary, describe_model, load_tokenizer, read_config
+from distillation.records import RunRecord
+from tasks.evaluation import evaluate
+from tasks.glue import find_task, guess_task
+from transformer.download import find_model_file
+from transformer.errors import UserError, run_script
+from transformer.file_utils import (
+    CONFIG_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_NAME,
+    find_input,
+)
+from transformer.modeling import TinyBertForSequenceClassification
+
+RECORD_NAME = "export.json"
+FILES = {"hf": SAFE_WEIGHTS_NAME, "onnx": "model.onnx", "int8": "model_int8.onnx"}
+TOLERANCE = {"hf": 1e-5, "onnx": 1e-4}  # of the logits; what int8 costs is told
+CPU = torch.device("cpu")
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument("--model", required=True, help="classifier: folder, hub name or address")
+    group.add_argument("--to", required=True, nargs="+", choices=FILES, help="what to write")
+    group.add_argument("--output_dir", required=True, help="folder for the files")
+    add_model_flags(group)
+    group = parser.add_argument_group("what is measured")
+    group.add_argument("--data_dir", help="folder of the task, for the dev scores")
+    group.add_argument("--task_name", help="a GLUE task; without it the folder's name decides")
+    group.add_argument("--eval_batch_size", type=whole_number, default=32, help="rows in a batch")
+    group.add_argument(
+        "--max_seq_length",
+        type=whole_number,
+        help="pieces in a row, of the dev set at most, of the rows that are timed exactly (default: 128, "
+        "or the model's positions)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    folder = Path(args.output_dir)
+    check_place(folder)
+    if set(args.to) - {"hf"}:
+        check_packages(TO_WRITE, f"--to {' '.join(args.to)}")
+    tokenizer, config = load_tokenizer(args, args.model), read_config(args.model, args.cache_dir)
+    args.max_seq_length = args.max_seq_length or min(128, config.max_position_embeddings)
+    check_vocabulary(tokenizer, config, args.model, args.cache_dir)
+    check_length(config, args.max_seq_length, args.model)
+    task, dev = None, {}
+    if args.data_dir:
+        data_dir = find_input(args.data_dir, "the folder of a GLUE task")
+        task = find_task(args.task_name) if args.task_name else guess_task(data_dir)
+        model = load_classifier(task, args.model, (), args.cache_dir)
+        dev = load_dev(task, data_dir, tokenizer, args.max_seq_length)
+    else:
+        model = TinyBertForSequenceClassification.from_pretrained(
+            args.model, cache_dir=args.cache_dir
+        )
+    record = RunRecord(
+        "export", vars(args), task=task and task.folder, student=args.model, teacher=None,
+        output_dir=args.output_dir, data=data_facts(task, data_dir, dev) if task else {},
+        model=describe_model(model),
+    )  # fmt: skip
+
+    # Distillation's projection to the teacher's width is no part of the classifier.
+    plain = TinyBertForSequenceClassification(
+        type(model.config)(**{**vars(model.config), "fit_size": None})
+    ).eval()
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("fit_")})
+    original = find_model_file(args.model, SAFE_WEIGHTS_NAME, args.cache_dir, required=False)
+    original = original or find_model_file(args.model, WEIGHTS_NAME, args.cache_dir)
+    runners: dict[str, Callable] = {"original": plain}
+    rows = {"original": {"file": original.name, "bytes": original.stat().st_size}}
+    folder.mkdir(parents=True, exist_ok=True)
+    # Everything is made and compared in a folder of its own; what differs is never seen under its name.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as made:
+        for kind in args.to:
+            path = write(kind, plain, Path(made))
+            runners[kind] = OnnxClassifier(path) if path.suffix == ".onnx" else read_back(path)
+            difference = largest_difference(runners[kind], plain)
+            if difference > TOLERANCE.get(kind, float("inf")):
+                raise UserError(f"--to {kind}: its logits differ by {difference:.2g}; not written")
+            rows[kind] = {"file": FILES[kind], "bytes": path.stat().st_size}
+            rows[kind]["logits_differ_by"] = difference
+        measure(rows, runners, args.max_seq_length, model.config.vocab_size)
+        for name, runner in runners.items() if task else ():
+            rows[name]["metrics"] = evaluate(task, runner, dev, args.eval_batch_size, CPU)
+        tokenizer.save_pretrained(folder)
+        plain.config.to_json_file(folder / CONFIG_NAME, plain.architecture())
+        for kind in args.to:
+            (Path(made) / FILES[kind]).replace(folder / FILES[kind])
+    record.write(folder / RECORD_NAME, threads=torch.get_num_threads(), models=rows)
+    print(table(rows, args.max_seq_length))
+    print(f"wrote {', '.join(FILES[kind] for kind in args.to)} to {folder}", file=sys.stderr)
+    return 0
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that holds something other than an export."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output_dir {folder}: is a file; expected a folder")
+    present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if present and RECORD_NAME not in present:
+        raise UserError(
+            f"--output_dir {folder}: is not empty (holds {present[0]}); choose another folder"
+        )
+
+
+def write(kind: str, model: TinyBertForSequenceClassification, folder: Path) -> Path:
+    """Write one kind of file; return its path."""
+    path, graph = folder / FILES[kind], folder / FILES["onnx"]
+    if kind == "hf":
+        save_file(model.state_dict(), path, {"format": "pt"})
+        model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
+    elif not graph.exists():
+        write_onnx(model, graph)
+    if kind == "int8":
+        write_int8(graph, path)
+    return path
+
+
+def read_back(path: Path) -> TinyBertForSequenceClassification:
+    return TinyBertForSequenceClassification.from_pretrained(path.parent)
+
+
+def batch_of(rows: int, length: int, vocab_size: int) -> dict[str, torch.Tensor]:
+    """Random rows of `length` pieces, the first of them padded from its middle on."""
+    generator = torch.Generator().manual_seed(rows * length)
+    ids = torch.randint(0, vocab_size, (rows, length), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[0, length // 2 + 1 :] = 0
+    segments = (torch.arange(length) > length // 3).long().expand(rows, length)
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
+
+
+@torch.inference_mode()
+def largest_difference(runner: Callable, model: TinyBertForSequenceClassification) -> float:
+    """Largest absolute difference of a logit over batches of several sizes and lengths."""
+    longest = model.config.max_position_embeddings
+    differences = []
+    for rows, length in ((1, 1), (1, longest), (2, 9), (7, 33), (32, 16)):
+        batch = batch_of(rows, min(length, longest), model.config.vocab_size)
+        expected = model(**batch, attention_layers=(), hidden_layers=()).output
+        differences.append((runner(**batch).output - expected).abs().max().item())
+    return max(differences)
+
+
+@torch.inference_mode()
+def measure(
+    rows: dict[str, dict[str, Any]], runners: dict[str, Callable], length: int, vocab_size: int
+) -> None:
+    """Note the median milliseconds of a batch of 1 and of 32; the models take turns."""
+    for size in (1, 32):
+        batch = batch_of(size, length, vocab_size)
+        times: dict[str, list[float]] = {name: [] for name in runners}
+        end = time.perf_counter() + 5.0
+        while len(times["original"]) < 4 or (
+            len(times["original"]) < 21 and time.perf_counter() < end
+        ):
+            for name, runner in runners.items():
+                began = time.perf_counter()
+                runner(**batch, attention_layers=(), hidden_layers=())
+                times[name].append(1000 * (time.perf_counter() - began))
+        for name, spans in times.items():
+            rows[name][f"ms_batch_{size}"] = round(statistics.median(spans[1:]), 3)
+
+
+def table(rows: dict[str, dict[str, Any]], length: int) -> str:
+    """The files side by side."""
+    scores = [
+        f"{split} {name}"
+        for split, metrics in rows["original"].get("metrics", {}).items()
+        for name in metrics
+    ]
+    header = ["", "file", "MB", "ms, batch 1", "ms, batch 32", "logits differ by", *scores]
+    lines = [header]
+    for name, row in rows.items():
+        values = [
+            f"{value:.4f}"
+            for metrics in row.get("metrics", {}).values()
+            for value in metrics.values()
+        ]
+        differ = f"{row['logits_differ_by']:.1g}" if "logits_differ_by" in row else "–"
+        speed = [f"{row[f'ms_batch_{size}']:.2f}" for size in (1, 32)]
+        lines.append([name, row["file"], f"{row['bytes'] / 1e6:.1f}", *speed, differ, *values])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    told = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+    threads = torch.get_num_threads()
+    return "\n".join(
+        [*map(str.rstrip, told), f"(CPU, {threads} threads, {length} pieces a row, median)"]
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,219 @@
+"""A trained classifier outside this repository: exported, and asked line by line."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import export
+from cli import onnx_models
+from cli.onnx_models import OnnxClassifier
+from tests.integration.workspace import (
+    STUDENT_4L,
+    VOCABULARY,
+    config,
+    run_line,
+    succeed,
+    write_model,
+    write_task,
+)
+from transformer.modeling import TinyBertForSequenceClassification
+
+NAMES = ["entailment", "not_entailment"]
+LINES = [
+    "the cat is good\tit was not a dog",
+    "a film\tsee .",
+    "walk\tplay and see the old river",
+] * 9
+
+
+def make(folder: Path, **fields) -> TinyBertForSequenceClassification:
+    torch.manual_seed(1)
+    shape = config(**STUDENT_4L | {"num_hidden_layers": 2, "max_position_embeddings": 64})
+    model = TinyBertForSequenceClassification.from_scratch(shape, fit_size=24, **fields).eval()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    write_model(model, folder)
+    return model
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A classifier, everything it can be exported to, and what the export printed."""
+    for package in onnx_models.TO_WRITE:
+        pytest.importorskip(package)
+    root = tmp_path_factory.mktemp("world")
+    model = make(root / "student", id2label=NAMES)
+    write_task(root / "glue/RTE", "RTE")
+    outcome = succeed(
+        f"python export.py --model {root}/student --to hf onnx int8 --output_dir {root}/out "
+        f"--data_dir {root}/glue/RTE --max_seq_length 32"
+    )
+    return root, model, outcome
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lines.txt").write_text("\n".join(LINES) + "\n")
+    return tmp_path
+
+
+def test_every_kind_stands_in_the_folder_with_its_figures(world):
+    root, _, outcome = world
+    record = json.loads((root / "out/export.json").read_text())
+    assert record["models"].keys() == {"original", *export.FILES}
+    for kind, row in record["models"].items():
+        path = root / ("student" if kind == "original" else "out") / row["file"]
+        assert row["bytes"] == path.stat().st_size
+        assert row["ms_batch_1"] > 0 and row["ms_batch_32"] > 0
+        assert f"{row['metrics']['dev']['acc']:.4f}" in outcome.stdout
+    models = record["models"]
+    assert models["hf"]["metrics"] == models["onnx"]["metrics"] == models["original"]["metrics"]
+    assert models["hf"]["logits_differ_by"] <= 1e-5 and models["onnx"]["logits_differ_by"] <= 1e-4
+    assert models["int8"]["logits_differ_by"] > 0
+    assert models["int8"]["bytes"] < models["onnx"]["bytes"]
+    assert not list((root / "out").glob(".*")), "what was made on the way is gone"
+
+
+@pytest.mark.parametrize("rows, length", [(1, 1), (1, 64), (3, 5), (40, 17)])
+def test_the_graph_takes_any_batch_and_length(world, rows, length):
+    root, model, _ = world
+    batch = export.batch_of(rows, length, model.config.vocab_size)
+    with torch.inference_mode():
+        expected = model(**batch, attention_layers=(), hidden_layers=()).output
+    actual = OnnxClassifier(root / "out/model.onnx")(**batch).output
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+
+
+def test_the_safetensors_are_read_by_transformers(world, monkeypatch, tmp_path):
+    root, model, _ = world
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setattr(
+        transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules")
+    )
+    folder = shutil.copytree(root / "out", tmp_path / "out")
+    theirs, told = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, trust_remote_code=True, output_loading_info=True
+    )
+    assert not told["missing_keys"] and not told["unexpected_keys"]
+    weights = load_file(folder / "model.safetensors")
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in weights.items())
+    ids = torch.arange(5, 25).reshape(2, 10)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(ids).logits, model(ids).output, rtol=0, atol=1e-5)
+
+
+def test_an_export_that_differs_is_not_written(place, monkeypatch):
+    make(Path("student"), id2label=NAMES)
+    monkeypatch.setattr(export, "largest_difference", lambda runner, model: 0.1)
+    outcome = run_line("python export.py --model student --to hf --output_dir out")
+    assert outcome.status == 2 and "its logits differ by 0.1; not written" in outcome.stderr
+    assert list(Path("out").iterdir()) == []
+
+
+def test_a_missing_package_is_named_before_anything_is_done(place, monkeypatch):
+    monkeypatch.setattr(onnx_models.importlib.util, "find_spec", lambda name: None)
+    outcome = run_line("python export.py --model student --to onnx --output_dir out")
+    assert outcome.status == 2 and not Path("out").exists()
+    assert outcome.stderr == (
+        "error: --to onnx: needs onnx, onnxruntime, onnxscript; "
+        "pip install onnx onnxruntime onnxscript\n"
+    )
+
+
+def test_a_folder_with_other_files_is_left_alone(place):
+    outcome = run_line("python export.py --model student --to hf --output_dir .")
+    assert outcome.status == 2 and "is not empty (holds lines.txt)" in outcome.stderr
+
+
+# Predictions
+
+
+def answers_of(*models: str) -> list[np.ndarray]:
+    """Probabilities [n, C] from the TSV output of each model."""
+    tables = []
+    for model in models:
+        succeed(f"python predict.py --model {model} --input lines.txt --output labels.tsv")
+        header, *rows = Path("labels.tsv").read_text().splitlines()
+        assert header.split("\t") == ["label", "probability", *NAMES]
+        for row in rows:
+            label, top, *odds = row.split("\t")
+            assert label == NAMES[int(np.argmax([float(value) for value in odds]))]
+            assert top == max(odds)
+        tables.append(np.array([row.split("\t")[2:] for row in rows], dtype=float))
+    return tables
+
+
+def test_folder_safetensors_graph_and_int8_answer_alike(world, place):
+    root, *_ = world
+    ours, safe, graph, int8 = answers_of(
+        f"{root}/student", f"{root}/out", f"{root}/out/model.onnx", f"{root}/out/model_int8.onnx"
+    )
+    assert ours.shape == (len(LINES), 2) and np.ptp(ours[:3, 0]) > 1e-3
+    assert (ours[:3] == ours[3:6]).all(), "the order is the input's"
+    np.testing.assert_allclose(ours.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(safe, ours, atol=1e-5)
+    np.testing.assert_allclose(graph, ours, atol=1e-4)
+    np.testing.assert_allclose(int8, ours, atol=0.2)
+
+
+@pytest.fixture
+def student(place):
+    return make(Path("student"), id2label=NAMES)
+
+
+def feed(monkeypatch, data: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_standard_input_becomes_json_lines(student, monkeypatch):
+    feed(monkeypatch, "a good cat\tÉtude\r\nthe dog\t\n".encode())
+    outcome = succeed("python predict.py --model student --format jsonl --batch_size 1")
+    first, second = map(json.loads, outcome.stdout.splitlines())
+    assert (first["text"], first["text_b"]) == ("a good cat", "Étude")
+    assert (second["text"], second["text_b"]) == ("the dog", "")
+    assert first["label"] == max(first["probabilities"], key=first["probabilities"].get)
+
+
+def test_a_regression_gives_scores(place, monkeypatch):
+    model = make(Path("student"), id2label=["LABEL_0"])
+    feed(monkeypatch, b"the cat\n")
+    outcome = succeed("python predict.py --model student")
+    ids = torch.tensor([[2, VOCABULARY.index("the"), VOCABULARY.index("cat"), 3]])
+    head, score = outcome.stdout.splitlines()
+    assert head == "score" and float(score) == pytest.approx(model(ids).output.item(), abs=1e-5)
+
+
+def test_nothing_in_gives_nothing_out(student, monkeypatch):
+    feed(monkeypatch, b"")
+    assert succeed("python predict.py --model student --format jsonl").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "data, told",
+    [
+        (b"a\nb\tc\n", "line 2: texts between tabs: 2, line 1 has 1"),
+        (b"a\tb\tc\n", "line 1: 3 texts; expected one or two"),
+        (b"a\n\xff\n", "line 2: not UTF-8"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named_and_no_file_is_written(student, data, told):
+    Path("lines.txt").write_bytes(data)
+    outcome = run_line("python predict.py --model student --input lines.txt --output out.tsv")
+    assert outcome.status == 2 and outcome.stderr.splitlines()[-1].startswith("error: lines.txt, ")
+    assert told in outcome.stderr and not Path("out.tsv").exists()
+
+
+def test_a_folder_of_several_graphs_asks_for_one(world, place):
+    shutil.copytree(world[0] / "out", "out")
+    Path("out/model.safetensors").unlink()
+    outcome = run_line("python predict.py --model out")
+    assert outcome.status == 2 and "give out/model.onnx or out/model_int8.onnx" in outcome.stderr

@@ -1,0 +1,106 @@
+"""README.md of a trained model: a header the hub accepts, and the facts of the run."""
+
+import json
+
+import pytest
+from huggingface_hub import ModelCard
+
+from cli.model_card import CARD_NAME, base_model, write_card
+from transformer.file_utils import RUN_RECORD_NAME
+
+RECORD = {
+    "stage": "prediction",
+    "task": "STS-B",
+    "student": "models/tmp_student",
+    "teacher": "owner/teacher",
+    "command": ["task_distill.py", "--task_name", "STS-B", "--data_dir", "my data/STS-B"],
+    "data": {
+        "train": {"path": "data/STS-B/train.tsv", "rows": 5749, "sha256": "ab" * 32},
+        "dev": {"path": "data/STS-B/dev.tsv", "rows": 1500, "sha256": "cd" * 32},
+    },
+    "metrics": {"dev": {"pearson": 0.8126, "spearmanr": 0.8, "corr": 0.8063}},
+    "best_step": 1200,
+    "steps": 1500,
+    "examples": 48000,
+    "examples_per_second": 96.5,
+    "model": {
+        "parameters": 14_400_000,
+        "encoder_parameters": 14_350_248,
+        "config": {"num_hidden_layers": 4, "hidden_size": 312, "classifier_head": "tinybert"},
+    },
+    "hardware": {"cores": 2, "machine": "x86_64", "threads": 2},
+    "versions": {"python": "3.11.9", "torch": "2.13.0"},
+    "git_commit": "0" * 40,
+}
+GENERAL = RECORD | {
+    "stage": "general",
+    "task": None,
+    "metrics": {},
+    "data": {"train": {"path": "data/json_wiki", "rows": [7, 8], "sha256": ["ab" * 32, None]}},
+}
+
+
+@pytest.fixture
+def card(tmp_path):
+    def make(record):
+        write_card(tmp_path, record)
+        return ModelCard.load(tmp_path / CARD_NAME)
+
+    return make
+
+
+def test_the_header_is_what_the_hub_reads(card, tmp_path):
+    data = card(RECORD).data
+    assert (data.language, data.license, data.base_model) == ("en", "apache-2.0", "owner/teacher")
+    assert data.datasets == ["nyu-mll/glue"] and data.metrics == ["pearsonr", "spearmanr"]
+    assert {"tinybert", "knowledge-distillation", "custom_code"} <= set(data.tags)
+    first, second = data.eval_results
+    assert data.model_name == tmp_path.name
+    assert (first.dataset_config, first.dataset_split) == ("stsb", "validation")
+    assert (first.metric_type, first.metric_value) == ("pearsonr", 0.8126)
+    assert second.metric_type == "spearmanr"
+
+
+def test_the_text_says_what_was_trained_on_what_and_how_to_use_it(card):
+    text = card(RECORD).text
+    for told in (
+        "| dev | pearson | 81.3 |",
+        "`train.tsv`, 5,749 rows, SHA-256 `" + "ab" * 32,
+        "--data_dir 'my data/STS-B'",
+        "96.5 examples a second on 2 CPU cores",
+        "14,350,248 parameters in the encoder",
+        "trust_remote_code=True)",
+        "python predict.py --model",
+        "step 1,200 of 1,500",
+        "Apache-2.0",
+    ):
+        assert told in text
+
+
+def test_a_head_that_transformers_has_needs_no_code_from_the_folder(card):
+    config = RECORD["model"]["config"] | {"classifier_head": "hf"}
+    loaded = card(RECORD | {"model": RECORD["model"] | {"config": config}})
+    assert "trust_remote_code" not in loaded.text and "custom_code" not in loaded.data.tags
+
+
+def test_a_general_student_claims_no_language_task_or_score(card):
+    loaded = card(GENERAL)
+    assert loaded.data.language is None and loaded.data.eval_results is None
+    assert loaded.data.datasets is None and "## Scores" not in loaded.text
+    assert "`json_wiki`, 8 rows, SHA-256 `not recorded`" in loaded.text
+    assert "import AutoTokenizer, AutoModel\n" in loaded.text
+
+
+def test_the_base_model_is_found_by_the_records_on_the_way(tmp_path):
+    base, teacher, student = (tmp_path / name for name in ("base", "teacher", "student"))
+    for folder in (base, teacher, student):
+        folder.mkdir()
+    (base / "source.json").write_text(json.dumps({"model": "google-bert/bert-base-uncased"}))
+    (teacher / RUN_RECORD_NAME).write_text(json.dumps({"teacher": None, "student": str(base)}))
+    (student / RUN_RECORD_NAME).write_text(json.dumps({"teacher": str(teacher), "student": "x"}))
+    assert base_model(student) == "google-bert/bert-base-uncased"
+    assert base_model("bert-base-uncased") == "bert-base-uncased"
+    (base / "source.json").unlink()
+    assert base_model(student) is None, "a path of this machine is no model of the hub"
+    (base / RUN_RECORD_NAME).write_text(json.dumps({"student": str(base)}))
+    assert base_model(student) is None
