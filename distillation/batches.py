@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,7 +21,7 @@ class BatchSource(Protocol):
     def count(self, epoch: int) -> int:
         """Number of batches in an epoch."""
 
-    def plan(self, epoch: int) -> list[np.ndarray]:
+    def plan(self, epoch: int) -> Sequence[np.ndarray]:
         """Row numbers of every batch of an epoch, in order."""
 
     def width(self, epoch: int, rows: np.ndarray) -> int:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.token_store import TokenStore
+from tasks.large_plan import LargePlan
+from tasks.token_store import LARGE, TokenStore
 
 if TYPE_CHECKING:
     import torch
@@ -93,10 +94,14 @@ class StoreBatches:
         whole, left = divmod(rows, self.batch_size)
         return whole + (left > 0 and not (self.drop_last and whole))
 
-    def plan(self, epoch: int) -> list[np.ndarray]:
-        """Row numbers of every batch of an epoch, in order."""
+    def plan(self, epoch: int) -> Sequence[np.ndarray]:
+        """Row numbers of every batch of an epoch, in order; of a large store made when asked for."""
+        store = self.store(epoch)
+        if len(store) > LARGE:
+            seed = (self.seed % 2**64, _PURPOSE, epoch)
+            return LargePlan(store.offsets, self.batch_size, seed, self.pool, self.drop_last)
         return plan_batches(
-            self.store(epoch).lengths,
+            store.lengths,
             self.batch_size,
             self.seed,
             epoch,

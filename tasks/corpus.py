@@ -33,6 +33,7 @@ import numpy as np
 from tasks.corpus_json import read_json, write_json
 from tasks.pregeneration import Examples, Masks
 from tasks.token_store import (
+    LARGE,
     TokenStore,
     TokenStoreWriter,
     load_array,
@@ -115,13 +116,9 @@ def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) 
         not len(store) == len(is_random_next) == metrics["num_training_examples"]
         or (masks and len(masks.offsets) != len(store) + 1)
         or (masks and not len(masks.positions) == len(masks.labels) == masks.offsets[-1])
-        or store.lengths.max(initial=0) > metrics["max_seq_len"]
+        or (len(store) <= LARGE and store.lengths.max(initial=0) > metrics["max_seq_len"])
     ):
-        raise UserError(
-            f"{prefix}.*.npy: do not belong together (the metrics file says "
-            f"{metrics['num_training_examples']} examples of up to {metrics['max_seq_len']} pieces); "
-            f"{_AGAIN}"
-        )
+        raise _of_another(prefix, metrics["num_training_examples"], metrics["max_seq_len"])
     if masks and not len(masks.positions):
         masks = None
     return CorpusEpoch(
@@ -133,11 +130,16 @@ def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) 
 def check_corpus(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> None:
     """Read all tokens once: each is in the vocabulary, all have the checksum noted at their writing.
 
+    Of a large epoch the rows, which `open_epoch` did not look at, are looked at first.
+
     Raises:
-        UserError: a token is none, or has changed since.
+        UserError: a token is none, or has changed since; or the files are not of one epoch.
     """
     for number, epoch in enumerate(epochs):
-        path = Path(folder) / f"epoch_{number}.tokens.npy"
+        prefix = Path(folder) / f"epoch_{number}"
+        path = Path(f"{prefix}.tokens.npy")
+        if len(epoch.store) > LARGE and epoch.store.check(prefix) > epoch.max_seq_len:
+            raise _of_another(prefix, len(epoch.store), epoch.max_seq_len)
         digest, largest = hashlib.sha256(), 0
         for start in range(0, len(epoch.store.tokens), _CHECKED_TOKENS):
             tokens = epoch.store.tokens[start : start + _CHECKED_TOKENS]
@@ -152,6 +154,13 @@ def check_corpus(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> No
             raise UserError(
                 f"{path}: holds the id {largest}, the vocabulary has {epoch.vocab_size} pieces; {_AGAIN}"
             )
+
+
+def _of_another(prefix: Path, rows: int, length: int) -> UserError:
+    return UserError(
+        f"{prefix}.*.npy: do not belong together (the metrics file says {rows} examples of up to "
+        f"{length} pieces); {_AGAIN}"
+    )
 
 
 def start_check(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> Callable[[], None]:

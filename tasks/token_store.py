@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # torch is imported by `collate` alone: preparing data need n
     from transformer.tokenization import BertTokenizer
 
 MAX_SEQUENCE = np.iinfo(np.uint16).max
+LARGE = 1 << 22  # rows; a larger store is used without a look at each of them
+_CHECKED_ROWS = 1 << 20  # at a time
 _ENCODE_ROWS = 1 << 16  # rows tokenised at once: bounds what the int32 ids of a large set occupy
 
 
@@ -59,7 +61,10 @@ class TokenStore:
 
     @classmethod
     def open(cls, prefix: str | os.PathLike, mmap: bool = True) -> TokenStore:
-        """Open a saved store; only the offsets and boundaries are read when it is memory-mapped.
+        """Open a saved store.
+
+        When it is memory-mapped, offsets and boundaries are read to see whether they fit; those of a
+        store of more than `LARGE` rows are left to `check`, and nothing but headers is read.
 
         Raises:
             UserError: a file is missing or torn, or the three do not belong together.
@@ -75,15 +80,28 @@ class TokenStore:
             and len(offsets) == len(boundaries) + 1
             and offsets[0] == 0
             and offsets[-1] == len(tokens)
-            and (len(boundaries) == 0 or (lengths := np.diff(offsets)).min() > 0)
-            and (len(boundaries) == 0 or bool((boundaries <= lengths).all()))
         )
         if not fits:
-            raise UserError(
-                f"{prefix}.tokens.npy: does not belong with its .offsets.npy and .boundaries.npy; "
-                "expected three files of one run, make them again"
-            )
-        return cls(tokens, offsets, boundaries)
+            raise _mixed(prefix)
+        store = cls(tokens, offsets, boundaries)
+        if len(store) <= LARGE:
+            store.check(prefix)
+        return store
+
+    def check(self, prefix: str | os.PathLike) -> int:
+        """Read all offsets and boundaries of the store opened from `prefix`; return the longest row.
+
+        Raises:
+            UserError: they cannot be those of one store.
+        """
+        longest = 0
+        for start in range(0, len(self), _CHECKED_ROWS):
+            rows = slice(start, start + _CHECKED_ROWS)
+            lengths = np.diff(self.offsets[start : start + _CHECKED_ROWS + 1])
+            if lengths.min() <= 0 or (self.boundaries[rows] > lengths).any():
+                raise _mixed(prefix)
+            longest = max(longest, int(lengths.max()))
+        return longest
 
     def collate(
         self, rows: np.ndarray, pad_to: int | None = None, pad_id: int = 0
@@ -246,6 +264,13 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """starts[0], starts[0]+1, … (counts[0] of them), starts[1], …, int64 [sum(counts)]."""
     before = np.cumsum(counts) - counts
     return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
+
+
+def _mixed(prefix: str | os.PathLike) -> UserError:
+    return UserError(
+        f"{prefix}.tokens.npy: does not belong with its .offsets.npy and .boundaries.npy; "
+        "expected three files of one run, make them again"
+    )
 
 
 def _paths(prefix: str | os.PathLike) -> tuple[Path, Path, Path]:

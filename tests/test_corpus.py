@@ -317,3 +317,19 @@ def test_a_torn_header_is_named_whatever_numpy_makes_of_it(folder, tokenizer, da
         with pytest.raises(UserError, match=rf"{name}\.npy: not a complete .npy array"):
             open_epoch(folder, 0, tokenizer)
         path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("offsets", [[0, 20, 30], [0, 12, 12], [0, -6, 12]])
+def test_the_rows_of_a_large_epoch_are_looked_at_by_the_check_alone(
+    folder, tokenizer, monkeypatch, offsets
+):
+    """A run begins without reading them; what a small store is refused for at the door is found there."""
+    for place in ("corpus", "token_store"):
+        monkeypatch.setattr(f"tasks.{place}.LARGE", 1)
+    tokens = np.full(offsets[-1], 5, MASKED.tokens.dtype)
+    write_flat(folder, tokenizer)
+    np.save(folder / "epoch_0.offsets.npy", np.array(offsets))
+    np.save(folder / "epoch_0.tokens.npy", tokens)
+    epoch = open_epoch(folder, 0, tokenizer)
+    with pytest.raises(UserError, match="epoch_0.*belong.* again"):
+        check_corpus(folder, [epoch])
