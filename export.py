@@ -107,7 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as made:
         for kind in args.to:
             path = write(kind, plain, Path(made))
-            runners[kind] = OnnxClassifier(path) if path.suffix == ".onnx" else read_back(path)
+            runners[kind] = (
+                OnnxClassifier(path, plain.config) if path.suffix == ".onnx" else read_back(path)
+            )
             difference = largest_difference(runners[kind], plain)
             if difference > TOLERANCE.get(kind, float("inf")):
                 raise UserError(f"--to {kind}: its logits differ by {difference:.2g}; not written")

@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.max_seq_length = args.max_seq_length or min(128, config.max_position_embeddings)
     check_length(config, args.max_seq_length, folder)
     if graph is not None:
-        model: Callable = OnnxClassifier(graph)
+        model: Callable = OnnxClassifier(graph, config)
     else:
         model = TinyBertForSequenceClassification.from_pretrained(folder, None, args.cache_dir)
         model.to(device)

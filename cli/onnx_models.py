@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from transformer.configuration import BertConfig
 from transformer.encoder import EncoderOutput
 from transformer.errors import UserError
 from transformer.file_utils import atomic_open
@@ -99,13 +100,17 @@ def write_int8(graph: Path, path: Path) -> None:
 class OnnxClassifier:
     """A graph that is called as `TinyBertForSequenceClassification` is."""
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike, config: BertConfig) -> None:
         """Load it for the CPU, with as many threads as torch has.
+
+        Args:
+            config: of the model it was made from.
 
         Raises:
             UserError: onnxruntime is not there, or the file is no such graph.
         """
         check_packages(TO_RUN, str(path))
+        self.config = config
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
