@@ -13,7 +13,7 @@ from benchmarks.bench import Bench
 from benchmarks.measure import Figure, Program, Target, alternate, run_program, timed
 from benchmarks.reference import MaskedLanguageModel
 from benchmarks.shapes import masked_word_macs
-from cli.classification import load_split
+from cli.feature_cache import cached_split
 from tasks.batching import StoreBatches
 from tasks.corpus import available_epochs, open_epoch
 from tasks.glue import find_task
@@ -142,7 +142,10 @@ def features(bench: Bench) -> list[Figure]:
 
     ceiling = bench.ceiling()
     jobs = {
-        "ours": lambda: load_split(task, folder, "train", bench.work.tokenizer, 128),
+        # In a new folder each time: nothing is there yet.
+        "ours": lambda: cached_split(
+            bench.new_folder(), task, folder, "train", bench.work.tokenizer, 128
+        ),
         "reference": plainly,
     }
     seconds = alternate(jobs, ceiling, bench.sizes.repeats)

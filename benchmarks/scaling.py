@@ -92,13 +92,14 @@ def predictions(student: BertConfig, task: str, padded: bool) -> Work:
     rows, length = task_lengths(task, padded)
     work = prediction_gflop(student, CPU.teacher, [length], PREDICTION_EPOCHS)
     if padded:
-        work += 2e-9 * (PREDICTION_EPOCHS - 1) * classifier_macs(CPU.teacher, length)
+        teacher = classifier_macs(CPU.teacher, length, training=True)
+        work += 2e-9 * (PREDICTION_EPOCHS - 1) * teacher
     return Work(rows * work, PREDICTION_EPOCHS * rows / TASK_BATCH)
 
 
 def label_epoch(config: BertConfig, rows: float, length: float) -> Work:
     """Training a classifier on labels, one epoch."""
-    return Work(2e-9 * 3 * rows * classifier_macs(config, length), rows / TASK_BATCH)
+    return Work(2e-9 * 3 * rows * classifier_macs(config, length, training=True), rows / TASK_BATCH)
 
 
 def augmentation(task: str) -> Work:

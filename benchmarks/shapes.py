@@ -12,32 +12,45 @@ from collections.abc import Iterable
 from transformer.configuration import BertConfig
 
 
-def encoder_macs(config: BertConfig, length: int) -> int:
-    """Multiply-accumulates of the encoder's layers for one sequence."""
+def encoder_macs(config: BertConfig, length: float, read: int | None = None) -> float:
+    """Multiply-accumulates of the encoder's layers for one sequence.
+
+    Args:
+        read: places of the last layer that anyone reads, None for all; the others need their keys and
+            values alone.
+    """
     width = config.hidden_size
     linear = 4 * width * width + 2 * width * config.intermediate_size
     attention = 2 * width * length  # scores, then the weighted sum of values
-    return config.num_hidden_layers * length * (linear + attention)
+    whole = config.num_hidden_layers * length * (linear + attention)
+    if read is None:
+        return whole
+    keys_and_values = 2 * width * width
+    return whole - (length - read) * (linear - keys_and_values + attention)
 
 
-def classifier_macs(config: BertConfig, length: int) -> int:
-    """Multiply-accumulates of a classifier for one sequence: encoder, pooler, head."""
+def classifier_macs(config: BertConfig, length: float, training: bool = False) -> float:
+    """Multiply-accumulates of a classifier for one sequence: encoder, pooler, head.
+
+    In training the last layer is computed whole, otherwise for the pooler's place alone.
+    """
     width = config.hidden_size
-    return encoder_macs(config, length) + width * (width + config.num_labels)
+    layers = encoder_macs(config, length, None if training else 1)
+    return layers + width * (width + config.num_labels)
 
 
-def masked_word_macs(config: BertConfig, length: int) -> int:
-    """Multiply-accumulates of naming one masked word: encoder, and the head at one place."""
+def masked_word_macs(config: BertConfig, length: float) -> float:
+    """Multiply-accumulates of naming one masked word: encoder, and the head, at one place."""
     width = config.hidden_size
-    return encoder_macs(config, length) + width * (width + config.vocab_size)
+    return encoder_macs(config, length, 1) + width * (width + config.vocab_size)
 
 
-def projection_macs(student: BertConfig, teacher: BertConfig, length: int) -> int:
+def projection_macs(student: BertConfig, teacher: BertConfig, length: float) -> float:
     """Multiply-accumulates of `fit_dense` on all hidden states of the student, 0 … N."""
     return (student.num_hidden_layers + 1) * length * student.hidden_size * teacher.hidden_size
 
 
-def layer_step_gflop(student: BertConfig, teacher: BertConfig, lengths: Iterable[int]) -> float:
+def layer_step_gflop(student: BertConfig, teacher: BertConfig, lengths: Iterable[float]) -> float:
     """GFLOP of a step that distils the layers: teacher forward; student forward and backward."""
     macs = sum(
         encoder_macs(teacher, n)
@@ -48,11 +61,12 @@ def layer_step_gflop(student: BertConfig, teacher: BertConfig, lengths: Iterable
 
 
 def prediction_gflop(
-    student: BertConfig, teacher: BertConfig, lengths: Iterable[int], epochs: int
+    student: BertConfig, teacher: BertConfig, lengths: Iterable[float], epochs: int
 ) -> float:
     """GFLOP of distilling the predictions: the teacher once, the student in every epoch."""
     macs = sum(
-        classifier_macs(teacher, n) + 3 * epochs * classifier_macs(student, n) for n in lengths
+        classifier_macs(teacher, n) + 3 * epochs * classifier_macs(student, n, training=True)
+        for n in lengths
     )
     return 2e-9 * macs
 

@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic: ceilings, scaled targets, the stopwatch, memory, work by shapes."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -139,16 +140,19 @@ def test_a_programs_memory_is_its_own(tmp_path):
 def test_multiply_accumulates_are_those_that_torch_counts(tiny_config):
     config = tiny_config(num_hidden_layers=3)
     batch = batch_of(config, 2, 11)
+    encoder, words = BertModel(config), BertForMaskedLM(config).eval()
+    classifier = TinyBertForSequenceClassification(config)
+    answer = partial(classifier, **batch, attention_layers=(), hidden_layers=())
     with torch.no_grad():
-        encoder = counted_gflop(lambda: BertModel(config)(**batch, pool=False))
-        classifier = counted_gflop(lambda: TinyBertForSequenceClassification(config)(**batch))
-        rows, columns = torch.tensor([0, 1]), torch.tensor([4, 5])
-        masked = counted_gflop(
-            lambda: BertForMaskedLM(config)(**batch, masked_positions=(rows, columns))
-        )
-    assert encoder == pytest.approx(4e-9 * encoder_macs(config, 11))
-    assert classifier == pytest.approx(4e-9 * classifier_macs(config, 11))
-    assert masked == pytest.approx(4e-9 * masked_word_macs(config, 11))
+        for seen, expected in (
+            (counted_gflop(lambda: encoder(**batch, pool=False)), encoder_macs(config, 11)),
+            (counted_gflop(answer), classifier_macs(config, 11, training=True)),
+            (counted_gflop(lambda: words(**batch, columns=torch.tensor([4, 5]))),
+             masked_word_macs(config, 11)),
+        ):  # fmt: skip
+            assert seen == pytest.approx(4e-9 * expected)
+        classifier.eval()
+        assert counted_gflop(answer) == pytest.approx(4e-9 * classifier_macs(config, 11))
 
 
 def test_the_work_of_a_distillation_step_is_what_torch_counts(tiny_config):
@@ -165,7 +169,7 @@ def test_the_work_of_a_distillation_step_is_what_torch_counts(tiny_config):
 
 
 def test_the_work_of_prediction_distillation_is_what_torch_counts(tiny_config):
-    teacher = TinyBertForSequenceClassification(tiny_config()).requires_grad_(False)
+    teacher = TinyBertForSequenceClassification(tiny_config()).requires_grad_(False).eval()
     student = TinyBertForSequenceClassification(tiny_config(hidden_size=16))
     batch = batch_of(teacher.config, 3, 9)
     losses = prediction_distillation(teacher, regression=False)
