@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from transformer.errors import UserError
+from transformer.known_words import KnownWords
 from transformer.tokenization import (
     SPECIAL_TOKENS,
     BasicTokenizer,
@@ -133,6 +134,33 @@ def test_encode_flat_gives_flat_arrays(uncased):
     assert uncased.convert_ids_to_tokens(ids) == ["the", "cat", "run", "##ning", "[MASK]"]
     ids, offsets = uncased.encode_flat([])
     assert len(ids) == 0 and offsets.tolist() == [0]
+
+
+@pytest.mark.parametrize("kept", [0, 3, 1 << 18])
+def test_words_that_are_known_have_the_pieces_they_have_in_their_text(uncased, kept):
+    """Each text alone, by the library, against all together, twice, in one known by its words."""
+    generator = random.Random(1)
+    ascii_texts = [
+        "".join(
+            generator.choice(" the.cat[MASK]'#Run\x07,9") for _ in range(generator.randrange(60))
+        )
+        for _ in range(200)
+    ]
+    texts = [*ADVERSARIAL, *REAL.splitlines(), *ascii_texts, *random_texts(100), *ADVERSARIAL]
+    alone = [uncased._encode_texts([text])[0] for text in texts]
+    words = KnownWords(uncased._encode_texts, kept)
+    for _ in range(2):
+        ids, lengths = words.encode(texts)
+        np.testing.assert_array_equal(ids, np.concatenate(alone))
+        assert lengths.tolist() == list(map(len, alone))
+
+
+def test_a_kept_string_with_a_space_in_it_is_found(tmp_path):
+    path = write_vocab(tmp_path, [*UNCASED, "the cat"])
+    tokenizer = BertTokenizer(path, never_split=(*SPECIAL_TOKENS, "the cat"))
+    ids, _ = tokenizer.encode_flat(["the cat sat"])
+    assert ids.tolist() == tokenizer.convert_tokens_to_ids(tokenizer.tokenize("the cat sat"))
+    assert len(ids) == 2
 
 
 def test_encode_flat_does_not_depend_on_its_blocks(uncased, monkeypatch):

@@ -23,6 +23,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformer.download import find_model_file
 from transformer.errors import UserError
 from transformer.file_utils import VOCAB_NAME, atomic_open
+from transformer.known_words import WORDS_KEPT, KnownWords
 
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 CONFIG_KEYS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
@@ -172,6 +173,7 @@ class BertTokenizer:
         strip_accents: bool | None = None,
         tokenize_chinese_chars: bool | None = None,
     ):
+        never_split = tuple(never_split)
         self.vocab = load_vocab(vocab_file)
         config = _read_config(Path(vocab_file).parent / TOKENIZER_CONFIG_NAME)
         do_lower_case, strip_accents, tokenize_chinese_chars = (
@@ -201,6 +203,8 @@ class BertTokenizer:
         self._tokenizer.add_special_tokens(
             [AddedToken(token, normalized=False) for token in never_split if token in self.vocab]
         )
+        spaced = any(len(token.split()) != 1 for token in never_split)
+        self._words = KnownWords(self._encode_texts, 0 if spaced else WORDS_KEPT)
 
     @classmethod
     def from_pretrained(
@@ -253,20 +257,24 @@ class BertTokenizer:
             ids: int32 [T], the ids of all texts one after the other, without special tokens.
             offsets: int64 [n + 1]; text i is `ids[offsets[i]:offsets[i + 1]]`.
         """
-        ids, lengths = [], [0]
+        ids, lengths = [], [np.zeros(1, np.int64)]
         for start in range(0, len(texts), TEXTS_PER_BLOCK):
-            block = list(texts[start : start + TEXTS_PER_BLOCK])
-            try:
-                encodings = self._tokenizer.encode_batch_fast(block, add_special_tokens=False)
-            except TypeError:  # a lone surrogate somewhere; rare, so not looked for beforehand
-                block = list(map(_without_surrogates, block))
-                encodings = self._tokenizer.encode_batch_fast(block, add_special_tokens=False)
-            block_lengths = list(map(len, encodings))
-            flat = itertools.chain.from_iterable(encoding.ids for encoding in encodings)
-            ids.append(np.fromiter(flat, dtype=np.int32, count=sum(block_lengths)))
-            lengths += block_lengths
+            block_ids, block_lengths = self._words.encode(texts[start : start + TEXTS_PER_BLOCK])
+            ids.append(block_ids)
+            lengths.append(block_lengths)
         flat_ids = np.concatenate(ids) if ids else np.empty(0, dtype=np.int32)
-        return flat_ids, np.cumsum(lengths, dtype=np.int64)
+        return flat_ids, np.cumsum(np.concatenate(lengths))
+
+    def _encode_texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of all texts, int32 [T], and the length of each, int64 [n]; by the library."""
+        try:
+            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        except TypeError:  # a lone surrogate somewhere; rare, so not looked for beforehand
+            texts = list(map(_without_surrogates, texts))
+            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+        flat = itertools.chain.from_iterable(encoding.ids for encoding in encodings)
+        return np.fromiter(flat, np.int32, int(lengths.sum())), lengths
 
     def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
         """Return the id of each piece; `KeyError` for one that the vocabulary lacks."""
