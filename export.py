@@ -26,7 +26,7 @@ from cli.classification import data_facts, load_classifier, load_dev
 from cli.flags import add_model_flags, whole_number
 from cli.onnx_models import TO_WRITE, OnnxClassifier, check_packages, write_int8, write_onnx
 from cli.training import check_length, check_vocabulary, describe_model, load_tokenizer, read_config
-from distillation.records import RunRecord
+from distillation.records import RunRecord, write_record
 from tasks.evaluation import evaluate
 from tasks.glue import find_task, guess_task
 from transformer.download import find_model_file
@@ -122,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         plain.config.to_json_file(folder / CONFIG_NAME, plain.architecture())
         for kind in args.to:
             (Path(made) / FILES[kind]).replace(folder / FILES[kind])
-    record.write(folder / RECORD_NAME, threads=torch.get_num_threads(), models=rows)
+    write_record(
+        folder / RECORD_NAME, record.complete(threads=torch.get_num_threads(), models=rows)
+    )
     print(table(rows, args.max_seq_length))
     print(f"wrote {', '.join(FILES[kind] for kind in args.to)} to {folder}", file=sys.stderr)
     return 0

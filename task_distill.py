@@ -66,7 +66,7 @@ from distillation.loss_functions import (
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives import LayerWeights, check_heads
 from distillation.precision import cast_frozen_linears
-from distillation.records import RunRecord
+from distillation.records import RunRecord, write_record
 from distillation.training import LossFunction, number_of_steps
 from tasks.batching import StoreBatches
 from tasks.evaluation import evaluate
@@ -319,7 +319,9 @@ def score_student(args: argparse.Namespace, task: GlueTask, device: torch.device
         )  # fmt: skip
         precision = precision_of(args, device)
         metrics = evaluate(task, student, dev, args.eval_batch_size, device, precision)
-        write_results(folder, record.write(folder / "eval.json", metrics=metrics))
+        written = record.complete(metrics=metrics)
+        write_record(folder / "eval.json", written)
+        write_results(folder, written)
     if args.do_predict:
         for path in write_submissions(
             task, student, args.data_dir, tokenizer, args.max_seq_length, args.eval_batch_size,

@@ -23,7 +23,7 @@ from distillation.batches import BatchSource
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
 from distillation.forecast import time_of
-from distillation.records import RunRecord, check_output_dir, claim_output_dir
+from distillation.records import RunRecord, check_output_dir, claim_output_dir, write_record
 from distillation.training import (
     LossFunction,
     TrainingSettings,
@@ -120,7 +120,9 @@ def run_training(
             print(f"expected: {told}\ndry run: {folder} is as it was", file=sys.stderr)
         return
     if args.resume and (folder / RUN_RECORD_NAME).is_file():
-        print(f"{folder}: this run is finished, nothing to resume", file=sys.stderr)
+        if runtime.is_main:
+            Checkpoints(folder).remove()  # there if the run was killed at its very end
+            print(f"{folder}: this run is finished, nothing to resume", file=sys.stderr)
         return
     with contextlib.ExitStack() as stack:
         if runtime.is_main:
@@ -144,14 +146,14 @@ def run_training(
                 "last_metrics": keeper.last,
                 "best_step": keeper.best_step,
             }
-            written = record.write(
-                folder / RUN_RECORD_NAME, model=describe_model(model), **facts, **metrics
-            )
+            written = record.complete(model=describe_model(model), **facts, **metrics)
             write_card(folder, written)
             write_results(folder, written)
-            Checkpoints(folder).remove()
             if "png" in args.report_to:
                 draw_curves(folder)
+            # Last, because it says that the run is finished.
+            write_record(folder / RUN_RECORD_NAME, written)
+            Checkpoints(folder).remove()
             print(f"done in {written['seconds']:.0f} s: {folder}", file=sys.stderr)
 
 

@@ -145,14 +145,17 @@ class RunRecord:
             **facts,
         }
 
-    def write(self, path: str | os.PathLike, **facts: Any) -> dict[str, Any]:
-        """Write everything known, with `facts` added, to `path`; return what was written."""
+    def complete(self, **facts: Any) -> dict[str, Any]:
+        """Stop the clock; return everything known, with `facts` added."""
         seconds = round(time.monotonic() - self._clock, 3)
-        record = {**self.facts, "finished": _now(), "seconds": seconds, **facts}
-        with atomic_open(path) as file:
-            json.dump(record, file, indent=2, sort_keys=True, default=str)
-            file.write("\n")
-        return record
+        return {**self.facts, "finished": _now(), "seconds": seconds, **facts}
+
+
+def write_record(path: str | os.PathLike, record: dict[str, Any]) -> None:
+    """Write a record that is complete."""
+    with atomic_open(path) as file:
+        json.dump(record, file, indent=2, sort_keys=True, default=str)
+        file.write("\n")
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from distillation.records import (
     RunRecord,
     claim_output_dir,
     file_facts,
+    write_record,
 )
 from transformer.errors import UserError
 from transformer.file_utils import RUN_RECORD_NAME
@@ -113,7 +114,8 @@ def test_file_facts_identify_the_data(tmp_path):
 def test_a_record_holds_what_a_reader_needs_to_repeat_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["/somewhere/task_distill.py", "--seed", "7"])
     record = RunRecord("prediction", {"seed": 7, "data_dir": tmp_path}, task="RTE", teacher="t")
-    written = record.write(tmp_path / RUN_RECORD_NAME, metrics={"dev": {"acc": 0.5}}, best_step=3)
+    written = record.complete(metrics={"dev": {"acc": 0.5}}, best_step=3)
+    write_record(tmp_path / RUN_RECORD_NAME, written)
     read = json.loads((tmp_path / RUN_RECORD_NAME).read_text())
     assert read["command"] == ["task_distill.py", "--seed", "7"]
     assert read["script"] == "task_distill.py"
