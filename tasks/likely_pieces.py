@@ -72,8 +72,15 @@ def likely_pieces(
         attention = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
         return predict(ids, segments, attention, columns, count + 1)
 
-    for start in range(0, len(jobs), batch_size):
-        batch = jobs[start : start + batch_size]
+    lengths = [len(inputs[number][0]) for number, _, _ in jobs]
+    start = 0
+    while start < len(jobs):
+        # Few sentences of very different lengths would mostly be padding in one batch.
+        stop = start + 1
+        while stop < min(start + batch_size, len(jobs)) and 8 * lengths[stop] > 7 * lengths[start]:
+            stop += 1
+        batch = jobs[start:stop]
+        start = stop
         values, pieces = run(batch)
         # One piece more than asked for comes back, unless the vocabulary holds no more.
         full = values.shape[1] > count
