@@ -98,7 +98,7 @@ def make_splitter(parameters: PunktParameters) -> PunktSentenceTokenizer:
 
 def split_sentences(splitter: PunktSentenceTokenizer, paragraph: str) -> list[str]:
     """Split a paragraph into sentences, each with its white space folded to single blanks."""
-    pieces = (
-        piece for sentence in splitter.tokenize(paragraph) for piece in _CJK_END.split(sentence)
-    )
+    pieces = splitter.tokenize(paragraph)
+    if not paragraph.isascii():
+        pieces = [piece for sentence in pieces for piece in _CJK_END.split(sentence)]
     return [folded for piece in pieces if (folded := " ".join(piece.split()))]
