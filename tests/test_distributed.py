@@ -233,7 +233,8 @@ def test_two_machines_give_the_weights_of_one_process(general, tmp_path):
     nodes = [
         subprocess.Popen(
             [sys.executable, "-m", f"torch.distributed.{launcher}", "--nnodes", "2",
-             "--node_rank", str(rank), "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--local_addr", "127.0.0.1",
+             "--node_rank", str(rank), "--nproc_per_node", "1", "--master_addr", "127.0.0.1",
+             "--local_addr", "127.0.0.1",
              "--master_port", port, str(ROOT / "general_distill.py"), *general("two")],
             cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
