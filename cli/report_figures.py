@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from cli.curves import CURVES_NAME, draw_curves, undrawn
 from cli.report_blocks import Block, Figure, Figures, Folded, Table
 from cli.report_tables import headline, label
 from cli.results import Results
+from tasks.parallel import ordered_map
 
 
 def bars_section(
@@ -156,9 +158,10 @@ def distance_section(lineage: models_of.Lineage) -> list[Block]:
 
 def curves_section(runs: Sequence[Path]) -> list[Block]:
     """Training curves of each run; those not drawn yet are drawn."""
-    for run in runs:
-        if undrawn(run):
-            draw_curves(run)
+    waiting = [run for run in runs if undrawn(run)]
+    # A further process costs about as long to start as four pictures.
+    for _ in ordered_map(draw_curves, waiting, min(os.cpu_count() or 1, 1 + len(waiting) // 16)):
+        pass
     drawn = [run for run in runs if (run / CURVES_NAME).is_file()]
     shown = [run for run in drawn if "-seed" not in run.name]
     blocks: list[Block] = [

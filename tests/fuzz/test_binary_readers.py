@@ -225,7 +225,11 @@ def test_archives(place, mutant):
 
 
 TEXT = b"one line of text\n" * 300
-COMPRESSED = {"bz2": bz2.compress(TEXT), "gz": gzip.compress(TEXT, mtime=0), "two": bz2.compress(TEXT) * 2}
+COMPRESSED = {
+    "bz2": bz2.compress(TEXT),
+    "gz": gzip.compress(TEXT, mtime=0),
+    "two": bz2.compress(TEXT) * 2,
+}
 
 
 @fuzz(damaged_files(COMPRESSED))

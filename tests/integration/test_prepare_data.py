@@ -258,7 +258,10 @@ def test_a_mistake_in_a_share_is_named_with_its_line(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"<mediawiki></mediawiki>", "extract it first"), (gzip.compress(b"A cat.", mtime=0), "unpack it")],
+    [
+        (b"<mediawiki></mediawiki>", "extract it first"),
+        (gzip.compress(b"A cat.", mtime=0), "unpack it"),
+    ],
 )
 def test_what_cannot_be_cut_cannot_be_shared(tmp_path, content, message):
     (tmp_path / "in").write_bytes(content)
