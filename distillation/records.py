@@ -47,8 +47,9 @@ def claim_output_dir(
             or files that are no run of ours.
     """
     folder = Path(folder)
-    check_output_dir(folder, overwrite, resume)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        check_output_dir(folder, overwrite, resume)
+        folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(sole_writer(folder))
         present = check_output_dir(folder, overwrite, resume)

@@ -1,6 +1,5 @@
 """What stops a training run, what it leaves behind, and what it refuses to go on from."""
 
-import os
 import signal
 
 import pytest
@@ -122,7 +121,7 @@ def test_a_stopped_run_finishes_the_step_and_goes_on_from_there(make_model, tmp_
     whole, model = make_model(**dropout), make_model(**dropout)
 
     def stop(loss):
-        os.kill(os.getpid(), signum)
+        signal.raise_signal(signum)
         return loss
 
     before = signal.getsignal(signum)
@@ -140,8 +139,8 @@ def test_a_stopped_run_finishes_the_step_and_goes_on_from_there(make_model, tmp_
 
 def test_a_second_signal_stops_at_once(make_model, tmp_path):
     def stop(loss):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return loss
 
     with pytest.raises(KeyboardInterrupt):

@@ -131,6 +131,17 @@ def test_safetensors_are_preferred_where_both_kinds_stand(folder):
     assert torch.equal(BertModel.from_pretrained(folder).state_dict()[QUERY], state[QUERY] + 1)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(folder, value):
+    def damage(state):
+        state[QUERY][0, 0] = value
+        return state
+
+    rewrite(folder, damage)
+    with pytest.raises(UserError, match=f"{QUERY} holds numbers that are not finite"):
+        BertModel.from_pretrained(folder)
+
+
 def test_heads_of_other_models_are_passed_over(folder):
     rewrite(
         folder,

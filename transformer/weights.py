@@ -141,7 +141,8 @@ def load_weights(
 
     Raises:
         UserError: a parameter is missing that may not be, the file holds encoder weights the model has
-            no place for, or two shapes differ; the message names the key, both shapes and the file.
+            no place for, two shapes differ, or a number is not finite; the message names the key, both
+            shapes and the file.
     """
     own = model.state_dict()
     missing = [name for name in own if name not in state]
@@ -168,6 +169,11 @@ def load_weights(
             raise UserError(
                 f"{source}: {name} has shape {list(state[name].shape)}, the model expects "
                 f"{list(value.shape)}; config.json or the command asks for another size"
+            )
+        if name in state and not state[name].isfinite().all():
+            raise UserError(
+                f"{source}: {name} holds numbers that are not finite: the file is damaged, or its training "
+                f"went wrong; expected a file as it was written, or another model"
             )
     model.load_state_dict({name: state[name] for name in own if name in state}, strict=False)
     return missing

@@ -109,7 +109,8 @@ def test_a_torn_input_is_one_line_or_harmless_and_mended_the_program_succeeds(na
             outcome = run(line, place)
             complete = outcome.status == 0 and results(place).keys() == expected.keys()
             assert complete or outcome.says_one_line(), f"{file}\n{outcome.output}"
-            if not complete:
+            # A flipped weight may be finite and yet too large to train on: known after the first steps.
+            if not complete and "is not finite; metrics.jsonl names" not in outcome.output:
                 assert not results(place), f"{file}: something was written"
             shutil.rmtree(place / "out", ignore_errors=True)
             (place / "glue/RTE/train_aug.tsv").unlink(missing_ok=True)
