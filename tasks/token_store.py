@@ -153,13 +153,14 @@ class TokenStoreWriter:
         self._dtypes = (np.dtype(dtype), np.dtype(np.int64), np.dtype(np.uint16))
         self._counts = [0, 0, 0]
         self._files: list = [None, None, None]
-        self._stack = contextlib.ExitStack()
-        # The stack renames in reverse: the offsets, which are entered first, appear last.
-        for which in (1, 0, 2):
-            file = self._stack.enter_context(atomic_open(self._paths[which], "wb"))
-            self._files[which] = file
-            write_array_header(file, self._dtypes[which], 0)
-        self._write(1, np.zeros(1))
+        with contextlib.ExitStack() as stack:
+            # The stack renames in reverse: the offsets, which are entered first, appear last.
+            for which in (1, 0, 2):
+                file = stack.enter_context(atomic_open(self._paths[which], "wb"))
+                self._files[which] = file
+                write_array_header(file, self._dtypes[which], 0)
+            self._write(1, np.zeros(1))
+            self._stack = stack.pop_all()
 
     def append(self, tokens: np.ndarray, lengths: np.ndarray, boundaries: np.ndarray) -> None:
         """Add sequences.
@@ -183,12 +184,12 @@ class TokenStoreWriter:
 
     def close(self) -> None:
         """Finish the three files and let them appear under their names."""
-        for file, dtype, count in zip(self._files, self._dtypes, self._counts, strict=True):
-            file.seek(0)
-            write_array_header(file, dtype, count)
-        # Between two renames a reader must find no store rather than halves of two.
-        self._paths[1].unlink(missing_ok=True)
-        self._stack.close()
+        with self._stack:
+            for file, dtype, count in zip(self._files, self._dtypes, self._counts, strict=True):
+                file.seek(0)
+                write_array_header(file, dtype, count)
+            # Between two renames a reader must find no store rather than halves of two.
+            self._paths[1].unlink(missing_ok=True)
 
     def __enter__(self) -> TokenStoreWriter:
         return self

@@ -159,7 +159,8 @@ def test_a_killed_computation_goes_on_where_it_stopped(
 
 def test_a_teacher_without_finite_logits_is_refused(tmp_path, data, tokenizer, teacher_dir):
     state = torch.load(teacher_dir / WEIGHTS_NAME)
-    state["classifier.bias"][0] = float("nan")
+    for name in ("classifier.weight", "classifier.bias"):
+        state[name].fill_(3e38)  # finite, as a file's weights must be; the logits are not
     torch.save(state, teacher_dir / WEIGHTS_NAME)
     with pytest.raises(UserError, match="--teacher_model .*not finite"):
         logits_of(tmp_path, data, tokenizer, teacher_dir)

@@ -138,13 +138,19 @@ def test_a_stopped_run_finishes_the_step_and_goes_on_from_there(make_model, tmp_
 
 
 def test_a_second_signal_stops_at_once(make_model, tmp_path):
+    # A suite started in the background of a shell ignores SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def stop(loss):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         return loss
 
-    with pytest.raises(KeyboardInterrupt):
-        run(make_model(), tmp_path, losses=after_call(2, stop))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(make_model(), tmp_path, losses=after_call(2, stop))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # Checkpoints
