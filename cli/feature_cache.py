@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -29,6 +28,7 @@ from tasks.features import Split, open_split, write_split
 from tasks.glue import GlueTask, split_path
 from transformer.errors import UserError
 from transformer.file_utils import atomic_open
+from transformer.locks import wait_for_lock
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer
@@ -184,13 +184,7 @@ def _entry(
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"note: {folder}: another run is at work there, waiting", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            pass  # no locks on this file system; files still appear complete or not at all
+        wait_for_lock(file, f"{folder}: another run is at work there, waiting")
         yield
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from transformer.errors import UserError
 
@@ -20,6 +21,24 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.
 _PARTIAL = re.compile(
     r"\.(?P<name>.+)\.[a-z0-9_]{8}\.part"
 )  # as `file_utils.atomic_open` names them
+
+
+def wait_for_lock(file: IO, told: str) -> None:
+    """Lock an open file, after the process that has it; the lock ends when the file is closed.
+
+    Where the file system has no locks, nothing is locked: files still appear complete or not at all.
+
+    Args:
+        told: what to say before waiting.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"note: {told}", file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ attempt, or a later run, asks for the rest if the server still has that version,
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from typing import IO, NamedTuple
 
 from transformer.errors import UserError
 from transformer.file_utils import atomic_open
+from transformer.locks import wait_for_lock
 from transformer.progress import progress_bar
 from transformer.remote import Changed, Interrupted, Remote, open_remote, shown
 
@@ -207,13 +207,7 @@ def _sole_use(partial: Path) -> Iterator[IO[bytes]]:
     while True:
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"note: {partial}: another process is at it; waiting", file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
-                pass  # a file system without locks
+            wait_for_lock(file, f"{partial}: another process is at it; waiting")
             if not _stands_at(file, partial):
                 continue  # the other one has renamed or removed it
             try:
