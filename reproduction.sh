@@ -156,11 +156,11 @@ task_distillation() { # TASK STUDENT TMP_MODEL MODEL SEED [FLAG...]: intermediat
   needs "$data/train_aug.tsv"
   train python task_distill.py --teacher_model "$(teacher "$1")" --student_model "$2" --data_dir "$data" \
     --task_name "$1" --output_dir "$MODELS/$3" $INTERMEDIATE_FLAGS ${AUGMENTED---aug_train} --do_lower_case \
-    $(seed_flag "$seed") "${@:6}"
+    --feature_cache "$(features "$1")" $(seed_flag "$seed") "${@:6}"
   needs "$data/train_aug.tsv"
   train python task_distill.py --pred_distill --teacher_model "$(teacher "$1")" --student_model "$MODELS/$3" \
     --data_dir "$data" --task_name "$1" --output_dir "$MODELS/$4" ${AUGMENTED---aug_train} --do_lower_case \
-    $PREDICTION_FLAGS $(seed_flag "$seed")
+    --feature_cache "$(features "$1")" $PREDICTION_FLAGS $(seed_flag "$seed")
   evaluation "$1" "$4"
 }
 
@@ -183,6 +183,7 @@ stage_task_4l() {
       needs "$DATA/glue_data/$task/train_aug.tsv"
       train python finetune_teacher.py --data_dir "$DATA/glue_data/$task" --bert_model "$STUDENT_4L" --from_scratch \
         --vocab_model "$MODELS/bert-base-uncased" \
+        --feature_cache "$(features "$task")" \
         --output_dir "$MODELS/labels_only_4l_$name" $LABELS_ONLY_FLAGS $(seed_flag "$seed")
       evaluation "$task" "labels_only_4l_$name"
     done
@@ -242,6 +243,7 @@ stage_report() {
 # ---------------------------------------------------------------------------------------------------- names
 
 key() { tr -d - <<<"${1,,}"; }                                          # SST-2 -> sst2
+features() { printf '%s/features/%s' "$DATA" "$(key "$1")"; }            # a task's rows as token ids, its teacher's logits
 teacher() { printf '%s/final_%s_teacher' "$MODELS" "$(key "$1")"; }
 seed_suffix() { [[ $1 == "${SEEDS%% *}" ]] || printf -- '-seed%s' "$1"; } # the first seed's models have plain names
 seed_flag() { [[ $1 == 42 ]] || printf -- '--seed %s' "$1"; }            # 42 is the programs' own

@@ -292,7 +292,7 @@ TASKS = (
     DemoTask("RTE", statement_pairs, _rte, 2400),
     DemoTask("SST-2", sentiment_sentences, _sst2, 1200),
     DemoTask("CoLA", acceptability, _cola, 1600),
-    DemoTask("MRPC", paraphrase_pairs, _mrpc, 1400),
+    DemoTask("MRPC", paraphrase_pairs, _mrpc, 1200),
 )
 
 
