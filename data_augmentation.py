@@ -1,6 +1,6 @@
 """Data augmentation: variants of the training sentences, for task distillation (algorithm 1).
 
-    python data_augmentation.py --pretrained_bert_model models/bert-base-uncased \
+    python data_augmentation.py --pretrained_bert_model models/bert-base-uncased \\
         --glove_embs data/glove.840B.300d.txt --glue_dir data/glue_data --task_name RTE
 
 Writes train_aug.tsv beside the task's train.tsv: every row, and after it the row with one sentence
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cli.help import script_parser
 from cli.shards import add_shard_flags, check_shard_flags
 from distillation.distributed import start_runtime
 from tasks.augmentation import (
@@ -56,75 +57,66 @@ BATCHES_PER_WINDOW = 64  # the masks of so many batches are sorted by length tog
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    unset = argparse.SUPPRESS  # keeps "(default: None)" out of the help, and the presets in place
-    required = parser.add_argument_group("required")
-    required.add_argument(
+    parser = script_parser(__doc__)
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument(
         "--pretrained_bert_model",
         required=True,
-        default=unset,
         help="BERT with its masked-language-model head: folder, hub name or address",
     )
-    required.add_argument(
-        "--glove_embs", required=True, default=unset, help="word vectors in GloVe's text format"
+    group.add_argument(
+        "--glove_embs", required=True, metavar="FILE", help="word vectors in GloVe's text format"
     )
-    required.add_argument(
-        "--glue_dir", required=True, default=unset, help="folder that holds the task's folder"
+    group.add_argument("--glue_dir", required=True, help="folder that holds the task's folder")
+    group.add_argument("--task_name", required=True, help="a GLUE task, in any case: RTE, sst-2 …")
+    group.add_argument(
+        "--do_lower_case",
+        action="store_true",
+        help="lower-case the text; without it the model's tokenizer or vocabulary decides",
     )
-    required.add_argument(
-        "--task_name", required=True, default=unset, help="CoLA, SST-2, RTE, ... in any spelling"
-    )
+    group.add_argument("--cache_dir", help="where fetched models are kept")
 
-    method = parser.add_argument_group("method")
+    group = parser.add_argument_group("method")
     for flag, kind, meaning in (
         ("--N", int, "variants drawn for each sentence"),
         ("--M", int, "candidates for each word"),
         ("--p", float, "probability that a word is replaced"),
     ):
-        method.add_argument(
-            flag, type=kind, default=unset, help=f"{meaning} (default: as --preset says)"
-        )
-    method.add_argument(
+        unset = argparse.SUPPRESS  # --preset then decides
+        group.add_argument(flag, type=kind, default=unset, help=f"{meaning} (default: --preset's)")
+    group.add_argument(
         "--preset",
         choices=PRESETS,
         default="code",
         help="what N, M and p are when not given. code: N by task, 10 (MNLI, QQP), "
         "20 (SST-2, QNLI) or 30; paper: N 20; both: M 15, p 0.4",
     )
-    method.add_argument(
+    group.add_argument(
         "--pair_mode",
         choices=PAIR_MODES,
         default="independent",
         help="pair tasks. independent: vary one sentence, the other as it is; legacy: vary "
         "the second beside the last variant of the first, as the published code does",
     )
-    method.add_argument(
+    group.add_argument(
         "--glove_limit", type=int, default=100_000, help="use the first so many word vectors"
     )
-    method.add_argument(
-        "--do_lower_case",
-        action="store_true",
-        help="lower-case the text (otherwise as the model's tokenizer or vocabulary says)",
-    )
-    method.add_argument("--seed", type=int, default=42, help="of the random choices")
+    group.add_argument("--seed", type=int, default=42, help="of the random choices")
 
-    machine = parser.add_argument_group("machine")
-    machine.add_argument(
+    group = parser.add_argument_group("running")
+    group.add_argument(
         "--batch_size",
         type=int,
         default=64,
         help="masked sequences computed at once; changes speed and memory, not the output",
     )
-    machine.add_argument(
+    group.add_argument(
         "--bf16",
         action="store_true",
         help="bfloat16: faster; candidates of nearly equal score may differ",
     )
-    add_shard_flags(machine)
-    machine.add_argument("--no_cuda", action="store_true", help="use the CPU though there is a GPU")
-    machine.add_argument("--cache_dir", help="where a model from the hub or an address is kept")
+    add_shard_flags(group)
+    group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
 
     args = parser.parse_args(argv)
     args = argparse.Namespace(**{**PRESETS[args.preset], **vars(args)})

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli.downloads import check_checksum, check_mirror, obtain
+from cli.help import script_parser
 from transformer.archives import unpack_zip
 from transformer.errors import UserError, run_script
 from transformer.remote import file_name, is_address
@@ -27,22 +28,23 @@ LARGEST_UNPACKED = 64 << 30  # the largest set of GloVe vectors unpacks to 5.6 G
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("url", help="http, https or s3 address of the file")
-    parser.add_argument("--output_dir", default=".", help="folder to put it in")
-    parser.add_argument(
+    parser = script_parser(__doc__)
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument("url", help="http, https or s3 address of the file")
+    group.add_argument("--output_dir", default=".", help="folder to put it in")
+    group.add_argument(
         "--unpack",
         metavar="FILE",
         help="unpack one file of the zip file to this path: the one of this name, or the only one",
     )
-    parser.add_argument("--checksum", help="SHA-256, SHA-1 or MD5 of the file, in hexadecimal")
-    parser.add_argument(
-        "--mirror", help="address that serves the same paths as the server in the url"
+    group.add_argument("--checksum", help="SHA-256, SHA-1 or MD5 of the file, in hexadecimal")
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--mirror",
+        metavar="ADDRESS",
+        help="address that serves the same paths as the server in the url",
     )
-    parser.add_argument(
+    group.add_argument(
         "--offline", action="store_true", help="fetch nothing; say what to fetch by hand"
     )
     args = parser.parse_args(argv)

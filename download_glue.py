@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli.downloads import by_hand, check_mirror, obtain
+from cli.help import script_parser
 from tasks.glue import TASKS, GlueTask
 from tasks.mrpc import make_mrpc
 from transformer.archives import unpack_zip
@@ -47,29 +48,32 @@ LARGEST_UNPACKED = 4 << 30  # the largest archive, MNLI, unpacks to 1.3 GB
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--data_dir", default="glue_data", help="folder for the task folders")
-    parser.add_argument(
+    parser = script_parser(__doc__)
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument("--data_dir", default="glue_data", help="folder for the task folders")
+    group.add_argument(
         "--tasks", default="all", help=f"comma-separated list of {', '.join(SOURCES)}, or all"
     )
-    parser.add_argument(
+    group.add_argument(
         "--path_to_mrpc",
+        metavar="DIR",
         default="",
         help="folder with msr_paraphrase_train.txt and msr_paraphrase_test.txt, and "
         "mrpc_dev_ids.tsv if you have it, instead of a download",
     )
-    parser.add_argument(
-        "--mirror", default=BASE_URL, help="address that serves the same paths as the default one"
-    )
-    parser.add_argument(
+    group.add_argument(
         "--from_local",
-        metavar="FOLDER",
+        metavar="DIR",
         help="folder with files fetched by hand, under their own names; they are not downloaded",
     )
-    parser.add_argument(
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--mirror",
+        metavar="ADDRESS",
+        default=BASE_URL,
+        help="address that serves the same paths as the default one",
+    )
+    group.add_argument(
         "--offline", action="store_true", help="fetch nothing; say what to fetch by hand"
     )
     args = parser.parse_args(argv)

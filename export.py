@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 
 from cli.classification import data_facts, load_classifier, load_dev
 from cli.flags import add_model_flags, whole_number
+from cli.help import script_parser
 from cli.onnx_models import TO_WRITE, OnnxClassifier, check_packages, write_int8, write_onnx
 from cli.training import check_length, check_vocabulary, describe_model, load_tokenizer, read_config
 from distillation.records import RunRecord, write_record
@@ -46,9 +47,7 @@ CPU = torch.device("cpu")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = script_parser(__doc__)
     group = parser.add_argument_group("inputs and output")
     group.add_argument("--model", required=True, help="classifier: folder, hub name or address")
     group.add_argument("--to", required=True, nargs="+", choices=FILES, help="what to write")
@@ -56,13 +55,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_model_flags(group)
     group = parser.add_argument_group("what is measured")
     group.add_argument("--data_dir", help="folder of the task, for the dev scores")
-    group.add_argument("--task_name", help="a GLUE task; without it the folder's name decides")
+    group.add_argument("--task_name", help="a GLUE task (default: as --data_dir is called)")
     group.add_argument("--eval_batch_size", type=whole_number, default=32, help="rows in a batch")
     group.add_argument(
         "--max_seq_length",
         type=whole_number,
-        help="pieces in a row, of the dev set at most, of the rows that are timed exactly (default: 128, "
-        "or the model's positions)",
+        help="pieces of a row: the most of the dev set, all of those that are timed (default: 128, or as "
+        "many as the model has positions)",
     )
     return parser.parse_args(argv)
 

@@ -37,6 +37,7 @@ from cli.flags import (
     precision_of,
     settings_from,
 )
+from cli.help import script_parser
 from cli.summary import show_plan
 from cli.training import (
     check_length,
@@ -59,13 +60,13 @@ from transformer.modeling import TinyBertForSequenceClassification
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = script_parser(__doc__)
     group = parser.add_argument_group("inputs and output")
     group.add_argument("--data_dir", required=True, help="the task's folder, e.g. glue_data/RTE")
-    group.add_argument("--task_name", help="a GLUE task; without it the folder's name decides")
-    group.add_argument("--bert_model", required=True, help="folder, hub name or address")
+    group.add_argument("--task_name", help="a GLUE task (default: as --data_dir is called)")
+    group.add_argument(
+        "--bert_model", required=True, help="where to start: folder, hub name or address"
+    )
     group.add_argument("--output_dir", required=True, help="folder for the fine-tuned model")
     group.add_argument(
         "--vocab_model", help="folder to take the vocabulary from, if --bert_model has none"
@@ -79,8 +80,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_head_flag(group)
     add_model_flags(group)
     add_feature_cache_flag(group)
-    # The dev set is scored at each epoch's end; more often only if asked.
-    add_training_flags(parser, learning_rate=2e-5, eval_step=1_000_000)
+    add_training_flags(parser, learning_rate=2e-5, eval_step=None)
     return parse_flags(parser, argv)
 
 

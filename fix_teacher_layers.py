@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from cli.help import script_parser
 from transformer.configuration import BertConfig
 from transformer.errors import UserError, run_script
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_open
@@ -29,18 +30,17 @@ HEAD = ("classifier.weight", "classifier.bias")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--models_dir", default="models", help="folder of the model folders")
-    parser.add_argument("--models", nargs="+", default=MODELS, help="model folders in it")
-    parser.add_argument(
+    parser = script_parser(__doc__)
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument("--models_dir", default="models", help="folder of the model folders")
+    group.add_argument("--models", nargs="+", default=MODELS, help="model folders in it")
+    group = parser.add_argument_group("a missing classifier")
+    group.add_argument(
         "--init_head",
         action="store_true",
         help="give a model without a classifier a random one instead of stopping",
     )
-    parser.add_argument("--seed", type=int, default=42, help="seed of the random classifiers")
+    group.add_argument("--seed", type=int, default=42, help="of the random classifiers")
     return parser.parse_args(argv)
 
 

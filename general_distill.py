@@ -25,6 +25,7 @@ from cli.flags import (
     mention_ignored_flags,
     settings_from,
 )
+from cli.help import script_parser
 from cli.summary import show_plan
 from cli.training import (
     check_length,
@@ -48,9 +49,7 @@ from transformer.modeling import BertModel, TinyBertForPreTraining
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = script_parser(__doc__)
     group = parser.add_argument_group("inputs and output")
     group.add_argument(
         "--pregenerated_data",
@@ -74,20 +73,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="start from the student's weights instead of fresh ones",
     )
     add_model_flags(group)
-    group.add_argument(
-        "--reduce_memory", action="store_true", help="accepted: data are always memory-mapped"
-    )
-    group.add_argument(
-        "--do_eval", action="store_true", help="accepted: there is nothing to evaluate on"
-    )
     group = parser.add_argument_group("distillation")
     add_layer_flags(group)
-    add_training_flags(
+    ignored = add_training_flags(
         parser,
         eval_batch_size=8,
         eval_step=1000,
-        length_help="accepted: sequences are as long as the data were made",
+        on_corpus=True,
     )
+    ignored.add_argument(
+        "--reduce_memory", action="store_true", help="data are always memory-mapped"
+    )
+    ignored.add_argument("--do_eval", action="store_true", help="there is nothing to evaluate on")
     return parse_flags(parser, argv)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from cli.downloads import check_mirror
+from cli.help import script_parser
 from transformer.download import HUB_NAME, is_offline
 from transformer.errors import UserError, run_script
 from transformer.file_utils import (
@@ -62,28 +63,28 @@ class Source(NamedTuple):
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
+    parser = script_parser(__doc__)
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument(
         "--models",
         nargs="+",
         metavar="OWNER/NAME",
         default=list(REVISIONS),
         help="models of the hub to download",
     )
-    parser.add_argument(
+    group.add_argument(
         "--revision",
-        default=None,
-        help="branch, tag or commit to take of every model; without it the commit pinned in this "
-        "script, or main for other models",
+        help="branch, tag or commit to take of every model (default: the commit pinned in this "
+        "script; main for other models)",
     )
-    parser.add_argument("--output_dir", default="models", help="folder to put the model folders in")
-    parser.add_argument(
-        "--mirror", help="address of another hub; without it HF_ENDPOINT or the hub"
+    group.add_argument("--output_dir", default="models", help="folder to put the model folders in")
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--mirror",
+        metavar="ADDRESS",
+        help="address of another hub (default: HF_ENDPOINT, or the hub itself)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--offline", action="store_true", help="fetch nothing; say what to fetch by hand"
     )
     args = parser.parse_args(argv)

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from cli.flags import add_model_flags, whole_number
+from cli.help import script_parser
 from cli.onnx_models import OnnxClassifier
 from cli.training import check_length, check_vocabulary, load_tokenizer, read_config
 from distillation.distributed import start_runtime
@@ -38,9 +39,7 @@ BATCHES_AT_ONCE = 16  # of a file; their rows are sorted by length, so that litt
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = script_parser(__doc__)
     group = parser.add_argument_group("inputs and output")
     group.add_argument("--model", required=True, help="folder, hub name or address, or .onnx file")
     group.add_argument("--input", default="-", help="text file, or - for standard input")
@@ -57,7 +56,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--max_seq_length",
         type=whole_number,
-        help="longest line in pieces, longer ones are truncated (default: 128, or the model's positions)",
+        help="longest line in pieces, longer ones are truncated (default: 128, or as many as the model "
+        "has positions)",
     )
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
     return parser.parse_args(argv)

@@ -1,7 +1,7 @@
 """Turn a plain text corpus into the sentence pairs of general distillation.
 
-    python pregenerate_training_data.py --train_corpus wiki_for_bert.txt \
-        --bert_model models/bert-base-uncased --do_lower_case --epochs_to_generate 3 \
+    python pregenerate_training_data.py --train_corpus wiki_for_bert.txt \\
+        --bert_model models/bert-base-uncased --do_lower_case --epochs_to_generate 3 \\
         --output_dir data/json_wiki
 
 The corpus has one sentence a line and a blank line between documents (prepare_data.py writes it).
@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from cli.help import script_parser
 from cli.pregeneration import finished_epochs, kept_documents, key_of, output_folder
 from cli.shards import add_shard_flags, check_shard_flags
 from tasks.corpus import remove_epochs, write_epoch, write_json_epoch
@@ -44,10 +45,8 @@ from transformer.tokenization import BertTokenizer
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; a value that cannot work is a UserError."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    paths = parser.add_argument_group("paths")
+    parser = script_parser(__doc__)
+    paths = parser.add_argument_group("inputs and output")
     paths.add_argument("--train_corpus", required=True, help="one sentence a line, UTF-8")
     paths.add_argument("--output_dir", required=True, help="folder to write; must be empty")
     paths.add_argument("--bert_model", required=True, help="model folder whose vocabulary to use")
@@ -59,7 +58,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     paths.add_argument(
         "--temp_dir",
-        help="for the tokenised corpus, 2 bytes a token; None: --output_dir",
+        help="for the tokenised corpus, 2 bytes a token (default: --output_dir)",
     )
     paths.add_argument(
         "--format",
@@ -85,9 +84,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     pairs.add_argument(
         "--do_lower_case",
         action="store_true",
-        help="the vocabulary is uncased (without this flag the model folder tells)",
+        help="lower-case the text; without it the model folder decides",
     )
-    pairs.add_argument("--seed", type=int, default=42, help="what all random choices derive from")
+    pairs.add_argument("--seed", type=int, default=42, help="of all random choices")
 
     masking = parser.add_argument_group("masking")
     masking.add_argument("--masked_lm_prob", type=float, default=0.0, help="share of tokens masked")
@@ -98,13 +97,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--do_whole_word_mask", action="store_true", help="mask all pieces of a word or none"
     )
 
-    runtime = parser.add_argument_group("runtime")
+    runtime = parser.add_argument_group("running")
     runtime.add_argument("--num_workers", type=int, default=1, help="processes that make pairs")
-    runtime.add_argument(
-        "--reduce_memory", action="store_true", help="accepted; documents are always kept on disk"
-    )
-    runtime.add_argument("--data_url", default="", help="accepted and ignored: a private cloud")
     add_shard_flags(runtime)
+    ignored = parser.add_argument_group("accepted and ignored")
+    ignored.add_argument(
+        "--reduce_memory", action="store_true", help="documents are always kept on disk"
+    )
+    ignored.add_argument("--data_url", default="", help="served the authors' private cloud")
 
     args = parser.parse_args(argv)
     check_shard_flags(args)

@@ -25,6 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from cli.help import script_parser
 from cli.shards import add_shard_flags, check_shard_flags
 from tasks.articles import Prepared, block_text, find_files, join_shares, joined, prepare_block
 from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
@@ -47,26 +48,31 @@ WORKER_BYTES = 1 << 22  # a process takes as long to start as some megabytes tak
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; a value that cannot work is a UserError."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    paths = parser.add_argument_group("paths")
+    parser = script_parser(__doc__)
+    paths = parser.add_argument_group("inputs and output")
     paths.add_argument(
         "--input",
         default="data/extracted_wiki",
         help="WikiExtractor's folder, a dump, JSON lines or plain text",
     )
     paths.add_argument("--output", default="wiki_for_bert.txt", help="file to write")
-    paths.add_argument("--temp_dir", help="where a dump is extracted; None: the folder of --output")
+    paths.add_argument(
+        "--temp_dir", help="where a dump is extracted (default: the folder of --output)"
+    )
     sentences = parser.add_argument_group("sentences")
-    sentences.add_argument("--language", default="english", help="of nltk's Punkt data")
+    sentences.add_argument(
+        "--language", default="english", help="which of nltk's Punkt data to use"
+    )
     sentences.add_argument("--punkt_dir", help="folder with nltk's punkt_tab data")
     sentences.add_argument(
         "--download_punkt", action="store_true", help="fetch nltk's punkt_tab data first"
     )
-    runtime = parser.add_argument_group("runtime")
+    runtime = parser.add_argument_group("running")
     runtime.add_argument(
-        "--num_workers", type=int, default=os.cpu_count() or 1, help="most processes to use"
+        "--num_workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="most processes to use (default: one a core)",
     )
     runtime.add_argument(
         "--no_templates",

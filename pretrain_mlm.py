@@ -23,6 +23,7 @@ from cli.flags import (
     proportion,
     settings_from,
 )
+from cli.help import script_parser
 from cli.summary import show_plan
 from cli.training import (
     check_length,
@@ -43,16 +44,16 @@ from transformer.modeling import BertForMaskedLM
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = script_parser(__doc__)
     group = parser.add_argument_group("inputs and output")
     group.add_argument(
         "--pregenerated_data",
         required=True,
         help="folder written by pregenerate_training_data.py with nothing masked",
     )
-    group.add_argument("--bert_model", required=True, help="folder, hub name or address")
+    group.add_argument(
+        "--bert_model", required=True, help="the encoder: folder, hub name or address"
+    )
     group.add_argument("--output_dir", required=True, help="folder for the trained model")
     group.add_argument(
         "--from_scratch",
@@ -60,6 +61,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="start from fresh weights: --bert_model needs config.json and vocab.txt",
     )
     add_model_flags(group)
+    group = parser.add_argument_group("masking")
     group.add_argument(
         "--masked_lm_prob", type=proportion, default=0.15, help="share of the tokens to hide"
     )
@@ -68,7 +70,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         learning_rate=1e-4,
         num_train_epochs=1,
         eval_step=1000,
-        length_help="accepted: sequences are as long as the data were made",
+        on_corpus=True,
     )
     return parse_flags(parser, argv)
 

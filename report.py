@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cli import report_ablations, report_figures, report_html, report_models
 from cli import report_tables as tables
+from cli.help import script_parser
 from cli.report_blocks import Block, Section, markdown
 from cli.results import Results, read_results
 from distillation.records import METRICS_NAME
@@ -29,18 +30,18 @@ PUBLISHED = Path(__file__).resolve().parent / "published.json"
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--results", default="results", help="folder with the records")
-    parser.add_argument("--models", default="models", help="folder with the training runs")
-    parser.add_argument(
+    parser = script_parser(__doc__)
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument("--results", default="results", help="folder with the records")
+    group.add_argument("--models", default="models", help="folder with the training runs")
+    group.add_argument(
         "--output_dir", help="where the report goes (default: the folder report in --results)"
     )
-    parser.add_argument(
+    group = parser.add_argument_group("contents")
+    group.add_argument(
         "--sentence", help="for the attention maps (default: the task's first dev row)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--embedded_data",
         action="store_true",
         help="the tasks are made by demo/: show no published figures beside them",

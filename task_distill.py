@@ -46,6 +46,7 @@ from cli.flags import (
     precision_of,
     settings_from,
 )
+from cli.help import script_parser
 from cli.summary import show_plan
 from cli.training import (
     check_length,
@@ -80,14 +81,16 @@ PREDICTION_EPOCHS = 3
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = script_parser(__doc__)
     group = parser.add_argument_group("inputs and output")
     group.add_argument("--data_dir", required=True, help="the task's folder, e.g. glue_data/RTE")
     group.add_argument("--task_name", required=True, help="a GLUE task, in any case: RTE, sst-2 …")
-    group.add_argument("--student_model", required=True, help="folder, hub name or address")
-    group.add_argument("--teacher_model", help="classifier fine-tuned on the task; for training")
+    group.add_argument(
+        "--student_model",
+        required=True,
+        help="where to start, or what to score: folder, hub name or address",
+    )
+    group.add_argument("--teacher_model", help="classifier fine-tuned on the task; needed to train")
     group.add_argument("--output_dir", required=True, help="folder for the student or the scores")
     group.add_argument(
         "--from_scratch",
@@ -97,7 +100,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_head_flag(group)
     add_model_flags(group)
     add_feature_cache_flag(group)
-    group = parser.add_argument_group("what to do (default: distil the intermediate layers)")
+    group = parser.add_argument_group("what to do, if not to distil the intermediate layers")
     group.add_argument("--pred_distill", action="store_true", help="distil the predictions")
     group.add_argument("--do_eval", action="store_true", help="score the student and stop")
     group.add_argument(

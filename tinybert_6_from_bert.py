@@ -18,6 +18,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from cli.help import script_parser
 from distillation.initialisation import keep_layers
 from transformer.configuration import BertConfig
 from transformer.download import find_model_file
@@ -31,28 +32,31 @@ NAMES = ("mrpc", "sst2", "cola", "rte", "base")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument(
+    parser = script_parser(__doc__)
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument(
         "--models_dir", default="models", help="folder of the teachers and the students"
     )
-    parser.add_argument(
+    group.add_argument(
         "--names",
         default=",".join(NAMES),
         help="which to make: tasks, for final_TASK_teacher, and base",
     )
-    parser.add_argument(
+    group.add_argument(
         "--base_model",
         default="bert-base-uncased",
         help="the folder in --models_dir that `base` is made from",
     )
-    parser.add_argument("--source", help="make one student from this model folder instead")
-    parser.add_argument("--output_dir", help="the student's folder, with --source")
-    parser.add_argument("--keep_layers", default="0,2,4,6,8,10",
-                        help="layers to keep, counted from 0; 0,1,2,0,1,2 doubles a model")  # fmt: skip
-    parser.add_argument(
+    group.add_argument("--source", help="make one student from this model folder instead")
+    group.add_argument("--output_dir", help="the student's folder, with --source")
+    group.add_argument(
         "--overwrite_output_dir", action="store_true", help="replace students that are there"
+    )
+    group = parser.add_argument_group("the student")
+    group.add_argument(
+        "--keep_layers",
+        default="0,2,4,6,8,10",
+        help="layers to keep, counted from 0; 0,1,2,0,1,2 doubles a model",
     )
     return parser.parse_args(argv)
 

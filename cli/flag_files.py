@@ -32,6 +32,7 @@ def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
     path = finder.parse_known_args(argv)[0].config
     if path is not None:
         argv = [*_words(parser, Path(path)), *argv]  # of two values the later one counts
+    _add_opposites(parser)
     return parser.parse_args(argv)
 
 
@@ -43,13 +44,33 @@ def save_flags(args: argparse.Namespace, folder: Path) -> None:
         file.write("\n")
 
 
+def _add_opposites(parser: argparse.ArgumentParser) -> None:
+    """Let --no_NAME, --no-NAME too, take back what a file sets; of --no_cuda it is --cuda.
+
+    Flags that have a default to type instead are left out; --help does not list these.
+    """
+    for action in list(parser._actions):
+        unset = action.default is None or action.default is False
+        if action.required or not unset or action.dest in _NOT_IN_FILES:
+            continue
+        name = action.option_strings[0].removeprefix("--")
+        opposite = name[3:] if name.startswith("no_") else f"no_{name}"
+        spellings = {f"--{opposite}", f"--{opposite}".replace("no_", "no-", 1)}
+        spellings -= parser._option_string_actions.keys()
+        if spellings:  # else this parser has been here before
+            parser.add_argument(
+                *sorted(spellings), dest=action.dest, action="store_const", const=action.default,
+                default=argparse.SUPPRESS, help=argparse.SUPPRESS,
+            )  # fmt: skip
+
+
 def _words(parser: argparse.ArgumentParser, path: Path) -> list[str]:
     """What a person would type for the contents of a file."""
     actions = {
         spelling.lstrip("-"): action
         for action in parser._actions  # argparse has no other way to ask
         for spelling in action.option_strings
-        if action.dest not in _NOT_IN_FILES
+        if action.dest not in _NOT_IN_FILES and action.help != argparse.SUPPRESS
     }
     words = []
     for name, value in _read(path).items():

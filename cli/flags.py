@@ -41,96 +41,130 @@ def add_training_flags(
     learning_rate: float = 5e-5,
     num_train_epochs: int | None = 3,
     max_seq_length: int | None = 128,
-    eval_step: int = 50,
-    length_help: str = "longest sequence in pieces; longer ones are truncated",
-) -> None:
-    """Add the flags of optimisation, of the data's shape and of the run itself."""
-    group = parser.add_argument_group("training")
-    group.add_argument(
-        "--max_seq_length",
-        type=whole_number,
-        default=max_seq_length,
-        help=length_help,
-    )
-    group.add_argument(
+    eval_step: int | None = 50,
+    on_corpus: bool = False,
+) -> argparse._ArgumentGroup:
+    """Add the flags of optimisation, of the data's shape and of the run itself.
+
+    Args:
+        num_train_epochs: None for the task's own; so is max_seq_length.
+        eval_step: None for the end of each epoch alone.
+        on_corpus: the data are pregenerated, of a length of their own, and have no dev set.
+
+    Returns:
+        The group of flags that are accepted and ignored.
+    """
+    own = " (default: the task's own)"
+    training = parser.add_argument_group("training")
+    training.add_argument(
         "--train_batch_size",
         type=whole_number,
         default=train_batch_size,
         help="rows in a whole batch, over all micro-steps and processes",
     )
-    group.add_argument(
-        "--eval_batch_size",
+    training.add_argument(
+        "--gradient_accumulation_steps",
         type=whole_number,
-        default=eval_batch_size,
-        help="rows in a batch of an evaluation",
+        default=1,
+        help="micro-steps a batch is computed in, for less memory",
     )
-    group.add_argument(
+    training.add_argument(
         "--num_train_epochs",
         type=whole_number,
         default=num_train_epochs,
-        help="passes over the training data",
+        help=f"passes over the training data{own * (num_train_epochs is None)}",
     )
-    group.add_argument(
+    training.add_argument(
         "--max_steps",
         type=whole_number,
         help="stop after so many steps; the schedule then ends there",
     )
-    group.add_argument(
-        "--gradient_accumulation_steps",
-        type=whole_number,
-        default=1,
-        help="micro-steps a batch is computed in",
-    )
-    group.add_argument(
-        "--drop_last",
-        action="store_true",
-        help="leave out an epoch's short last batch, as the original does",
-    )
-    group.add_argument(
-        "--pad_to_max_length",
-        action="store_true",
-        help="pad every batch to --max_seq_length, as the original does; this changes the "
-        "losses, whose means run over padding too",
-    )
-    group.add_argument(
-        "--random_batches",
-        action="store_true",
-        help="batches of random rows, as the original's, instead of rows of like length",
-    )
-    group = parser.add_argument_group("optimisation")
-    group.add_argument(
+    training.add_argument(
         "--learning_rate", type=float, default=learning_rate, help="peak learning rate"
     )
-    group.add_argument(
-        "--weight_decay", "--wd", type=float, default=0.01, help="decay of weight matrices"
-    )
-    group.add_argument(
+    training.add_argument(
         "--warmup_proportion",
         type=proportion,
         default=0.1,
         help="share of the steps over which the learning rate rises",
     )
+    training.add_argument(
+        "--weight_decay", "--wd", type=float, default=0.01, help="decay of weight matrices"
+    )
+    training.add_argument(
+        "--seed", type=int, default=42, help="of data order, dropout and fresh weights"
+    )
+    batches = parser.add_argument_group("batches")
+    batches.add_argument(
+        "--drop_last",
+        action="store_true",
+        help="leave out an epoch's short last batch, as the original does",
+    )
+    batches.add_argument(
+        "--pad_to_max_length",
+        action="store_true",
+        help="pad every batch to the longest a row may be, as the original does; this changes the "
+        "losses, whose means run over padding too",
+    )
+    batches.add_argument(
+        "--random_batches",
+        action="store_true",
+        help="batches of random rows, as the original's, instead of rows of like length",
+    )
+    _add_running_flags(parser, eval_step, on_corpus)
+    _add_checkpoint_flags(parser)
+    ignored = add_ignored_flags(parser)
+    (ignored if on_corpus else batches).add_argument(
+        "--max_seq_length",
+        type=whole_number,
+        default=max_seq_length,
+        help="sequences are as long as the data were made"
+        if on_corpus
+        else "longest sequence in pieces; longer ones are truncated"
+        + own * (max_seq_length is None),
+    )
+    (ignored if on_corpus else batches).add_argument(
+        "--eval_batch_size",
+        type=whole_number,
+        default=eval_batch_size,
+        help="there is no dev set" if on_corpus else "rows in a batch of an evaluation",
+    )
+    return ignored
+
+
+def _add_running_flags(
+    parser: argparse.ArgumentParser, eval_step: int | None, on_corpus: bool
+) -> None:
     group = parser.add_argument_group("running")
     group.add_argument(
         "--config",
         metavar="FILE",
-        help="JSON or YAML file of flags, such as the flags.json of another run; flags given here win",
+        help="JSON or YAML file of flags, such as the flags.json of another run; flags given here win, "
+        "and --no_NAME takes one back, as --no_bf16 does",
     )
     group.add_argument(
         "--dry_run",
         action="store_true",
         help="check everything, say what would be done and how long it would take, and stop",
     )
-    group.add_argument(
-        "--seed", type=int, default=42, help="of data order, dropout and fresh weights"
-    )
+    what = "save" if on_corpus else "evaluate and save"
     group.add_argument(
         "--eval_step",
         type=whole_number,
         default=eval_step,
-        help="evaluate and save every so many steps",
+        help=f"{what} every so many steps, besides the end of each epoch",
     )
-    group.add_argument("--bf16", action="store_true", help="forward passes in bfloat16")
+    group.add_argument(
+        "--report_to",
+        metavar="KINDS",
+        type=report_targets,
+        default="png",
+        help="training curves: png (curves.png beside the model), tensorboard (event files), both "
+        "with a comma between, or none",
+    )
+    group.add_argument(
+        "--bf16", action="store_true", help="forward passes in bfloat16 instead of float32"
+    )
     group.add_argument("--fp16", action="store_true", help="forward passes in float16 (GPU only)")
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
     group.add_argument(
@@ -139,6 +173,15 @@ def add_training_flags(
         type=int,
         default=-1,
         help="set by torch.distributed.launch; torchrun does without",
+    )
+
+
+def _add_checkpoint_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("checkpoints and mishaps")
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint in --output_dir, if there is one",
     )
     group.add_argument(
         "--save_minutes",
@@ -159,21 +202,8 @@ def add_training_flags(
         "row numbers stand in metrics.jsonl",
     )
     group.add_argument(
-        "--report_to",
-        type=report_targets,
-        default="png",
-        help="training curves: png (curves.png beside the model), tensorboard (event files), both "
-        "with a comma between, or none",
-    )
-    group.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from the checkpoint in --output_dir, if there is one",
-    )
-    group.add_argument(
         "--overwrite_output_dir", action="store_true", help="remove what --output_dir holds"
     )
-    add_ignored_flags(parser)
 
 
 def add_model_flags(group: argparse._ArgumentGroup) -> None:
@@ -220,15 +250,16 @@ def add_head_flag(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--head",
         choices=CLASSIFIER_HEADS,
-        help="classifier(relu(pooled)), or that of transformers' BERT, classifier(dropout(pooled)); "
-        "without it the model's own, TinyBERT's for a new one",
+        help="tinybert: classifier(relu(pooled)); hf: that of transformers' BERT, "
+        "classifier(dropout(pooled)) (default: the model's own, tinybert for a new one)",
     )
 
 
-def add_ignored_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that published commands carry and that mean nothing outside the authors' cloud."""
+def add_ignored_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Flags that published commands carry and that mean nothing here; more may join the group."""
     group = parser.add_argument_group("accepted and ignored")
     group.add_argument("--data_url", default="", help="served the authors' private cloud")
+    return group
 
 
 def mention_ignored_flags(args: argparse.Namespace) -> None:
@@ -270,7 +301,7 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
         precision=precision_name(args),
         seed=args.seed,
         max_steps=args.max_steps,
-        eval_step=args.eval_step,
+        eval_step=args.eval_step or sys.maxsize,
         save_minutes=args.save_minutes,
         save_steps=args.save_steps,
         nan_policy=args.nan_policy,

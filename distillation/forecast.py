@@ -44,4 +44,5 @@ def time_of(steps: int, seconds: float) -> str:
         told = f"{steps * seconds:.0f} s"
     else:
         told = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
-    return f"{told} for {steps:,} steps of {1000 * seconds:.3g} ms; evaluations come on top"
+    each = f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:,.2f} s"
+    return f"{told} for {steps:,} step{'s' * (steps != 1)} of {each}; evaluations come on top"

@@ -54,6 +54,43 @@ def test_the_command_line_wins(parse):
     assert (args.output_dir, args.seed, args.num_train_epochs) == ("a", 2, 9)
 
 
+ON = {"output_dir": "a", "bf16": True, "no_cuda": True, "max_steps": 7, "do_lower_case": True}
+
+
+@pytest.mark.parametrize(
+    "line, name, value",
+    [
+        ("--no_bf16", "bf16", False),
+        ("--no-bf16", "bf16", False),
+        ("--no_bf16 --bf16", "bf16", True),
+        ("--cuda", "no_cuda", False),
+        ("--no_max_steps", "max_steps", None),
+        ("--no-do_lower_case", "do_lower_case", False),
+        ("--no_resume", "resume", False),
+    ],
+)
+def test_the_command_line_takes_back_what_a_file_sets(parse, line, name, value):
+    expected = vars(parse(ON)) | {name: value}
+    assert vars(parse(ON, *line.split())) == expected
+
+
+@pytest.mark.parametrize("name", ["no_bf16", "cuda", "no-bf16"])
+def test_taking_back_is_for_the_command_line(parser, parse, name):
+    parse(ON, "--no_bf16")
+    with pytest.raises(UserError, match=f"{name} is no flag"):
+        parse({name: True})
+    shown = parser.format_help()
+    assert "--no_bf16 does" in shown and "--no_bf16 " not in shown.replace("--no_bf16 does", "")
+    assert "--cuda" not in shown
+
+
+@pytest.mark.parametrize("line", ["--no_seed", "--no_output_dir", "--no_config", "--no_help"])
+def test_what_has_a_value_to_type_has_no_opposite(parse, capsys, line):
+    with pytest.raises(SystemExit):
+        parse(ON, line)
+    assert f"unrecognized arguments: {line}" in capsys.readouterr().err
+
+
 def test_null_leaves_a_default(parse):
     assert parse({"output_dir": "a", "seed": None, "max_steps": None}).seed == 42
 

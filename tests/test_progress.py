@@ -81,7 +81,13 @@ def test_a_run_of_a_few_steps_is_not_forecast():
 
 @pytest.mark.parametrize(
     "steps, seconds, told",
-    [(3, 0.5, "2 s for 3"), (660, 1, "11 min for 660"), (66_000, 0.25, "4 h 35 min for 66,000")],
+    [
+        (1, 0.0123, "0 s for 1 step of 12.3 ms; "),
+        (3, 0.5, "2 s for 3 steps of 500 ms; "),
+        (660, 1, "11 min for 660 steps of 1.00 s; "),
+        (660, 0.9996, "11 min for 660 steps of 1.00 s; "),
+        (66_000, 0.25, "4 h 35 min for 66,000 steps of 250 ms; "),
+    ],
 )
 def test_times_are_told_as_people_tell_them(steps, seconds, told):
-    assert time_of(steps, seconds).startswith(f"{told} steps of ")
+    assert time_of(steps, seconds).startswith(told)

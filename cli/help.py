@@ -1,0 +1,67 @@
+"""How every script answers --help: its docstring, and under headings what each flag means."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+_NUMBERS = {"int": "N", "whole_number": "N", "float": "X", "proportion": "X"}
+
+
+def script_parser(docstring: str) -> argparse.ArgumentParser:
+    """Make a parser that shows a script's docstring, with the commands in it, above the flags."""
+    return argparse.ArgumentParser(description=docstring.strip(), formatter_class=HelpFormatter)
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Shows the defaults that say something, and a usage of what is required.
+
+    Indented paragraphs of the description are commands and keep their lines. Where a default is found out
+    later, its flag's help text tells it: `(default: …)`.
+    """
+
+    def _format_usage(self, usage, actions, groups, prefix):
+        words = []
+        for action in (action for action in actions if action.required):
+            name = action.option_strings[:1]
+            value = self._get_default_metavar_for_optional(action) if name else action.dest
+            words.append(" ".join([*name, self._format_args(action, value)]))
+        start = f"usage: {self._prog} "
+        lines = textwrap.fill(
+            " ".join(word.replace(" ", "\xa0") for word in [*words, "[flags]"]),  # no break in a word
+            self._width, initial_indent=start, subsequent_indent=" " * len(start),
+            break_on_hyphens=False,
+        )  # fmt: skip
+        return lines.replace("\xa0", " ") + "\n\n"
+
+    def _fill_text(self, text, width, indent):
+        fill = super()._fill_text
+        parts = text.split("\n\n")
+        return "\n\n".join(p if p.startswith(" ") else fill(p, width, indent) for p in parts)
+
+    def _split_lines(self, text, width):
+        return textwrap.wrap(text, width, break_on_hyphens=False)  # names can then be copied
+
+    def _get_help_string(self, action):
+        text = action.help or ""
+        if action.required or "(default" in text or (default := _shown(action.default)) is None:
+            return text
+        return f"{text} (default: {default.replace('%', '%%')})"
+
+    def _get_default_metavar_for_optional(self, action):
+        kind = _NUMBERS.get(getattr(action.type, "__name__", ""))
+        return kind or action.dest.rpartition("_")[2].upper()
+
+
+def _shown(default: Any) -> str | None:
+    """A default as it would be typed; None where it means that nothing was given."""
+    if default is None or isinstance(default, bool) or default in ("", -1, argparse.SUPPRESS):
+        return None
+    if isinstance(default, float) and math.isfinite(default):
+        return f"{default:g}"
+    if isinstance(default, Iterable) and not isinstance(default, str):
+        return " ".join(map(str, default))
+    return str(default)
