@@ -35,6 +35,7 @@ from cli.training import (
     run_training,
 )
 from distillation.checkpoint import ModelKeeper
+from distillation.compilation import compile_layers
 from distillation.distributed import start_runtime
 from distillation.loss_functions import layer_distillation
 from distillation.mapping import layer_mapping
@@ -118,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     teacher = BertModel.from_pretrained(args.teacher_model, cache_dir=args.cache_dir)
     teacher.requires_grad_(False).train(args.teacher_dropout).to(runtime.device)
     cast_frozen_linears(teacher, settings.precision)
+    if settings.compiled:
+        compile_layers(teacher)
     shape = {"fit_size": teacher_config.hidden_size}
     if args.continue_train:
         student = TinyBertForPreTraining.from_pretrained(

@@ -58,6 +58,7 @@ from cli.training import (
     write_results,
 )
 from distillation.checkpoint import ModelKeeper
+from distillation.compilation import compile_layers
 from distillation.distributed import Runtime, start_runtime
 from distillation.loss_functions import (
     label_training,
@@ -207,6 +208,8 @@ def train_student(args: argparse.Namespace, task: GlueTask, runtime: Runtime, ca
     runtime.wait()
     teacher.train(args.teacher_dropout)
     cast_frozen_linears(teacher, settings.precision)
+    if settings.compiled:
+        compile_layers(teacher)
 
     def open_run(folder: Path) -> ModelKeeper:
         asked = args.pred_distill and losses is not label_training

@@ -166,6 +166,12 @@ def _add_running_flags(
         "--bf16", action="store_true", help="forward passes in bfloat16 instead of float32"
     )
     group.add_argument("--fp16", action="store_true", help="forward passes in float16 (GPU only)")
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the models' layers with torch.compile: the first steps take a minute, the others "
+        "less, most so on a GPU",
+    )
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
     group.add_argument(
         "--local_rank",
@@ -305,6 +311,7 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
         save_minutes=args.save_minutes,
         save_steps=args.save_steps,
         nan_policy=args.nan_policy,
+        compiled=args.compile,
     )
 
 

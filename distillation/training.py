@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distillation.batches import Batch, BatchSource, WholeBatch, whole_batches
 from distillation.checkpoint import Checkpoints, ModelKeeper
+from distillation.compilation import check_compiler, compile_layers
 from distillation.distributed import Runtime
 from distillation.forecast import Forecast
 from distillation.precision import autocast
@@ -52,6 +53,7 @@ class TrainingSettings:
             many steps where that is given.
         nan_policy: what to do about a step whose loss or gradient is not finite: `stop` the run, or
             `skip` the step, so that it changes neither weights nor moments.
+        compiled: whether the model's layers go through torch.compile.
     """
 
     epochs: int
@@ -67,6 +69,7 @@ class TrainingSettings:
     save_minutes: float = 10.0
     save_steps: int | None = None
     nan_policy: str = "stop"
+    compiled: bool = False
 
 
 def train(
@@ -106,6 +109,8 @@ def train(
     total = number_of_steps(source, settings)
     optimizer = make_optimizer(model, settings, total)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
+    if settings.compiled:
+        compile_layers(model)
     wrapped = _wrap(model, runtime)
     torch.manual_seed(settings.seed + runtime.rank)
 
@@ -185,6 +190,8 @@ def time_step(
     The median of the first batches, a warm-up left out. Arguments as for `train`.
     """
     counts, spans = [source.count(0)], []
+    if settings.compiled:
+        compile_layers(model)
     model.train()
     for whole in whole_batches(
         source, settings.accumulation, runtime, counts, 0, min(5, counts[0])
@@ -224,8 +231,10 @@ def check_settings(settings: TrainingSettings, runtime: Runtime) -> None:
     """Refuse settings that this machine or the loop cannot follow.
 
     Raises:
-        UserError: fp16 without a GPU, or no micro-step at all.
+        UserError: fp16 without a GPU, nothing to compile with, or no micro-step at all.
     """
+    if settings.compiled:
+        check_compiler(runtime.device)
     if settings.precision == "fp16" and runtime.device.type != "cuda":
         raise UserError("--fp16: needs a CUDA GPU; expected none of it on the CPU, use --bf16")
     if settings.accumulation < 1:
