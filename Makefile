@@ -17,7 +17,7 @@ LINK_STAMP := $(VENV)/.packages-$(call checksum,requirements.txt pyproject.toml)
 TEST_STAMP := $(VENV)/.test-$(call checksum,requirements.txt requirements-test.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: demo test fuzz bench bench-gpu check lint format clean help $(VENV)
+.PHONY: demo test fuzz bench bench-gpu walkthrough check lint format clean help $(VENV)
 
 demo: $(LINK_STAMP)  ## run reproduction.sh with the demo profile; results in runs/demo/results/report
 	@$(ACTIVATE) bash reproduction.sh --profile demo
@@ -34,6 +34,9 @@ bench-gpu: $(TEST_STAMP) $(LINK_STAMP)  ## the same on a CUDA GPU; results in do
 
 fuzz: $(TEST_STAMP) $(LINK_STAMP)  ## give every reader of outside files 2,000 mutated inputs
 	@$(ACTIVATE) OMP_NUM_THREADS=1 FUZZ_EXAMPLES=2000 python -m pytest -q -n 2 tests/fuzz
+
+walkthrough: $(TEST_STAMP) $(LINK_STAMP)  ## after make demo: follow one example through it; docs/walkthrough.md
+	@$(ACTIVATE) OMP_NUM_THREADS=1 python -m demo.walkthrough --run runs/demo --output docs/walkthrough.md
 
 lint: $(TEST_STAMP)  ## check style and formatting
 	@$(ACTIVATE) ruff check .
@@ -68,4 +71,4 @@ clean:  ## delete the demo's files (the environment stays)
 	rm -rf runs/demo
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z$$().A-Z_]+:.*## / { sub(/\$$\(VENV\)/, "$(VENV)", $$1); printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z$$().A-Z_]+:.*## / { sub(/\$$\(VENV\)/, "$(VENV)", $$1); printf "make %-11s %s\n", $$1, $$2 }' Makefile

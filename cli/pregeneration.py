@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,8 @@ from tasks.corpus import epoch_key
 from tasks.documents import Documents, tokenize_corpus
 from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
 from transformer.errors import UserError
-from transformer.locks import LOCK_NAME, sole_writer
+from transformer.file_utils import contents
+from transformer.locks import sole_writer
 from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer
 
@@ -30,9 +30,9 @@ def output_folder(args: argparse.Namespace) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with sole_writer(folder):
-            present = set(os.listdir(folder)) - {LOCK_NAME}
+            present = contents(folder)
             if args.merge_shards:
-                present = {name for name in present if not name.startswith("documents.shard-")}
+                present = [name for name in present if not name.startswith("documents.shard-")]
             if present and not (args.overwrite or args.resume):
                 raise UserError(
                     f"--output_dir {folder}: is not empty; name another folder, --resume to keep the "

@@ -20,7 +20,7 @@ import torch
 
 from distillation.checkpoint import CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME
 from transformer.errors import UserError
-from transformer.file_utils import RUN_RECORD_NAME, atomic_open
+from transformer.file_utils import RUN_RECORD_NAME, atomic_open, contents
 from transformer.locks import LOCK_NAME, sole_writer
 
 SCHEMA = 1
@@ -63,15 +63,14 @@ def claim_output_dir(
 
 
 def check_output_dir(folder: Path, overwrite: bool = False, resume: bool = False) -> list[str]:
-    """Return the names that a run's folder holds; nothing is changed.
+    """Return the names that a run's folder holds (see `contents`); nothing is changed.
 
     Raises:
         UserError: it is one that `claim_output_dir` refuses for what it holds.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output_dir {folder}: is a file; expected a folder")
-    present = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    present = sorted(name for name in present if name != LOCK_NAME)
+    present = contents(folder)
     if present and not (resume or overwrite or RUN_RECORD_NAME in present):
         raise UserError(f"--output_dir {folder}: {_what_is_there(present)}")
     return present

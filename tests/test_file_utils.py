@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from transformer.file_utils import atomic_folder, atomic_open
+from transformer.file_utils import atomic_folder, atomic_open, contents
 
 
 def test_a_folder_appears_with_all_it_holds(tmp_path):
@@ -50,3 +50,13 @@ def current_umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_a_folder_that_holds_placeholders_alone_is_empty(tmp_path):
+    assert contents(tmp_path / "not there") == []
+    for name in (".gitkeep", ".lock", ".DS_Store"):
+        (tmp_path / name).touch()
+    assert contents(tmp_path) == []
+    for name in ("b", "a", ".hidden"):
+        (tmp_path / name).touch()
+    assert contents(tmp_path) == [".hidden", "a", "b"]

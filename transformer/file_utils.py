@@ -13,13 +13,21 @@ from pathlib import Path
 from typing import IO
 
 from transformer.errors import UserError
-from transformer.locks import sole_writer
+from transformer.locks import LOCK_NAME, sole_writer
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "pytorch_model.bin"
 SAFE_WEIGHTS_NAME = "model.safetensors"
 VOCAB_NAME = "vocab.txt"
 RUN_RECORD_NAME = "run.json"
+
+# Nobody's work: the lock, and what keeps an empty folder in a repository or is left by looking at it.
+_PLACEHOLDERS = {LOCK_NAME, ".gitkeep", ".keep", ".gitignore", ".DS_Store"}
+
+
+def contents(folder: str | os.PathLike) -> list[str]:
+    """Sorted names of what a folder holds, placeholders left out; none if it is not there."""
+    return sorted({*os.listdir(folder)} - _PLACEHOLDERS) if os.path.isdir(folder) else []
 
 
 @contextlib.contextmanager

@@ -30,6 +30,8 @@ GENERAL = "python general_distill.py --pregenerated_data 2_pregenerate_data --te
 # The guide takes the two stages in the opposite order to the paper.
 FIRST_STAGE = "python task_distill.py --data_dir SST-2 --teacher_model teacher_model --student_model 3_general_distill --task_name sst-2 --output_dir 4_task_distill_mid --aug_train --do_lower_case --pred_distill"
 SECOND_STAGE = "python task_distill.py --data_dir SST-2 --teacher_model teacher_model --student_model 4_task_distill_mid --task_name sst-2 --output_dir 5_task_distill_out --aug_train --do_lower_case"
+RESULTS = ("2_pregenerate_data", "3_general_distill", "4_task_distill_mid", "5_task_distill_out")
+EVALUATE = "python task_distill.py --do_eval --student_model 5_task_distill_out --data_dir SST-2 --task_name SST-2 --output_dir scores --do_lower_case --eval_batch_size 32 --max_seq_length 128"
 FINE_TUNE = "python finetune_teacher.py --data_dir SST-2 --bert_model teacher_model --output_dir fine_tuned --num_train_epochs 1"
 
 
@@ -41,6 +43,9 @@ def place(tmp_path, monkeypatch):
     write_task(Path("SST-2"), "SST-2")
     write_glove(Path("1_pre_data/glove.6B.100d.txt"))
     write_corpus(Path("1_pre_data/documents.txt"))
+    for folder in RESULTS:  # they come with the guide's repository, empty
+        Path(folder).mkdir()
+        Path(folder, ".gitkeep").touch()
     return tmp_path
 
 
@@ -63,7 +68,7 @@ def test_the_commands_run_as_typed(place, monkeypatch):
     # BERT as downloaded has no classifier, so it can teach layers on plain text but not SST-2.
     outcome = run_line(FIRST_STAGE)
     assert outcome.status == 2 and "classifier" in outcome.stderr.splitlines()[-1]
-    assert not Path("4_task_distill_mid").exists()
+    assert [path.name for path in Path("4_task_distill_mid").iterdir()] == [".gitkeep"]
     succeed(FINE_TUNE)
     shutil.rmtree("teacher_model")
     Path("fine_tuned").rename("teacher_model")
@@ -78,6 +83,9 @@ def test_the_commands_run_as_typed(place, monkeypatch):
     assert [record["arguments"]["num_train_epochs"] for record in records] == [3, 3, 10]
     assert records[1]["metrics"]["dev"].keys() == {"acc"}
     assert Path("5_task_distill_out/pytorch_model.bin").is_file()
+    succeed(EVALUATE)
+    assert Path("scores/eval_results.txt").read_text().startswith("acc = ")
+    assert not list(Path().glob("*.previous-*")), "an empty folder was moved aside"
 
 
 def test_an_uncased_vocabulary_lowers_the_text_without_being_told(place):
