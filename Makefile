@@ -1,4 +1,4 @@
-# make demo   the whole reproduction on embedded data, about twelve minutes on two cores
+# make demo   the whole reproduction on embedded data, eleven minutes on two cores
 # make test   the test suite
 # make bench  speed and memory, beside plain loops, the machine's ceilings and targets
 # make help   everything else

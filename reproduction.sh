@@ -2,7 +2,7 @@
 # The whole reproduction, extension included: every stage of the README in order, resumable.
 #
 #   ./reproduction.sh                      the published run (profiles/full.env), about a week on an RTX 4090
-#   ./reproduction.sh --profile demo       the same on embedded data, about twelve minutes on two CPU cores
+#   ./reproduction.sh --profile demo       the same on embedded data, eleven minutes on two CPU cores
 #   ./reproduction.sh --list               the stages
 #   ./reproduction.sh --dry-run            every command, none run
 #   ./reproduction.sh --from general       that stage and those after it
