@@ -7,44 +7,34 @@ Writes train_aug.tsv beside the task's train.tsv: every row, and after it the ro
 rewritten. A word of one piece is replaced by what the masked language model finds likely in its
 place, a word of several pieces by its neighbours among the word vectors. For a seed the output is
 the same whatever the batch size (--bf16 excepted), the number of processes (start it with torchrun)
-or of shares (--shard 1/8 … --shard 8/8, then --merge_shards 8).
+or of shares (--shard 1/8 … --shard 8/8, then --merge_shards 8). What a killed or stopped run has done
+is kept beside the output; the same command with --resume goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
-from itertools import islice
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from cli.augmentation import language_model, say_counts, write_augmented
 from cli.help import script_parser
 from cli.shards import add_shard_flags, check_shard_flags
-from distillation.distributed import start_runtime
-from tasks.augmentation import (
-    PAIR_MODES,
-    Augmenter,
-    Counts,
-    augmented_rows,
-    survey,
-)
+from distillation.distributed import Runtime, start_runtime
+from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
 from tasks.glue import GlueTask, find_task, read_split, split_path
+from tasks.kept_work import content_key
 from tasks.likely_pieces import likely_pieces, share_out
 from tasks.sentence_words import Sentence, SentenceSplitter, replacement_pieces
-from tasks.shards import (
-    Shard,
-    checksum,
-    finish_shard,
-    merge_files,
-)
-from tasks.tsv import read_rows
+from tasks.shards import Shard, checksum, finish_shard, merge_files
+from tasks.unfinished import unfinished
 from tasks.word_vectors import nearest_words, read_word_vectors
 from transformer.errors import UserError, run_script
-from transformer.file_utils import atomic_open, find_input
+from transformer.file_utils import find_input
 from transformer.locks import sole_writer
 from transformer.modeling import BertForMaskedLM
 from transformer.progress import progress_bar
@@ -116,6 +106,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="bfloat16: faster; candidates of nearly equal score may differ",
     )
     add_shard_flags(group)
+    group.add_argument(
+        "--resume", action="store_true", help="go on where a stopped run of the same command was"
+    )
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
 
     args = parser.parse_args(argv)
@@ -130,83 +123,46 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def language_model(model: BertForMaskedLM, allowed: np.ndarray, bf16: bool):
-    """Wrap `model` as the function `predict` that tasks/augmentation.py describes.
-
-    Args:
-        allowed: bool [V], the pieces that may be answered.
-    """
-    device = next(model.parameters()).device
-    if bf16:
-        model = model.to(torch.bfloat16)
-    shut_out = (
-        torch.zeros(len(allowed)).masked_fill(torch.from_numpy(~allowed), -torch.inf).to(device)
-    )
-    most = int(allowed.sum())
-
-    @torch.inference_mode()
-    def predict(input_ids, token_type_ids, attention_mask, columns, count):
-        ids, segments, mask, columns = (
-            torch.from_numpy(array).to(device, non_blocking=True)
-            for array in (input_ids, token_type_ids, attention_mask, columns)
-        )
-        if len(ids) > 1:
-            logits = model(ids, segments, mask, columns=columns)
-        else:  # in full: this is what an unclear place is settled by
-            logits = model(ids, segments, mask, masked_positions=(columns * 0, columns))
-        values, pieces = (logits.float() + shut_out).topk(min(count, most))
-        return values.cpu().numpy(), pieces.cpu().numpy()
-
-    return predict
-
-
-def write_augmented(
-    path: Path,
-    task: GlueTask,
-    train: Path,
-    shard: Shard,
-    numbers: range,
-    variants: Iterator,
-    pair_mode: str,
-) -> int:
-    """Write rows and their variants, tab-separated and raw as GLUE's files; return how many.
-
-    The first share begins with the header. `variants` are those of the rows `numbers`.
-    """
-    columns = [column for column in task.columns[:2] if column is not None]
-    rows = read_rows(train, skip_short=task.skip_short_rows)
-    written = 0
-    with atomic_open(path) as file:
-        if task.has_header:
-            header = "\t".join(next(rows)[1])
-            if shard.index == 1:
-                file.write(header + "\n")
-        rows = islice(rows, numbers.start, numbers.stop)
-        for (_, fields), new in zip(rows, variants, strict=True):
-            for row in augmented_rows(fields, columns, new, pair_mode):
-                file.write("\t".join(row) + "\n")
-                written += 1
-    return written
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     task = find_task(args.task_name)
     folder = find_input(Path(args.glue_dir) / task.folder, f"the {task.folder} folder of GLUE")
     train, output = split_path(task, folder, "train"), folder / "train_aug.tsv"
-    draws = args.N or task.augment_n
-    job: dict[str, Any] = {"input_checksum": checksum([train]), "N": draws}
+    job: dict[str, Any] = {"input_checksum": checksum([train]), "N": args.N or task.augment_n}
     job |= {name: getattr(args, name) for name in ("M", "p", "seed", "pair_mode", "bf16")}
     if args.merge_shards:
-        shares = merge_files(output, args.merge_shards, job)
+        with sole_writer(output):
+            shares = merge_files(output, args.merge_shards, job)
         rows = sum(facts["rows_written"] for facts in shares)
         print(f"{output}: {rows} rows out of {args.merge_shards} shares")
         return 0
     runtime = start_runtime(args.no_cuda)
+    path = args.shard.path(output) if args.shard else output
+    with sole_writer(path) if runtime.is_main else contextlib.nullcontext():
+        written = augment(args, task, folder, train, path, job, runtime)
+        if args.shard and runtime.is_main:
+            finish_shard(output, args.shard, job, {"rows_written": written})
+    return 0
+
+
+def augment(
+    args: argparse.Namespace,
+    task: GlueTask,
+    folder: Path,
+    train: Path,
+    path: Path,
+    job: dict[str, Any],
+    runtime: Runtime,
+) -> int:
+    """Write the augmented rows, or a share of them; return how many there are.
+
+    Args:
+        job: what determines the rows; what is known of the model and the vectors only is added.
+    """
     examples = read_split(task, folder, "train")
     sides = [examples.text_a] + ([examples.text_b] if task.pair else [])
     shard = args.shard or Shard(1, 1)
-    numbers = shard.part(len(examples))
+    share = shard.part(len(examples))
     glove = find_input(args.glove_embs, "word vectors in GloVe's text format")
 
     tokenizer = BertTokenizer.from_pretrained(
@@ -227,19 +183,25 @@ def main(argv: list[str] | None = None) -> int:
 
     vectors = read_word_vectors(glove, args.glove_limit)
     job |= {"glove_checksum": vectors.checksum()}
-    texts = dict.fromkeys(side[number] for side in sides for number in numbers)
-    passes, compounds = survey(texts, splitter)
-    neighbours = nearest_words(vectors, compounds, args.M)
-    if runtime.is_main:
-        print(
-            f"{task.folder}: {len(numbers)} rows, N={draws} M={args.M} p={args.p:g} "
-            f"seed={args.seed}; {len(vectors.words)} word vectors ({vectors.skipped} skipped); "
-            f"{len(neighbours)} of {len(compounds)} words of several pieces have one; "
-            f"{passes} masked words"
-        )
-
-    quiet = passes == 0 or not runtime.is_main
-    with progress_bar(passes, "word", "augmenting", disable=quiet) as progress:
+    with contextlib.ExitStack() as stack:
+        file = None
+        if runtime.is_main:
+            key = content_key(job, shard)
+            file = stack.enter_context(unfinished(path, key, args.resume))
+        past = runtime.gather(file and file.facts)[0] or {}
+        numbers = range(past.get("row", share.start), share.stop)
+        texts = dict.fromkeys(side[number] for side in sides for number in numbers)
+        passes, compounds = survey(texts, splitter)
+        neighbours = nearest_words(vectors, compounds, args.M)
+        if runtime.is_main:
+            print(
+                f"{task.folder}: {len(numbers)} rows, N={job['N']} M={args.M} p={args.p:g} "
+                f"seed={args.seed}; {len(vectors.words)} word vectors ({vectors.skipped} skipped); "
+                f"{len(neighbours)} of {len(compounds)} words of several pieces have one; "
+                f"{passes} masked words"
+            )
+        quiet = passes == 0 or not runtime.is_main
+        progress = stack.enter_context(progress_bar(passes, "word", "augmenting", disable=quiet))
 
         def pieces(sentences: Sequence[Sentence]) -> list[np.ndarray]:
             return likely_pieces(
@@ -248,36 +210,24 @@ def main(argv: list[str] | None = None) -> int:
             )  # fmt: skip
 
         together = share_out(pieces, runtime.rank, runtime.world, runtime.gather, progress.update)
+        counts = Counts(**past.get("counts", {}))
         augmenter = Augmenter(
             splitter, tokenizer.ids_to_tokens, together, neighbours,
-            draws if runtime.is_main else 0, args.p, args.seed,
-            window=BATCHES_PER_WINDOW * args.batch_size * runtime.world,
+            job["N"] if runtime.is_main else 0, args.p, args.seed,
+            window=BATCHES_PER_WINDOW * args.batch_size * runtime.world, counts=counts,
         )  # fmt: skip
         variants = augmenter.variants(sides, numbers)
-        if not runtime.is_main:
+        if file is None:
             for _ in variants:
                 pass
             return 0
-        path = args.shard.path(output) if args.shard else output
-        with sole_writer(path):
-            written = write_augmented(path, task, train, shard, numbers, variants, args.pair_mode)
-    if args.shard:
-        finish_shard(output, args.shard, job, {"rows_written": written})
-    say_counts(augmenter.counts, path, len(numbers), written, max_positions)
-    return 0
-
-
-def say_counts(counts: Counts, path: Path, rows: int, written: int, max_positions: int) -> None:
-    """Tell what was replaced and what was not."""
-    print(
-        f"{path}: {rows} rows in, {written} rows out; words with candidates: "
-        f"{counts.model_words} from the language model, {counts.vector_words} from word vectors; "
-        f"words left as they are: {counts.words_without_candidates} without candidates, "
-        f"{counts.words_beyond_model} beyond the model's {max_positions} positions; "
-        f"{counts.sentences} different sentences"
-    )
-    if not counts.model_words + counts.vector_words:
-        print("warning: no word could be replaced; is this text in Latin letters?", file=sys.stderr)
+        written = write_augmented(
+            file, task, train, shard.index == 1, numbers, variants, past.get("written", 0), counts,
+            args.pair_mode,
+        )  # fmt: skip
+    distinct = len({side[number] for side in sides for number in share})
+    say_counts(counts, path, len(share), written, distinct, max_positions)
+    return written
 
 
 if __name__ == "__main__":

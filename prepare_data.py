@@ -10,7 +10,8 @@ compressed with bzip2 or gzip. Writes one sentence a line, a blank line between 
 without text (redirects) or with nothing but their title are dropped. Sentences are found by Punkt,
 with nltk's data where that is installed, else with what Punkt learns from the corpus itself. The
 output does not depend on the number of workers, nor of shares (--shard 1/8 … --shard 8/8, then
---merge_shards 8).
+--merge_shards 8). What a killed or stopped run has done is kept beside the output; the same command
+with --resume goes on from there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from tasks.parallel import ordered_map
 from tasks.sentences import download_punkt, find_punkt, punkt_checksum, train_punkt
 from tasks.shards import checksum, finish_shard, finished_shards, remove_shards
 from tasks.text_files import Block, is_compressed, read_blocks, share_of_files
+from tasks.unfinished import unfinished
 from tasks.wikiextractor import extract_dump
 from transformer.errors import UserError, run_script
 from transformer.file_utils import atomic_open, find_input
@@ -56,6 +59,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="WikiExtractor's folder, a dump, JSON lines or plain text",
     )
     paths.add_argument("--output", default="wiki_for_bert.txt", help="file to write")
+    paths.add_argument(
+        "--resume", action="store_true", help="go on where a stopped run of the same command was"
+    )
     paths.add_argument(
         "--temp_dir", help="where a dump is extracted (default: the folder of --output)"
     )
@@ -111,10 +117,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         job |= {"punkt_checksum": punkt_checksum(parameters)}
         share = share_of_files(files, *args.shard)
         with sole_writer(args.shard.path(output)):
-            facts = write_corpus(args, kind, share, parameters, args.shard.path(output))
+            source_key = [identity(files), args.shard]
+            facts = write_corpus(args, kind, share, parameters, args.shard.path(output), source_key)
             finish_shard(output, args.shard, job, facts)
         return 0
     with sole_writer(output), contextlib.ExitStack() as stack:
+        source_key = [identity(files), args.no_templates]
         if kind == "dump":
             key = content_key(identity([source]), args.no_templates, str(output.resolve()))
             folder = stack.enter_context(
@@ -127,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"note: {source} was extracted by a run that was stopped", file=sys.stderr)
             kind, files = find_files(folder)
         parameters = choose_punkt(args, kind, files)
-        write_corpus(args, kind, [(path, None) for path in files], parameters, output)
+        whole = [(path, None) for path in files]
+        write_corpus(args, kind, whole, parameters, output, source_key)
     return 0
 
 
@@ -173,37 +182,52 @@ def write_corpus(
     parts: Sequence[tuple[Path, range | None]],
     parameters,
     output: Path,
+    source_key: Any,
 ) -> dict[str, Any]:
-    """Write the corpus, or a share of it without an end, and say what it holds."""
-    counts: dict[str, Any] = dict.fromkeys(("documents", "blocks", *COUNTED), 0)
-    counts |= {"continues": False, "unfinished": False}
+    """Write the corpus, or a share of it without an end, and say what it holds.
 
-    def counted(results: Iterator[Prepared]) -> Iterator[Prepared]:
-        for result in results:
-            if not counts["blocks"]:
-                counts["continues"] = result.continues
-            counts["blocks"] += 1
-            counts["unfinished"] = result.unfinished
-            for name in COUNTED:
-                counts[name] += getattr(result, name)
-            yield result
-
-    def count_document() -> None:
-        counts["documents"] += 1
-
-    def blocks(bar) -> Iterator[Block]:
-        for path, within in parts:
-            for block in read_blocks(path, BLOCK_BYTES, within):
-                yield block
-                bar.update(len(block.data))
-
+    Args:
+        source_key: what tells `parts` from others, in plain values.
+    """
+    key = content_key(source_key, punkt_checksum(parameters), BLOCK_BYTES, metadata.version("nltk"))
     total = sum(os.path.getsize(path) if within is None else len(within) for path, within in parts)
     workers = min(args.num_workers, 1 + total // WORKER_BYTES)
     work = partial(prepare_block, kind, parameters)
-    end = b"" if args.shard else b"\n"
-    with progress_bar(total, "B", "splitting") as bar, atomic_open(output, "wb") as file:
-        with contextlib.closing(ordered_map(work, blocks(bar), workers)) as results:
-            for piece in joined(counted(results), count_document, end):
+    with unfinished(output, key, args.resume) as file, progress_bar(total, "B", "splitting") as bar:
+        counts = file.facts or dict.fromkeys(("documents", "blocks", *COUNTED), 0) | {
+            "continues": False,
+            "unfinished": False,
+        }
+
+        def blocks() -> Iterator[Block]:
+            done = counts["blocks"]
+            for path, within in parts:
+                for block in read_blocks(path, BLOCK_BYTES, within):
+                    if done:
+                        done -= 1
+                    else:
+                        yield block
+                    bar.update(len(block.data))
+
+        def counted(results: Iterator[Prepared]) -> Iterator[Prepared]:
+            for result in results:
+                if not counts["blocks"]:
+                    counts["continues"] = result.continues
+                counts["blocks"] += 1
+                counts["unfinished"] = result.unfinished
+                for name in COUNTED:
+                    counts[name] += getattr(result, name)
+                yield result
+                file.mark(dict(counts))  # who asks for the next block has written this one
+
+        def count_document() -> None:
+            counts["documents"] += 1
+
+        with contextlib.closing(ordered_map(work, blocks(), workers)) as results:
+            for piece in joined(
+                counted(results), count_document, b"" if args.shard else b"\n",
+                started=counts["documents"] > 0, open_document=counts["unfinished"],
+            ):  # fmt: skip
                 file.write(piece)
         if not counts["documents"] and not args.shard:
             raise UserError(f"{args.input}: holds no text; expected articles or documents")

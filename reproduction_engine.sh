@@ -147,6 +147,9 @@ again_flag() { # INDEX: what a command needs to be told about output that this s
         echo --overwrite
       fi
       ;;
+    *prepare_data.py* | *data_augmentation.py*)
+      [[ -e ${outputs[0]}.unfinished ]] && echo --resume # of other flags or files it begins anew by itself
+      ;;
   esac
   return 0
 }

@@ -139,11 +139,17 @@ def join_shares(file: IO[bytes], shares: Iterable[tuple[Path, dict[str, Any]]]) 
 
 
 def joined(
-    results: Iterable[Prepared], on_document: Callable[[], None], end: bytes = b"\n"
+    results: Iterable[Prepared],
+    on_document: Callable[[], None],
+    end: bytes = b"\n",
+    started: bool = False,
+    open_document: bool = False,
 ) -> Iterator[bytes]:
-    """Put blocks together: documents end to end, a blank line between them, `end` after the last."""
-    open_document = False
-    started = False
+    """Put blocks together: documents end to end, a blank line between them, `end` after the last.
+
+    Args:
+        started, open_document: whether blocks before these held a document, and left it unfinished.
+    """
     for result in results:
         for number, document in enumerate(result.documents):
             continued = number == 0 and result.continues and open_document

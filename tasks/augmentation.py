@@ -42,7 +42,6 @@ def survey(texts: Iterable[str], splitter: SentenceSplitter) -> tuple[int, set[s
 class Counts:
     """What happened: words are counted in every row they stand in."""
 
-    sentences: int = 0  # distinct ones, each computed once
     model_words: int = 0
     vector_words: int = 0
     words_without_candidates: int = 0
@@ -156,7 +155,6 @@ class Augmenter:
                         passes += len(new[text].masked)
             stop += 1
         pieces = dict(zip(new, self.pieces(list(new.values())), strict=True))
-        self.counts.sentences += len(new)
         for text in sentences:
             if text not in pieces:
                 pieces[text] = waiting.get(text, last=not uses[text])

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 
+from tasks.unfinished import Unfinished
 from transformer.configuration import BertConfig
 from transformer.file_utils import VOCAB_NAME
 from transformer.modeling import BertModel, TinyBertForSequenceClassification
@@ -102,3 +103,31 @@ def make_model(tiny_config, randomised):
         return randomised(TinyBertForSequenceClassification(config), seed)
 
     return make
+
+
+@pytest.fixture
+def stopped_after(monkeypatch):
+    """A function that runs a program, stops it like SIGTERM after some writes, and says whether it had to.
+
+    What a program has written is safe after each write then, not only every ten seconds.
+    """
+    monkeypatch.setattr("tasks.unfinished.SECONDS", 0)
+    write = Unfinished.write
+
+    def run(writes, program):
+        left = iter(range(writes))
+
+        def stopping_write(file, data):
+            if next(left, None) is None:
+                raise SystemExit(143)
+            write(file, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Unfinished, "write", stopping_write)
+            try:
+                program()
+            except SystemExit as stop:
+                return stop.code == 143
+        return False
+
+    return run

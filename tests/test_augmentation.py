@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_augmentation import language_model
+from cli.augmentation import language_model
 from tasks.augmentation import Augmenter, augmented_rows, draw_variants, survey
 from tasks.likely_pieces import likely_pieces
 from tasks.sentence_words import STOP_WORDS, SentenceSplitter, is_replaceable, replacement_pieces
@@ -219,7 +219,7 @@ def test_a_repeated_sentence_is_computed_once_and_varied_each_time(tokenizer, sp
     seen = []
     made = augmenter(tokenizer, splitter, seen, window=5)
     variants = list(made.variants([texts, texts[::-1]]))
-    assert len(seen) == len(set(texts)) == made.counts.sentences
+    assert len(seen) == len(set(texts))
     long = max(range(20), key=lambda i: len(texts[i]))
     assert len({tuple(variants[i][0]) for i in (long, long + 20, long + 40)}) == 3
 

@@ -48,17 +48,22 @@ def atomic_open(path: str | os.PathLike, mode: str = "w", **options) -> Iterator
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(partial, 0o666 & ~umask)  # mkstemp made it private; the finished one is not
-        os.replace(partial, path)
-        _sync_folder(path.parent)
+        put_in_place(partial, path)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a full disk tells no name; the user needs one
         raise
+
+
+def put_in_place(partial: str | os.PathLike, path: Path) -> None:
+    """Let a private file that is complete and synced appear under `path`, on the same file system."""
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(partial, 0o666 & ~umask)  # it was private; the finished one is not
+    os.replace(partial, path)
+    _sync_folder(path.parent)
 
 
 @contextlib.contextmanager

@@ -57,6 +57,7 @@ def test_a_program_killed_at_random_moments_ends_as_if_it_had_not_been(name, who
     outcome = run(f"{line} {again}", place)
     assert outcome.status == 0, outcome.output
     assert results(place) == expected
+    assert not list(place.rglob("*.unfinished"))
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -71,6 +72,7 @@ def test_a_full_disk_is_one_line_and_a_second_run_succeeds(name, whole, place):
     outcome = run(f"{line} {again}", place)
     assert outcome.status == 0, outcome.output
     assert results(place) == expected
+    assert not list(place.rglob("*.unfinished"))
 
 
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "data_augmentation"])

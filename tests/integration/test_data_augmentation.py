@@ -328,16 +328,53 @@ def test_a_share_that_cannot_be_is_refused(place, share, capsys):
     assert "expected I/N" in capsys.readouterr().err
 
 
-def test_two_processes_write_the_bytes_of_one(place):
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_processes_write_the_bytes_of_one(place, stopped_after, resume):
+    """From the beginning, or from where one process was stopped."""
     main(command("RTE", "--N", "5", "--batch_size", "4"))
     whole = output(place, "RTE").read_bytes()
+    if resume:
+        assert stopped_after(3, lambda: main(command("RTE", "--N", "5")))
     output(place, "RTE").unlink()
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     flags = command("RTE", "--N", "5", "--batch_size", "4", "--no_cuda")
+    flags += ["--resume"] if resume else []
     result = subprocess.run(
         [sys.executable, *torchrun, str(ROOT / "data_augmentation.py"), *flags],
         capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.count("5 rows in") == 1
+    assert ("going on after" in result.stderr) == resume
     assert output(place, "RTE").read_bytes() == whole
+
+
+@pytest.mark.parametrize(("task", "mode"), [("RTE", "legacy"), ("CoLA", "independent")])
+def test_a_run_stopped_between_rows_ends_with_the_bytes_and_counts_of_a_whole_one(
+    place, capsys, stopped_after, task, mode
+):
+    flags = command(task, "--N", "5", "--batch_size", "4", "--pair_mode", mode)
+    main(flags)
+    whole, said = output(place, task).read_bytes(), capsys.readouterr().out.splitlines()[-1]
+    told = []
+    writes = 0
+    while stopped_after(writes, lambda: main(flags)):
+        output(place, task).unlink()
+        capsys.readouterr()
+        main([*flags, "--resume"])
+        assert output(place, task).read_bytes() == whole
+        assert sorted(os.listdir(output(place, task).parent)) == ["train.tsv", "train_aug.tsv"]
+        plan, *_, last = capsys.readouterr().out.splitlines()
+        assert last == said
+        told.append(int(plan.partition(": ")[2].partition(" rows")[0]))
+        writes += 2
+    assert told[0] == len(SENTENCES) and told[-1] <= 2, "rows that were written are not made again"
+
+
+def test_a_stopped_run_with_other_flags_is_not_gone_on_with(place, capsys, stopped_after):
+    assert stopped_after(3, lambda: main(command("CoLA", "--seed", "43")))
+    main(command("CoLA", "--resume"))
+    assert "other flags or files" in capsys.readouterr().err
+    resumed = output(place, "CoLA").read_bytes()
+    main(command("CoLA"))
+    assert output(place, "CoLA").read_bytes() == resumed

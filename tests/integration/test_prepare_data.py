@@ -129,6 +129,52 @@ def test_the_number_of_workers_changes_nothing(tmp_path, monkeypatch):
     assert one.count("\n\n") == 3 and "\n\n\n" not in one
 
 
+@pytest.mark.parametrize("kind", ["text", "json", "share", "compressed"])
+def test_a_run_stopped_anywhere_ends_with_the_bytes_and_counts_of_a_whole_one(
+    tmp_path, monkeypatch, capsys, stopped_after, kind
+):
+    """Stopped after each of its writes in turn, and gone on with."""
+    monkeypatch.setattr("prepare_data.BLOCK_BYTES", 60)
+    source = extracted(tmp_path) if kind in ("json", "share") else tmp_path / "in.txt"
+    if kind in ("text", "compressed"):
+        text = "\n\n".join(text_of(paragraphs) for _, paragraphs in ARTICLES).encode()
+        source.write_bytes(text if kind == "text" else gzip.compress(text))
+    name = "out.txt.shard-1-of-2" if kind == "share" else "out.txt"
+    command = ["--input", str(source), "--num_workers", "1", "--output", str(tmp_path / "out.txt")]
+    command += ["--shard", "1/2"] if kind == "share" else []
+    assert prepare_data.main(command) == 0
+    whole, said = (tmp_path / name).read_bytes(), capsys.readouterr().out.splitlines()[-1]
+    counted = []
+    prepare = prepare_data.prepare_block
+    monkeypatch.setattr("prepare_data.prepare_block", lambda *a: counted.append(1) or prepare(*a))
+    blocks = []
+    writes = 0
+    while stopped_after(writes, lambda: prepare_data.main(command)):
+        (tmp_path / name).unlink()
+        counted.clear()
+        assert prepare_data.main([*command, "--resume"]) == 0
+        assert (tmp_path / name).read_bytes() == whole
+        assert capsys.readouterr().out.splitlines()[-1] == said
+        assert not list(tmp_path.glob("*.unfinished"))
+        blocks.append(len(counted))
+        writes += 1
+    assert blocks[0] > 2 > blocks[-1] and blocks == sorted(blocks, reverse=True)
+
+
+def test_a_stopped_run_is_gone_on_with_by_any_number_of_workers(
+    tmp_path, monkeypatch, stopped_after
+):
+    monkeypatch.setattr("prepare_data.BLOCK_BYTES", 700)
+    monkeypatch.setattr("prepare_data.WORKER_BYTES", 700)
+    text = "\n".join(f"Sentence {i} of it. Dr. No saw {i} U.S. cats!" for i in range(200))
+    (tmp_path / "in.txt").write_text(text)
+    whole = prepare(tmp_path / "in.txt", tmp_path / "whole.txt")
+    files = (tmp_path / "in.txt", tmp_path / "out.txt")
+    assert stopped_after(5, lambda: prepare(*files, "--num_workers", "2"))
+    assert stopped_after(2, lambda: prepare(*files, "--resume"))
+    assert prepare(*files, "--resume", "--num_workers", "2") == whole
+
+
 def test_local_punkt_data_is_used_and_named(tmp_path, monkeypatch, capsys):
     from nltk import data
     from nltk.tokenize.punkt import save_punkt_params

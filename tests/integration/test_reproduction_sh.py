@@ -391,6 +391,18 @@ def test_an_interrupted_training_is_resumed_and_one_with_other_settings_begun_an
     )
 
 
+@pytest.mark.parametrize(
+    ("stage", "output"),
+    [("wiki", "data/wiki_for_bert.txt"), ("augment", "data/glue_data/RTE/train_aug.tsv")],
+)
+def test_prepared_data_that_was_interrupted_is_gone_on_with(finished, stage, output):
+    (finished.folder / output).unlink()
+    (finished.folder / f"{output}.unfinished").mkdir()
+    finished.run("--profile", "tiny", "--only", stage)
+    (call,) = finished.calls()
+    assert call.endswith(" --resume")
+
+
 def test_several_seeds_repeat_task_distillation_only(checkout):
     checkout.write_profile(PROFILE.replace("SEEDS=42", "SEEDS='42 43'"))
     lines = checkout.run("--profile", "tiny", "--dry-run").splitlines()

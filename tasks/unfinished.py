@@ -1,0 +1,170 @@
+"""An output that takes hours to write, and outlives the process that writes it.
+
+While OUTPUT is made, the folder OUTPUT.unfinished holds
+
+    content     what has been written
+    done.json   up to which byte, with what checksum, from what (`key`), and what the writer needs to go on
+
+When it is complete, `content` is renamed to OUTPUT and the folder removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from transformer.errors import UserError
+from transformer.file_utils import atomic_open, put_in_place
+
+SECONDS = 10.0  # of work that a kill may cost: `Unfinished.mark` does nothing more often
+_CONTENT, _DONE = "content", "done.json"
+_OURS = re.compile(rf"{_CONTENT}|{re.escape(_DONE)}|\.{re.escape(_DONE)}\.\w{{8}}\.part")
+_BLOCK = 1 << 22
+
+
+class Unfinished:
+    """What has been written of an output.
+
+    Attributes:
+        facts: what the last `mark` was given; None at the beginning.
+    """
+
+    def __init__(self, folder: Path, key: str, found: dict[str, Any] | None) -> None:
+        self.facts: dict[str, Any] | None = found and found["facts"]
+        self._folder, self._key = folder, key
+        self._bytes, self._checksum = (found["bytes"], found["crc32"]) if found else (0, 0)
+        self._marked = time.monotonic()
+        self._file: IO[bytes] = open(folder / _CONTENT, "r+b" if found else "xb")  # noqa: SIM115
+        self._file.truncate(self._bytes)
+        self._file.seek(self._bytes)
+
+    def write(self, data: bytes) -> None:
+        """Append to the output."""
+        self._checksum = zlib.crc32(data, self._checksum)
+        self._bytes += len(data)
+        self._file.write(data)
+
+    def mark(self, facts: dict[str, Any]) -> None:
+        """Say that a run can go on from here, knowing `facts`: plain values."""
+        if time.monotonic() - self._marked >= SECONDS:
+            self._sync()
+            found = {"key": self._key, "bytes": self._bytes, "crc32": self._checksum}
+            with atomic_open(self._folder / _DONE) as file:
+                json.dump({**found, "facts": facts}, file)
+            self.facts = facts
+            self._marked = time.monotonic()
+
+    def finish(self, output: Path) -> None:
+        """Let the output appear."""
+        self._sync()
+        self.close()
+        put_in_place(self._folder / _CONTENT, output)
+
+    def close(self) -> None:
+        """Close the file; a full disk has been told by then."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+@contextlib.contextmanager
+def unfinished(output: str | os.PathLike, key: str, resume: bool) -> Iterator[Unfinished]:
+    """Give what becomes `output` when the block ends without an error.
+
+    What was marked stays when the program is killed or stopped, or when the system fails it (a full
+    disk); a mistake of the user's removes it. The caller is the output's only writer.
+
+    Args:
+        key: what the output is made from; what another key has left is not gone on with.
+        resume: go on after the last mark of a run that left one; else begin anew.
+
+    Raises:
+        UserError: something that is not ours stands in the folder's place.
+    """
+    output = Path(output)
+    folder = Path(f"{output}.unfinished")
+    found = _left_behind(folder, output, key, resume)
+    if found is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=found is not None)
+        work = Unfinished(folder, key, found)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written there ({error.strerror})") from None
+    keep = False
+    try:
+        yield work
+        work.finish(output)
+    except (KeyboardInterrupt, SystemExit, OSError) as error:
+        keep = work.facts is not None
+        if keep:
+            print(
+                f"note: {folder} keeps what is done; --resume goes on from there", file=sys.stderr
+            )
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(output)  # a full disk tells no name; the user needs one
+        raise
+    finally:
+        work.close()
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _left_behind(folder: Path, output: Path, key: str, resume: bool) -> dict[str, Any] | None:
+    """What `done.json` of a run with this key says, if the bytes are what it says."""
+    if not os.path.lexists(folder):
+        return None
+    if (
+        folder.is_symlink()
+        or not folder.is_dir()
+        or not all(map(_OURS.fullmatch, os.listdir(folder)))
+    ):
+        raise UserError(
+            f"{folder}: is in the way: expected nothing there, or what a stopped run of this program "
+            "left; move it away"
+        )
+    if not resume:
+        reason = "--resume was not given"
+    elif not (folder / _DONE).exists():
+        reason = "it had not come far enough"
+    else:
+        try:
+            found = json.loads((folder / _DONE).read_bytes())
+            if found["key"] != key:
+                reason = "it had other flags or files"
+            elif (
+                isinstance(found["facts"], dict)
+                and _checksum(folder / _CONTENT, found["bytes"]) == found["crc32"]
+            ):
+                print(f"note: {output}: going on after {found['bytes']:,} bytes", file=sys.stderr)
+                return found
+            else:
+                reason = "what it left is damaged"
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            reason = "what it left is damaged"
+    print(f"note: {output}: a stopped run is not gone on with ({reason})", file=sys.stderr)
+    return None
+
+
+def _checksum(path: Path, size: int) -> int | None:
+    """CRC-32 of the first `size` bytes of a file; None if it has fewer."""
+    checksum = 0
+    with open(path, "rb") as file:
+        while size > 0:
+            if not (data := file.read(min(size, _BLOCK))):
+                return None
+            checksum = zlib.crc32(data, checksum)
+            size -= len(data)
+    return checksum
