@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cli.classification import data_facts, load_classifier, load_dev
 from cli.flags import add_model_flags, whole_number
@@ -36,6 +36,7 @@ from transformer.file_utils import (
     CONFIG_NAME,
     SAFE_WEIGHTS_NAME,
     WEIGHTS_NAME,
+    atomic_open,
     find_input,
 )
 from transformer.modeling import TinyBertForSequenceClassification
@@ -144,7 +145,8 @@ def write(kind: str, model: TinyBertForSequenceClassification, folder: Path) -> 
     """Write one kind of file; return its path."""
     path, graph = folder / FILES[kind], folder / FILES["onnx"]
     if kind == "hf":
-        save_file(model.state_dict(), path, {"format": "pt"})
+        with atomic_open(path, "wb") as file:  # save_file makes it private
+            file.write(save(model.state_dict(), {"format": "pt"}))
         model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
     elif not graph.exists():
         write_onnx(model, graph)
@@ -187,16 +189,22 @@ def measure(
     for size in (1, 32):
         batch = batch_of(size, length, vocab_size)
         times: dict[str, list[float]] = {name: [] for name in runners}
+        turn = list(runners.items())
         end = time.perf_counter() + 5.0
         while len(times["original"]) < 4 or (
             len(times["original"]) < 21 and time.perf_counter() < end
         ):
-            for name, runner in runners.items():
+            for name, runner in turn:
                 began = time.perf_counter()
                 runner(**batch, attention_layers=(), hidden_layers=())
                 times[name].append(1000 * (time.perf_counter() - began))
+            turn.reverse()  # whom a model comes after has an effect on its time
         for name, spans in times.items():
             rows[name][f"ms_batch_{size}"] = round(statistics.median(spans[1:]), 3)
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f}" if size >= 1e7 else f"{size / 1e6:.2f}"
 
 
 def table(rows: dict[str, dict[str, Any]], length: int) -> str:
@@ -216,13 +224,13 @@ def table(rows: dict[str, dict[str, Any]], length: int) -> str:
         ]
         differ = f"{row['logits_differ_by']:.1g}" if "logits_differ_by" in row else "–"
         speed = [f"{row[f'ms_batch_{size}']:.2f}" for size in (1, 32)]
-        lines.append([name, row["file"], f"{row['bytes'] / 1e6:.1f}", *speed, differ, *values])
+        lines.append([name, row["file"], megabytes(row["bytes"]), *speed, differ, *values])
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    told = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+    aligned = [str.ljust, str.ljust, *[str.rjust] * (len(header) - 2)]
+    told = ["  ".join(map(lambda a, c, w: a(c, w), aligned, line, widths)) for line in lines]
     threads = torch.get_num_threads()
-    return "\n".join(
-        [*map(str.rstrip, told), f"(CPU, {threads} threads, {length} pieces a row, median)"]
-    )
+    how = f"CPU, {threads} thread{'s' * (threads > 1)}, {length} pieces a row, median"
+    return "\n".join([*told, f"({how})"])
 
 
 if __name__ == "__main__":

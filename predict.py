@@ -12,16 +12,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import itertools
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-import torch
 
 from cli.flags import add_model_flags, whole_number
 from cli.help import script_parser
@@ -29,13 +27,18 @@ from cli.onnx_models import OnnxClassifier
 from cli.training import check_length, check_vocabulary, load_tokenizer, read_config
 from distillation.distributed import start_runtime
 from tasks.evaluation import predict_logits
-from tasks.token_store import encode_pairs
+from tasks.token_store import MAX_SEQUENCE, TokenStore, encode_pairs
 from transformer.errors import UserError, run_script
 from transformer.file_utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_open
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer
 
-BATCHES_AT_ONCE = 16  # of a file; their rows are sorted by length, so that little is padding
+BATCHES_AT_ONCE = 16  # whose rows are sorted by length, so that little is padding
+READ_BYTES = 1 << 20
+ODD = {
+    "empty": "they are classified as if they were texts",
+    "cut": "they have more pieces than --max_seq_length",
+}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -78,22 +81,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = TinyBertForSequenceClassification.from_pretrained(folder, None, args.cache_dir)
         model.to(device)
     names = config.id2label or [f"LABEL_{i}" for i in range(config.num_labels)]
-    interactive = args.input == "-"
-    at_once = args.batch_size * (1 if interactive else BATCHES_AT_ONCE)
+    told: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(open_input(args.input))
+        if lines.isatty():
+            print("reading lines from the terminal; Ctrl-D ends them", file=sys.stderr)
         output = sys.stdout
         if args.output != "-":
             output = stack.enter_context(atomic_open(args.output))
         if args.format == "tsv":
             print("\t".join(header(names)), file=output)
-        rows = read_rows(lines, "standard input" if interactive else args.input)
+        name = "standard input" if args.input == "-" else args.input
         try:
-            while block := list(itertools.islice(rows, at_once)):
-                logits = answer(model, tokenizer, block, args, device)
+            for block in read_rows(lines, name, BATCHES_AT_ONCE * args.batch_size):
+                store = encode(tokenizer, block, args.max_seq_length, told)
+                logits = predict_logits(model, store, args.batch_size, device)
                 write_answers(output, args.format, names, block, logits)
+                told["lines"] += len(block)
         except BrokenPipeError:  # the reader, such as head, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for what, meaning in ODD.items():
+        if told[what]:
+            print(f"note: {name}: {what} lines: {told[what]:,}; {meaning}", file=sys.stderr)
+    if args.output != "-":
+        print(f"wrote {told['lines']:,} answers to {args.output}", file=sys.stderr)
     return 0
 
 
@@ -119,46 +130,70 @@ def find_graph(source: str) -> tuple[str, Path | None]:
     return source, None
 
 
-def open_input(name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+def open_input(name: str) -> contextlib.AbstractContextManager[io.BufferedReader]:
     if name == "-":
         return contextlib.nullcontext(sys.stdin.buffer)
-    return open(name, "rb")
+    try:
+        return open(name, "rb")
+    except OSError as error:
+        raise UserError(f"--input {name}: {error.strerror}") from None
 
 
-def read_rows(lines: IO[bytes], name: str) -> Iterator[tuple[str, ...]]:
-    """Yield the one or two texts of each line.
+def read_rows(lines: io.BufferedReader, name: str, most: int) -> Iterator[list[tuple[str, ...]]]:
+    """Yield the one or two texts of each line, as many lines at once as are there, `most` at most.
 
     Raises:
         UserError: a line is no UTF-8, or has another number of texts than the first, or more than two.
     """
-    expected = None
-    for number, line in enumerate(lines, 1):
-        try:
-            texts = tuple(line.decode("utf-8").rstrip("\r\n").split("\t"))
-        except UnicodeDecodeError:
-            raise UserError(f"{name}, line {number}: not UTF-8") from None
-        expected = expected or len(texts)
-        if len(texts) > 2:
-            raise UserError(f"{name}, line {number}: {len(texts)} texts; expected one or two")
-        if len(texts) != expected:
-            told = f"{len(texts)}, line 1 has {expected}; expected the same number in every line"
-            raise UserError(f"{name}, line {number}: texts between tabs: {told}")
-        yield texts
+    expected, number = None, 0
+    for there in whole_lines(lines):
+        for start in range(0, len(there), most):
+            block = []
+            for line in there[start : start + most]:
+                number += 1
+                where = f"{name}, line {number}"
+                try:  # a mark at the beginning of a file is no text
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError:
+                    told = "not UTF-8; iconv -f LATIN1 -t UTF-8, say, converts a file"
+                    raise UserError(f"{where}: {told}") from None
+                texts = tuple(text.rstrip("\r\n").split("\t"))
+                expected = expected or len(texts)
+                if len(texts) > 2:
+                    raise UserError(f"{where}: {len(texts)} texts; expected one or two")
+                if len(texts) != expected:
+                    told = f"{len(texts)}, line 1 has {expected}; expected the same in every line"
+                    raise UserError(f"{where}: texts between tabs: {told}")
+                block.append(texts)
+            yield block
 
 
-def answer(
-    model: Callable,
-    tokenizer: BertTokenizer,
-    rows: list[tuple[str, ...]],
-    args: argparse.Namespace,
-    device: torch.device,
-) -> np.ndarray:
-    """Logits of the rows, float32 [n, C]."""
-    texts = [list(column) for column in zip(*rows, strict=True)]
-    store = encode_pairs(
-        tokenizer, texts[0], texts[1] if len(texts) > 1 else None, args.max_seq_length
-    )
-    return predict_logits(model, store, args.batch_size, device)
+def whole_lines(stream: io.BufferedReader) -> Iterator[list[bytes]]:
+    """Yield the lines that a stream has by now, without waiting for more than one of them."""
+    begun: list[bytes] = []
+    while chunk := stream.read1(READ_BYTES):
+        first, *others = chunk.split(b"\n")
+        begun.append(first)
+        if others:
+            yield [b"".join(begun), *others[:-1]]
+            begun = [others[-1]]
+    if last := b"".join(begun):
+        yield [last]
+
+
+def encode(
+    tokenizer: BertTokenizer, rows: list[tuple[str, ...]], length: int, told: Counter[str]
+) -> TokenStore:
+    """Tokenise a block; lines without a text, and those cut to `length` pieces, are counted."""
+    a, *b = (list(column) for column in zip(*rows, strict=True))
+    store = encode_pairs(tokenizer, a, b[0] if b else None, length)
+    full = [rows[i] for i in np.flatnonzero(store.lengths == length)]
+    if full and length < MAX_SEQUENCE:
+        a, *b = (list(column) for column in zip(*full, strict=True))
+        longer = encode_pairs(tokenizer, a, b[0] if b else None, length + 1)
+        told["cut"] += int((longer.lengths > length).sum())
+    told["empty"] += sum(not "".join(row).strip() for row in rows)
+    return store
 
 
 def header(names: list[str]) -> list[str]:

@@ -71,8 +71,14 @@ def write_onnx(model: TinyBertForSequenceClassification, path: Path) -> None:
             )
     finally:
         logger.setLevel(level)
+    graph = program.model_proto
+    for part in (graph, graph.graph, *graph.functions):
+        del part.metadata_props[:]
+        # Each node holds the lines of code it comes from, with this machine's paths.
+        for node in getattr(part, "node", ()):
+            del node.metadata_props[:]
     with atomic_open(path, "wb") as file:
-        file.write(program.model_proto.SerializeToString())
+        file.write(graph.SerializeToString())
 
 
 def write_int8(graph: Path, path: Path) -> None:

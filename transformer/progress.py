@@ -33,9 +33,14 @@ class _LogLines(tqdm):
     """A bar as lines of a log: no bar of characters, and the longer it takes the fewer."""
 
     monitor_interval = 0  # no thread that redraws a bar which stands still
+    _shown = None
 
     def display(self, msg=None, pos=None) -> None:
-        super().display(msg, pos)
+        if (
+            shown := (self.n, self.postfix)
+        ) != self._shown:  # a line above it, or its end, repeats it
+            super().display(msg, pos)
+        self._shown = shown
         seconds = self.format_dict["elapsed"] / 50
         self.mininterval = min(max(_LOG_SECONDS, seconds), _LONGEST_LOG_SECONDS)
 

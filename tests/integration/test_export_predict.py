@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import export
+import predict
 from cli import onnx_models
 from cli.onnx_models import OnnxClassifier
 from tests.integration.workspace import (
@@ -81,6 +83,15 @@ def test_every_kind_stands_in_the_folder_with_its_figures(world):
     assert models["int8"]["logits_differ_by"] > 0
     assert models["int8"]["bytes"] < models["onnx"]["bytes"]
     assert not list((root / "out").glob(".*")), "what was made on the way is gone"
+    modes = {path.stat().st_mode for path in (root / "out").iterdir()}
+    assert modes == {(root / "student/vocab.txt").stat().st_mode}, "others may read all of them"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model_int8.onnx"])
+def test_a_graph_tells_nothing_of_the_machine_it_was_made_on(world, name):
+    data = (world[0] / "out" / name).read_bytes()
+    for path in (Path(torch.__file__).parent, Path(export.__file__).parent):
+        assert str(path).encode() not in data
 
 
 @pytest.mark.parametrize("rows, length", [(1, 1), (1, 64), (3, 5), (40, 17)])
@@ -210,6 +221,41 @@ def test_a_line_that_cannot_be_read_is_named_and_no_file_is_written(student, dat
     outcome = run_line("python predict.py --model student --input lines.txt --output out.tsv")
     assert outcome.status == 2 and outcome.stderr.splitlines()[-1].startswith("error: lines.txt, ")
     assert told in outcome.stderr and not Path("out.tsv").exists()
+
+
+def test_lines_are_answered_as_they_come():
+    reader, writer = os.pipe()
+    with open(reader, "rb") as lines:
+        rows = predict.read_rows(lines, "pipe", 2)
+        os.write(writer, b"\xef\xbb\xbfone\ntwo\nthree\nfo")
+        assert [next(rows), next(rows)] == [[("one",), ("two",)], [("three",)]]
+        os.write(writer, b"ur\n\nfi")
+        assert next(rows) == [("four",), ("",)]
+        os.write(writer, b"ve")
+        os.close(writer)
+        assert list(rows) == [[("five",)]]
+
+
+def test_empty_and_cut_lines_are_told(student):
+    long = ["the cat " * 5, "the cat " * 5 + "is", "the " * 5000]
+    Path("lines.txt").write_text("\n".join(["", "  ", *long]), encoding="utf-8")
+    line = "python predict.py --model student --input lines.txt --output out.tsv"
+    outcome = succeed(f"{line} --max_seq_length 12")
+    assert outcome.stderr.splitlines()[-3:] == [
+        "note: lines.txt: empty lines: 2; they are classified as if they were texts",
+        "note: lines.txt: cut lines: 2; they have more pieces than --max_seq_length",
+        "wrote 5 answers to out.tsv",
+    ]
+    assert len(Path("out.tsv").read_text().splitlines()) == 6
+    Path("lines.txt").write_text("the cat\n", encoding="utf-8")
+    assert "note: lines" not in succeed(line).stderr
+
+
+@pytest.mark.parametrize("name, reason", [("no.txt", "No such file"), (".", "Is a directory")])
+def test_an_input_that_cannot_be_read_is_named(student, name, reason):
+    outcome = run_line(f"python predict.py --model student --input {name} --output out.tsv")
+    assert outcome.status == 2 and not Path("out.tsv").exists()
+    assert outcome.stderr.splitlines()[-1].startswith(f"error: --input {name}: {reason}")
 
 
 def test_a_folder_of_several_graphs_asks_for_one(world, place):
