@@ -22,6 +22,7 @@ from cli.downloads import check_checksum, check_mirror, obtain
 from cli.help import script_parser
 from transformer.archives import unpack_zip
 from transformer.errors import UserError, run_script
+from transformer.locks import sole_writer
 from transformer.remote import file_name, is_address
 
 LARGEST_UNPACKED = 64 << 30  # the largest set of GloVe vectors unpacks to 5.6 GB
@@ -73,9 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def unpack_one(archive: Path, target: Path) -> None:
     """Unpack the file named like `target`, or the only one, to `target`: complete or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{target.name}.", suffix=".part", dir=target.parent
-    ) as work:
+    with (
+        sole_writer(target),
+        tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", suffix=".part", dir=target.parent
+        ) as work,
+    ):
         unpack_zip(archive, work, str(archive), LARGEST_UNPACKED)
         files = [path for path in Path(work).rglob("*") if path.is_file()]
         named = [path for path in files if path.name == target.name] or files

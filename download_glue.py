@@ -27,6 +27,7 @@ from tasks.glue import TASKS, GlueTask
 from tasks.mrpc import make_mrpc
 from transformer.archives import unpack_zip
 from transformer.errors import UserError, run_script
+from transformer.locks import sole_writer
 
 BASE_URL = "https://dl.fbaipublicfiles.com"
 # Command-line name -> (key of tasks.glue.TASKS, path below BASE_URL).
@@ -96,18 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             if is_complete(task, target):
                 print(f"{target}: already there")
                 continue
-            print(f"{target}: downloading", flush=True)
-            received = target.parent / f".{task.folder}.download"
-            files = get_files(task, source, received, args)
-            try:
-                with tempfile.TemporaryDirectory(
-                    prefix=f".{task.folder}.", suffix=".part", dir=target.parent
-                ) as work:
-                    folder = make_task(task, files, Path(work))
-                    check_headers(task, folder)
-                    os.replace(folder, target)
-            finally:  # what is no good must not be gone on with, what is done is not needed
-                shutil.rmtree(received, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with sole_writer(target):
+                if not is_complete(task, target):  # another process may have been faster
+                    print(f"{target}: downloading", flush=True)
+                    get_task(task, source, target, args)
         except UserError as error:  # one blocked file is no reason to go without the other tasks
             if len(names) == 1:
                 raise
@@ -118,6 +112,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--tasks {','.join(failed)}: not downloaded; see above, then run this again"
         )
     return 0
+
+
+def get_task(task: GlueTask, source: str, target: Path, args: argparse.Namespace) -> None:
+    """Make the folder of a task from what is received: complete or not at all."""
+    received = target.parent / f".{task.folder}.download"
+    files = get_files(task, source, received, args)
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{task.folder}.", suffix=".part", dir=target.parent
+        ) as work:
+            folder = make_task(task, files, Path(work))
+            check_headers(task, folder)
+            os.replace(folder, target)
+    finally:  # what is no good must not be gone on with, what is done is not needed
+        shutil.rmtree(received, ignore_errors=True)
 
 
 def choose_tasks(text: str) -> list[str]:
@@ -160,7 +169,6 @@ def get_files(task: GlueTask, source: str, received: Path, args: argparse.Namesp
     Raises:
         UserError: something cannot be fetched; with --offline the message lists all that is missing.
     """
-    received.parent.mkdir(parents=True, exist_ok=True)
     paths = [source]
     if task.key == "mrpc":
         paths = [*(source.format(part) for part in MRPC_PARTS), MRPC_DEV_IDS]

@@ -21,6 +21,7 @@ from cli.help import script_parser
 from transformer.configuration import BertConfig
 from transformer.errors import UserError, run_script
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_open
+from transformer.locks import sole_writer
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.weights import load_weights, read_weights, save_weights
 
@@ -51,8 +52,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; get_bert_models.py downloads the teachers")
     for folder in folders:
-        fix_teacher(folder, args.seed if args.init_head else None)
+        if is_fixed(folder):  # asked first: a folder that is only read needs no lock
+            print(f"{folder}: nothing to do")
+            continue
+        with sole_writer(folder):
+            fix_teacher(folder, args.seed if args.init_head else None)
     return 0
+
+
+def is_fixed(folder: Path) -> bool:
+    """Whether a model folder is as this program leaves it."""
+    if (folder / SAFE_WEIGHTS_NAME).is_file() or not (folder / WEIGHTS_NAME).is_file():
+        return False
+    BertConfig.from_json_file(folder / CONFIG_NAME)
+    recorded = json.loads((folder / CONFIG_NAME).read_bytes())
+    weights = read_weights(folder / WEIGHTS_NAME)
+    return "classifier_head" in recorded and is_canonical(folder / WEIGHTS_NAME, weights)
 
 
 def fix_teacher(folder: Path, head_seed: int | None) -> None:
@@ -71,10 +86,6 @@ def fix_teacher(folder: Path, head_seed: int | None) -> None:
     recorded = json.loads(config_file.read_bytes())
     source = safe if safe.is_file() else plain
     weights = read_weights(source)
-    if source == plain and "classifier_head" in recorded and is_canonical(plain, weights):
-        print(f"{folder}: nothing to do")
-        return
-
     found = [name for name in HEAD if name in weights]
     if len(found) == 1:
         raise UserError(f"{source}: holds {found[0]} only; expected {' and '.join(HEAD)}")

@@ -31,6 +31,7 @@ from transformer.file_utils import (
     WEIGHTS_NAME,
     atomic_open,
 )
+from transformer.locks import sole_writer
 
 # Models on the hub may change; a commit does not.
 REVISIONS = {
@@ -151,33 +152,38 @@ def fetch_model(source: Source, folder: Path) -> None:
     offered = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     names = choose_files(model, set(offered))
     partial = folder.with_name(f".{folder.name}.{info.sha[:12]}.part")
-    partial.mkdir(parents=True, exist_ok=True)
-    check_room(model, sum(offered[name].size or 0 for name in names), partial)
-    print(f"{folder}: downloading {model} at {info.sha}", flush=True)
-    files = {}
-    for name in names:
-        ask(
-            lambda name=name: hf_hub_download(
-                model, name, revision=info.sha, local_dir=partial, endpoint=source.mirror
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder):
+        if is_complete(folder):  # another process was faster
+            return
+        partial.mkdir(exist_ok=True)
+        check_room(model, sum(offered[name].size or 0 for name in names), partial)
+        print(f"{folder}: downloading {model} at {info.sha}", flush=True)
+        files = {}
+        for name in names:
+            ask(
+                lambda name=name: hf_hub_download(
+                    model, name, revision=info.sha, local_dir=partial, endpoint=source.mirror
+                )
             )
-        )
-        files[name] = describe(partial / name)
-        check_content(model, offered[name], files[name], partial / name)
-        if name == CONFIG_NAME:
-            check_config(model, partial / CONFIG_NAME)
-    shutil.rmtree(partial / ".cache", ignore_errors=True)  # the hub library's notes for resuming
-    record = {
-        "model": model,
-        "requested_revision": source.revision,
-        "commit": info.sha,
-        "files": files,
-    }
-    with atomic_open(partial / SOURCE_NAME) as file:
-        json.dump(record, file, indent=2)
-        file.write("\n")
-    os.replace(partial, folder)
-    size = sum(description["bytes"] for description in files.values())
-    print(f"{folder}: {len(names)} files, {size / 1e6:,.1f} MB")
+            files[name] = describe(partial / name)
+            check_content(model, offered[name], files[name], partial / name)
+            if name == CONFIG_NAME:
+                check_config(model, partial / CONFIG_NAME)
+        # The hub library's notes for resuming.
+        shutil.rmtree(partial / ".cache", ignore_errors=True)
+        record = {
+            "model": model,
+            "requested_revision": source.revision,
+            "commit": info.sha,
+            "files": files,
+        }
+        with atomic_open(partial / SOURCE_NAME) as file:
+            json.dump(record, file, indent=2)
+            file.write("\n")
+        os.replace(partial, folder)
+        size = sum(description["bytes"] for description in files.values())
+        print(f"{folder}: {len(names)} files, {size / 1e6:,.1f} MB")
 
 
 def check_room(model: str, size: int, partial: Path) -> None:

@@ -1,4 +1,4 @@
-"""The wikiextractor command, run as a program of its own."""
+"""The wikiextractor command, run as a program of its own that does not outlive this one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from transformer.errors import UserError
 
+_GUARD = Path(__file__).with_name("end_with_parent.py")
 _NEEDED = (3, 1)  # 3.0 does not start on Python 3.11
 
 
@@ -32,14 +33,16 @@ def extract_dump(
         raise UserError(
             f"{dump}: wikiextractor {version} is too old; `pip install 'wikiextractor>=3.1'`"
         )
-    command = [sys.executable, "-m", "wikiextractor.WikiExtractor", os.fspath(dump), "--json"]
+    command = [sys.executable, "-I", os.fspath(_GUARD)]
+    command += [sys.executable, "-m", "wikiextractor.WikiExtractor", os.fspath(dump), "--json"]
     command += ["-o", os.fspath(folder), "--processes", str(processes)]
     if not templates:
         command.append("--no-templates")
     last = ""
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
-    ) as run:
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
+        start_new_session=True,
+    ) as run:  # fmt: skip
         for line in run.stderr:
             last = line.strip() or last
             if line.startswith(("INFO", "WARNING")):

@@ -17,6 +17,7 @@ from tasks.glue import find_task, read_split
 from transformer.configuration import BertConfig
 from transformer.errors import UserError
 from transformer.file_utils import WEIGHTS_NAME
+from transformer.locks import sole_writer
 from transformer.modeling import BertForMaskedLM
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -378,3 +379,15 @@ def test_a_stopped_run_with_other_flags_is_not_gone_on_with(place, capsys, stopp
     resumed = output(place, "CoLA").read_bytes()
     main(command("CoLA"))
     assert output(place, "CoLA").read_bytes() == resumed
+
+
+def test_an_output_that_another_process_writes_is_refused(place):
+    for index in (1, 2):
+        main(command("CoLA", "--shard", f"{index}/2"))
+    before = sorted(os.listdir(output(place, "CoLA").parent))
+    with sole_writer(output(place, "CoLA")):
+        for flags in (["--merge_shards", "2"], []):
+            with pytest.raises(UserError, match=rf"process {os.getpid()} on .* is writing there"):
+                main(command("CoLA", *flags))
+    assert sorted(os.listdir(output(place, "CoLA").parent)) == before
+    main(command("CoLA", "--merge_shards", "2"))

@@ -12,6 +12,7 @@ from cli import downloads
 from tests.serving import serve
 from transformer import transfer
 from transformer.errors import UserError
+from transformer.locks import sole_writer
 
 VECTORS = b"the 0.1 0.2\ncat 0.3 0.4\n" * 20_000
 
@@ -144,3 +145,15 @@ def test_a_damaged_note_is_named(site):
     Path("data/glove.zip.sha256").write_text("nonsense")
     with pytest.raises(UserError, match="glove.zip.sha256: expected a checksum"):
         run(site)
+
+
+def test_a_file_that_another_process_unpacks_is_refused(site):
+    run(site)
+    Path("vectors").mkdir()
+    with (
+        sole_writer("vectors/glove.txt"),
+        pytest.raises(UserError, match=r"process \d+ on .* is writing there"),
+    ):
+        run(site, "--unpack", "vectors/glove.txt")
+    run(site, "--unpack", "vectors/glove.txt")
+    assert names("vectors") == ["vectors/glove.txt"]

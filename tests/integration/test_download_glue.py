@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import stat
 import zipfile
@@ -16,6 +17,7 @@ from tasks.glue import TASKS, read_split
 from tests.serving import serve
 from transformer import archives, transfer
 from transformer.errors import UserError
+from transformer.locks import sole_writer
 
 NLI = 'index\tsentence1\tsentence2\tlabel\n0\tIt "rains".\tIt\'s wet.\tentailment\n'
 NLI_TEST = "index\tsentence1\tsentence2\n0\tIt rains.\tIt is wet.\n"
@@ -385,3 +387,14 @@ def test_an_archive_larger_than_any_task_is_not_unpacked(site, tmp_path, monkeyp
     with pytest.raises(UserError, match="unpacks to"):
         run(site, "--tasks", "RTE")
     assert tree(tmp_path) == []
+
+
+def test_a_task_that_another_process_fetches_is_refused_and_the_others_arrive(site, capsys):
+    Path("glue_data").mkdir()
+    with sole_writer("glue_data/RTE"), pytest.raises(UserError, match="RTE"):
+        run(site, "--data_dir", "glue_data", "--tasks", "RTE,CoLA")
+    told = capsys.readouterr().err
+    assert f"error: glue_data/RTE: process {os.getpid()} on" in told and "is writing there" in told
+    assert not Path("glue_data/RTE").exists() and tree("glue_data/CoLA")
+    assert run(site, "--data_dir", "glue_data", "--tasks", "RTE,CoLA") == 0
+    assert not [name for name in tree("glue_data") if "lock" in name]

@@ -1,6 +1,7 @@
 """fix_teacher_layers.py on small teachers as the hub and the published download leave them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 import fix_teacher_layers
 from transformer.errors import UserError
+from transformer.locks import sole_writer
 from transformer.modeling import TinyBertForSequenceClassification
 
 SCRIPT = Path(fix_teacher_layers.__file__)
@@ -254,3 +256,15 @@ def test_a_file_that_carries_code_is_one_line_on_the_terminal(tmp_path):
 def test_a_missing_folder_says_where_teachers_come_from(tmp_path):
     with pytest.raises(UserError, match="get_bert_models.py"):
         run(tmp_path)
+
+
+def test_a_teacher_that_another_process_writes_is_refused_and_left_alone(tmp_path):
+    folder = write_folder(tmp_path / "t", hub_model().state_dict())
+    with sole_writer(folder):
+        before = snapshot(folder)
+        with pytest.raises(UserError, match=rf"t: process {os.getpid()} on .* is writing there"):
+            run(tmp_path, "--models", "t")
+        assert snapshot(folder) == before
+    run(tmp_path, "--models", "t")
+    with sole_writer(folder):  # nothing to do needs no lock
+        run(tmp_path, "--models", "t")

@@ -12,6 +12,7 @@ import pytest
 import get_bert_models
 from tests.serving import serve
 from transformer.errors import UserError
+from transformer.locks import sole_writer
 
 ROOT = Path(get_bert_models.__file__).parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -266,3 +267,14 @@ def test_a_model_named_on_the_hub_is_found_file_by_file_and_kept_for_later(hub, 
     found, absent, required = find_files(tmp_path, "http://127.0.0.1:9")
     assert (found, absent) == ("['[PAD]', '[UNK]']", "None")
     assert required.startswith("UserError") and "cannot be reached" in required
+
+
+def test_a_model_that_another_process_fetches_is_refused(hub, tmp_path):
+    hub.add("someone/tiny", bert_files())
+    (tmp_path / "models").mkdir()
+    with sole_writer(tmp_path / "models/tiny"):
+        result = hub.run(tmp_path, "--models", "someone/tiny")
+    assert result.returncode == 2
+    assert f"error: models/tiny: process {os.getpid()} on" in result.stderr
+    assert hub.run(tmp_path, "--models", "someone/tiny").returncode == 0
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["tiny"]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +108,58 @@ def test_a_dump_goes_through_wikiextractor(tmp_path, capfd):
     with pytest.raises(UserError, match=r"torn\.xml\.bz2"):
         prepare(tmp_path / "torn.xml.bz2", tmp_path / "torn.txt")
     assert not (tmp_path / "torn.txt").exists()
+
+
+FORKING_EXTRACTOR = """
+import os, time
+child = os.fork()
+if child:
+    with open("children.part", "w") as file:
+        print(os.getpid(), child, file=file)
+    os.rename("children.part", "children")
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("stop", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_wikiextractor_and_its_workers_end_with_the_program(tmp_path, stop, status):
+    """In place of wikiextractor stands a program with a worker that never ends by itself."""
+    (tmp_path / "wikiextractor").mkdir()
+    (tmp_path / "wikiextractor/__init__.py").touch()
+    (tmp_path / "wikiextractor/WikiExtractor.py").write_text(FORKING_EXTRACTOR)
+    (tmp_path / "dump.xml").write_text("<mediawiki></mediawiki>")
+    command = [sys.executable, str(ROOT / "prepare_data.py"), "--input", "dump.xml"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    program = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    children = tmp_path / "children"
+    wait_until(children.exists)
+    pids = [int(pid) for pid in children.read_text().split()]
+    assert all(map(is_running, pids))
+    program.send_signal(stop)
+    assert program.wait(20) == status
+    program.stderr.close()
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
+    left = {"wikiextractor", "dump.xml", "children"}
+    if stop != signal.SIGKILL:
+        assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid):
+    """Whether a process is there, and not only because nobody has asked for its exit status."""
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_without_wikiextractor_a_dump_is_refused_with_advice(tmp_path, monkeypatch):
