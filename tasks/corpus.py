@@ -22,9 +22,10 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) 
             "pregenerate_training_data.py with this model as --bert_model"
         )
     prefix = folder / f"epoch_{epoch}"
-    store = TokenStore.open(prefix)
+    store = replace(TokenStore.open(prefix), vocab_size=len(tokenizer), path=f"{prefix}.tokens.npy")
     is_random_next = _load(prefix, "is_random_next")
     masks = None
     if metrics.get("masked"):
@@ -174,9 +175,15 @@ def start_check(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> Cal
     Raises:
         UserError: as `check_corpus`, where that was done in time.
     """
-    pool = ThreadPoolExecutor(1)
-    check = pool.submit(check_corpus, folder, epochs)
-    pool.shutdown(wait=False)
+    check: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            check.set_result(check_corpus(folder, epochs))
+        except BaseException as error:
+            check.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()  # a run that ends early does not wait for it
     with contextlib.suppress(TimeoutError):
         check.result(timeout=_CHECK_FIRST_SECONDS)
     return check.result

@@ -40,11 +40,19 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 @dataclass(frozen=True)
 class TokenStore:
-    """Sequences with their special tokens: [CLS] a [SEP], or [CLS] a [SEP] b [SEP]."""
+    """Sequences with their special tokens: [CLS] a [SEP], or [CLS] a [SEP] b [SEP].
+
+    Attributes:
+        tokens, offsets, boundaries: see above.
+        vocab_size: compare the ids of every batch with it; None where they are known to be lower.
+        path: where such tokens came from, for the message.
+    """
 
     tokens: np.ndarray
     offsets: np.ndarray
     boundaries: np.ndarray
+    vocab_size: int | None = None
+    path: str = ""
 
     def __len__(self) -> int:
         return len(self.boundaries)
@@ -117,6 +125,7 @@ class TokenStore:
             input_ids, token_type_ids and attention_mask, each int64 [B, L].
 
         Raises:
+            UserError: an id is not in the vocabulary.
             ValueError: a row is longer than `pad_to`.
         """
         import torch
@@ -133,6 +142,12 @@ class TokenStore:
         # The padding of the last row would read past the end of the store.
         places = np.minimum(starts[:, None] + columns, len(self.tokens) - 1)
         input_ids = np.where(inside, self.tokens[places].astype(np.int64), pad_id)
+        if self.vocab_size is not None and input_ids.max() >= self.vocab_size:
+            which = int(input_ids.max(axis=1).argmax())
+            raise UserError(
+                f"{self.path}: sequence {rows[which]} holds the id {input_ids[which].max()}, the "
+                f"vocabulary has {self.vocab_size} pieces; make the file again"
+            )
         second = inside & (columns >= self.boundaries[rows].astype(np.int64)[:, None])
         return {
             "input_ids": torch.from_numpy(input_ids),

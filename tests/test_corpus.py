@@ -255,6 +255,22 @@ def test_a_changed_token_is_found_by_its_checksum(folder, tokenizer):
         check_corpus(folder, [open_epoch(folder, 0, tokenizer)])
 
 
+def test_a_token_that_is_none_is_named_by_the_first_batch_that_meets_it(folder, tokenizer):
+    write_flat(folder, tokenizer)
+    path = folder / "epoch_0.tokens.npy"
+    tokens = np.load(path)
+    tokens[-2] = len(tokenizer)
+    np.save(path, tokens)
+    store = open_epoch(folder, 0, tokenizer).store
+    last = len(store) - 1
+    store.collate(np.arange(last))
+    with pytest.raises(
+        UserError,
+        match=rf"epoch_0\.tokens\.npy: sequence {last} holds the id {len(tokenizer)}, the vocabulary",
+    ):
+        store.collate(np.arange(len(store))[::-1])
+
+
 def test_a_large_corpus_is_checked_beside_what_follows(folder, tokenizer, monkeypatch):
     write_flat(folder, tokenizer)
     epochs = [open_epoch(folder, 0, tokenizer)]

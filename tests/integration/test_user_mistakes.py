@@ -6,9 +6,11 @@ import contextlib
 import hashlib
 import pickle
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -540,3 +542,20 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     for text in expected:
         assert text in errors[0]
     assert contents(place) == before
+
+
+@pytest.mark.parametrize("line", [GENERAL, MLM])
+def test_a_token_that_is_none_is_one_line_though_the_check_has_not_come_to_it(
+    world, tmp_path, monkeypatch, line
+):
+    shutil.copytree(world, tmp_path / "world")
+    monkeypatch.chdir(tmp_path / "world")
+    monkeypatch.setattr("tasks.corpus._CHECK_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr("tasks.corpus.check_corpus", lambda *given: threading.Event().wait(60))
+    tokens = np.load("pairs/epoch_0.tokens.npy")
+    tokens[5] = len(VOCABULARY)
+    np.save("pairs/epoch_0.tokens.npy", tokens)
+    outcome = run_line(f"{line} --num_train_epochs 1 --train_batch_size 4")
+    assert outcome.status == 2 and "Traceback" not in outcome.stderr
+    last = outcome.stderr.splitlines()[-1]
+    assert last.startswith("error: pairs/epoch_0.tokens.npy: sequence 0 holds the id"), last
