@@ -136,8 +136,9 @@ def test_encode_flat_gives_flat_arrays(uncased):
     assert len(ids) == 0 and offsets.tolist() == [0]
 
 
+@pytest.mark.parametrize("has_separator", [True, False])
 @pytest.mark.parametrize("kept", [0, 3, 1 << 18])
-def test_words_that_are_known_have_the_pieces_they_have_in_their_text(uncased, kept):
+def test_words_that_are_known_have_the_pieces_they_have_in_their_text(uncased, kept, has_separator):
     """Each text alone, by the library, against all together, twice, in one known by its words."""
     generator = random.Random(1)
     ascii_texts = [
@@ -148,7 +149,9 @@ def test_words_that_are_known_have_the_pieces_they_have_in_their_text(uncased, k
     ]
     texts = [*ADVERSARIAL, *REAL.splitlines(), *ascii_texts, *random_texts(100), *ADVERSARIAL]
     alone = [uncased._encode_texts([text])[0] for text in texts]
-    words = KnownWords(uncased._encode_texts, kept)
+    vocab = {piece: id for piece, id in uncased.vocab.items() if has_separator or piece.isascii()}
+    words = KnownWords(uncased._encode_texts, vocab, kept)
+    assert (words._separator is not None) == has_separator
     for _ in range(2):
         ids, lengths = words.encode(texts)
         np.testing.assert_array_equal(ids, np.concatenate(alone))

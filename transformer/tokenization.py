@@ -204,7 +204,7 @@ class BertTokenizer:
             [AddedToken(token, normalized=False) for token in never_split if token in self.vocab]
         )
         spaced = any(len(token.split()) != 1 for token in never_split)
-        self._words = KnownWords(self._encode_texts, 0 if spaced else WORDS_KEPT)
+        self._words = KnownWords(self._encode_texts, self.vocab, 0 if spaced else WORDS_KEPT)
 
     @classmethod
     def from_pretrained(
