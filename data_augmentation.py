@@ -196,9 +196,9 @@ def augment(
         if runtime.is_main:
             print(
                 f"{task.folder}: {len(numbers)} rows, N={job['N']} M={args.M} p={args.p:g} "
-                f"seed={args.seed}; {len(vectors.words)} word vectors ({vectors.skipped} skipped); "
-                f"{len(neighbours)} of {len(compounds)} words of several pieces have one; "
-                f"{passes} masked words"
+                f"seed={args.seed}; {len(vectors.words):,} word vectors ({vectors.skipped} skipped), "
+                f"for {len(neighbours):,} of the {len(compounds):,} words of several pieces; "
+                f"{passes:,} words to mask"
             )
         quiet = passes == 0 or not runtime.is_main
         progress = stack.enter_context(progress_bar(passes, "word", "augmenting", disable=quiet))

@@ -100,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             target.parent.mkdir(parents=True, exist_ok=True)
             with sole_writer(target):
                 if not is_complete(task, target):  # another process may have been faster
-                    print(f"{target}: downloading", flush=True)
+                    if not args.offline:
+                        print(f"{target}: downloading", flush=True)
                     get_task(task, source, target, args)
         except UserError as error:  # one blocked file is no reason to go without the other tasks
             if len(names) == 1:

@@ -50,6 +50,7 @@ from distillation.checkpoint import ModelKeeper
 from distillation.distributed import Runtime, start_runtime
 from distillation.loss_functions import label_training
 from distillation.records import RunRecord
+from distillation.run_log import scores_text
 from distillation.training import TrainingSettings
 from tasks.batching import StoreBatches
 from tasks.evaluation import evaluate
@@ -141,7 +142,7 @@ def fine_tune(
     before = None
     if runtime.is_main:
         before = scorer()
-        print(f"before training: {before}", file=sys.stderr)
+        print(f"before training: {scores_text(before)}", file=sys.stderr)
 
     record = RunRecord(
         "finetune",

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -110,10 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for folder, model in missing.items()
     }
     if wanted and (args.offline or is_offline()):
-        raise UserError(
-            "nothing is fetched (--offline or TINYBERT_OFFLINE). "
-            + " ".join(by_hand(source, folder) for folder, source in wanted.items())
-        )
+        raise UserError(f"nothing is fetched (--offline or TINYBERT_OFFLINE). {by_hand(wanted)}")
     for folder, source in wanted.items():
         fetch_model(source, folder)
     return 0
@@ -246,18 +243,21 @@ def from_hub(source: Source, folder: Path, action: Callable[[], Result]) -> Resu
     except Exception as error:  # from the hub library, its HTTP client or the file system
         reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
     raise UserError(
-        f"{source.model}: {reason}. {by_hand(source, folder)}; --mirror or HF_ENDPOINT names a mirror"
+        f"{source.model}: {reason}. {by_hand({folder: source})}; --mirror or HF_ENDPOINT names a mirror"
     )
 
 
-def by_hand(source: Source, folder: Path) -> str:
+def by_hand(wanted: Mapping[Path, Source]) -> str:
+    """Say which files to put into which folders."""
     from huggingface_hub import constants
 
-    hub = (source.mirror or constants.ENDPOINT).rstrip("/")
-    return (
-        f"To fetch it by hand, put {', '.join(REQUIRED)} and {' or '.join(WEIGHTS)} of "
-        f"{hub}/{source.model}/tree/{source.revision} into {folder}"
+    places = (
+        f"{(source.mirror or constants.ENDPOINT).rstrip('/')}/{source.model}/tree/{source.revision} into "
+        f"{folder}"
+        for folder, source in wanted.items()
     )
+    files = f"{', '.join(REQUIRED)} and {' or '.join(WEIGHTS)}"
+    return f"To fetch it by hand, put {files} of {', of '.join(places)}"
 
 
 if __name__ == "__main__":

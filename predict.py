@@ -160,7 +160,9 @@ def read_rows(lines: io.BufferedReader, name: str, most: int) -> Iterator[list[t
                 texts = tuple(text.rstrip("\r\n").split("\t"))
                 expected = expected or len(texts)
                 if len(texts) > 2:
-                    raise UserError(f"{where}: {len(texts)} texts; expected one or two")
+                    raise UserError(
+                        f"{where}: {len(texts)} texts with tabs between; expected one or two"
+                    )
                 if len(texts) != expected:
                     told = f"{len(texts)}, line 1 has {expected}; expected the same in every line"
                     raise UserError(f"{where}: texts between tabs: {told}")

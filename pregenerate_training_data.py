@@ -166,6 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     write(args, folder, epoch, pieces, tokenizer, documents, key)
         if args.merge_shards:
             remove_shards(shard_name(folder), args.merge_shards)
+    print(f"{folder}: {args.epochs_to_generate} epoch{'s' * (args.epochs_to_generate > 1)}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import textwrap
 from collections.abc import Iterable
@@ -13,7 +14,20 @@ _NUMBERS = {"int": "N", "whole_number": "N", "float": "X", "proportion": "X"}
 
 def script_parser(docstring: str) -> argparse.ArgumentParser:
     """Make a parser that shows a script's docstring, with the commands in it, above the flags."""
-    return argparse.ArgumentParser(description=docstring.strip(), formatter_class=HelpFormatter)
+    return _Parser(description=docstring.strip(), formatter_class=HelpFormatter)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says which flag an unknown one is like."""
+
+    def error(self, message):
+        start, _, unknown = message.partition("unrecognized arguments: ")
+        known = [
+            name for a in self._actions if a.help != argparse.SUPPRESS for name in a.option_strings
+        ]
+        if not start and (near := difflib.get_close_matches(unknown.split()[0], known, 1)):
+            message += f"; is it {near[0]}?"
+        super().error(message)
 
 
 class HelpFormatter(argparse.HelpFormatter):

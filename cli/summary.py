@@ -31,7 +31,16 @@ def show_plan(
     if not runtime.is_main:
         return
     lengths = source.store(0).lengths
-    steps, epochs = number_of_steps(source, settings), settings.epochs
+    steps, epoch, epochs = number_of_steps(source, settings), source.count(0), settings.epochs
+    length = f"{epochs} epoch{'s' * (epochs > 1)} of {epoch:,}"
+    if settings.max_steps is not None and steps == settings.max_steps:
+        length = f"by --max_steps; an epoch has {epoch:,}"
+    rate = f"learning rate {settings.learning_rate:g}, constant"
+    if settings.schedule != "none":
+        rate = (
+            f"learning rate up to {settings.learning_rate:g} in {settings.warmup_proportion:.3g} of the "
+            "steps, then down to 0"
+        )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     encoder = sum(p.numel() for p in model.bert.parameters())
     accumulation = f" in {settings.accumulation} micro-steps" * (settings.accumulation > 1)
@@ -39,10 +48,8 @@ def show_plan(
     common = {
         "lengths": f"{lengths.mean():.1f} pieces on average, {lengths.max()} at most",
         "parameters": f"{encoder:,} in the encoder; {trained:,} are trained",
-        "steps": f"{steps:,} of {args.train_batch_size} rows{accumulation}, "
-        f"{epochs} epoch{'s' * (epochs > 1)} of {source.count(0):,}",
-        "optimiser": f"learning rate {settings.learning_rate:g}, {settings.schedule}, warm-up "
-        f"{settings.warmup_proportion:g}, weight decay {settings.weight_decay:g}",
+        "steps": f"{steps:,} of {args.train_batch_size} rows{accumulation}, {length}",
+        "optimiser": f"{rate}; weight decay {settings.weight_decay:g}",
         "on": f"{runtime.device.type}, {settings.precision}{processes}, seed {settings.seed}",
         "into": args.output_dir,
     }

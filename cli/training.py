@@ -22,8 +22,9 @@ from cli.model_card import write_card
 from distillation.batches import BatchSource
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
-from distillation.forecast import time_of
+from distillation.forecast import duration, time_of
 from distillation.records import RunRecord, check_output_dir, claim_output_dir, write_record
+from distillation.run_log import scores_text
 from distillation.training import (
     LossFunction,
     TrainingSettings,
@@ -154,7 +155,10 @@ def run_training(
             # Last, because it says that the run is finished.
             write_record(folder / RUN_RECORD_NAME, written)
             Checkpoints(folder).remove()
-            print(f"done in {written['seconds']:.0f} s: {folder}", file=sys.stderr)
+            best = ""
+            if keeper.best:
+                best = f"; best at step {keeper.best_step:,}: {scores_text(keeper.best)}"
+            print(f"done in {duration(written['seconds'])}: {folder}{best}", file=sys.stderr)
 
 
 def write_results(folder: Path, record: Mapping[str, Any]) -> None:

@@ -39,10 +39,14 @@ class Forecast:
 
 def time_of(steps: int, seconds: float) -> str:
     """Say how long steps of so many seconds each take."""
-    minutes = round(steps * seconds / 60)
-    if minutes < 2:
-        told = f"{steps * seconds:.0f} s"
-    else:
-        told = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
     each = f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:,.2f} s"
+    told = duration(steps * seconds)
     return f"{told} for {steps:,} step{'s' * (steps != 1)} of {each}; evaluations come on top"
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes: 75 s, 12 min, 3 h 5 min."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

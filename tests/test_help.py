@@ -91,3 +91,20 @@ def test_defaults_are_shown_as_they_are_typed(capsys):
         ("percent", "5%"), ("told", "three"),
     ]  # fmt: skip
     assert "\n    python it.py \\\n        --now\n" in shown
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    [
+        ("--lerning_rate 1", "--lerning_rate 1; is it --learning_rate?"),
+        ("--qqq", "--qqq\n"),
+        ("x", "x\n"),
+    ],
+)
+def test_an_unknown_flag_is_answered_with_the_one_it_is_like(capsys, line, told):
+    parser = script_parser("Does it.")
+    parser.add_argument("--learning_rate")
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(line.split())
+    assert end.value.code == 2
+    assert f"unrecognized arguments: {told}" in capsys.readouterr().err

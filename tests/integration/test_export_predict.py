@@ -212,7 +212,7 @@ def test_nothing_in_gives_nothing_out(student, monkeypatch):
     "data, told",
     [
         (b"a\nb\tc\n", "line 2: texts between tabs: 2, line 1 has 1"),
-        (b"a\tb\tc\n", "line 1: 3 texts; expected one or two"),
+        (b"a\tb\tc\n", "line 1: 3 texts with tabs between; expected one or two"),
         (b"a\n\xff\n", "line 2: not UTF-8"),
     ],
 )

@@ -116,6 +116,28 @@ def test_a_dry_run_checks_and_tells_and_writes_nothing(line):
     assert outcome.stderr.endswith("dry run: out is as it was\n")
 
 
+@pytest.mark.parametrize(
+    "stage, flags, told",
+    [
+        ("", "", "2 of 32 rows, by --max_steps; an epoch has 1"),
+        ("", "", "learning rate 0.001, constant; weight decay 0.01"),
+        ("--pred_distill ", "", "learning rate up to 0.001 in 0.1 of the steps, then down to 0;"),
+        ("", "--no_max_steps --num_train_epochs 3", "3 of 32 rows, 3 epochs of 1\n"),
+        ("", "--no_max_steps --num_train_epochs 1", "1 of 32 rows, 1 epoch of 1\n"),
+    ],
+)
+def test_what_will_be_done_is_told_as_it_will_be(stage, flags, told):
+    line = DISTIL.replace("--pred_distill ", stage)
+    assert told in succeed(f"{line} {flags} --dry_run").stderr
+
+
+def test_a_run_ends_with_its_time_and_its_best_score():
+    outcome = succeed(DISTIL)
+    score = json.loads(Path("out/run.json").read_text())["metrics"]["dev"]["acc"]
+    last = outcome.stderr.splitlines()[-1]
+    assert re.fullmatch(rf"done in \d+ s: out; best at step \d: dev acc {score:.4f}", last)
+
+
 def test_a_dry_run_refuses_what_a_run_would_refuse():
     Path("out").mkdir()
     Path("out/thesis.tex").touch()
