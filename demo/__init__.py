@@ -2,4 +2,5 @@
 
 `python -m demo.make --stage wiki|glue|glove|models` writes what the full profile downloads: a MediaWiki
 dump, four GLUE tasks, word vectors, and the vocabulary and configurations of teacher and students.
+`python -m demo.walkthrough` follows one example through a run and writes docs/walkthrough.md.
 """

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from demo.walkthrough import page
+from demo.walkthrough.__main__ import main
 from demo.walkthrough.losses import layer_values, plain_cross_entropy
 from demo.walkthrough.page import ROOT, TEMPLATE, agreed, fill, quote, quotes_in, stale
 from distillation import objectives
 from distillation.mapping import layer_mapping
 from distillation.objectives import soft_cross_entropy
+from transformer.errors import UserError
 from transformer.modeling import BertModel, TinyBertForPreTraining
 
 SOURCE = """
@@ -90,6 +92,17 @@ def test_a_fact_that_is_missing_or_not_used_is_noticed(tmp_path):
         fill("a <<b>> c", {}, tmp_path)
     with pytest.raises(LookupError, match="does not use d"):
         fill("a <<b>> c", {"b": "1", "d": "2"}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "flags, reason",
+    [([], "not there; expected a finished run"), (["--task", "STS-B"], "a task with classes")],
+)
+def test_without_a_finished_run_nothing_is_written(tmp_path, flags, reason):
+    output = tmp_path / "page.md"
+    with pytest.raises(UserError, match=reason):
+        main(["--run", str(tmp_path / "run"), "--output", str(output), *flags])
+    assert not output.exists()
 
 
 @pytest.fixture

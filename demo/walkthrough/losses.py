@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cli.classification import load_classifier, sized_for
-from demo.walkthrough.page import agreed, number, table
+from demo.walkthrough.page import TOLERANCE, agreed, number, table
 from demo.walkthrough.run import DemoRun
 from distillation.batches import Batch
 from distillation.loss_functions import layer_distillation, prediction_distillation
@@ -142,7 +142,7 @@ def general_facts(run: DemoRun, row: int) -> dict[str, str]:
                 ),
             ),
         ),
-        "masked_scores": number(float(theirs.attentions[0][1, HEAD, 0, -1])),
+        "masked_scores": f"{theirs.attentions[0][1, HEAD, 0, -1].item():.1f}",
         **score_facts(run, batch, theirs),
         "mapping": mapping.table(),
         "general_values": table(
@@ -165,7 +165,7 @@ def score_facts(run: DemoRun, batch: Batch, out: EncoderOutput) -> dict[str, str
     plain = sum(q * k for q, k in zip(query.tolist(), key.tolist(), strict=True))
     plain /= math.sqrt(width)
     by_code = out.attentions[0][0, HEAD, ASKING, ASKED].item()
-    code, formula = agreed("attention score", by_code, plain)
+    code, formula = agreed("attention score", by_code, plain, absolute=TOLERANCE)
     ids = batch["input_ids"][0]
     return {
         "asking": run.tokenizer.ids_to_tokens[ids[ASKING]],

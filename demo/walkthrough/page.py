@@ -127,16 +127,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def number(value: float) -> str:
-    """Six digits of a number."""
-    return f"{value:.6g}"
+    """Five digits of a number."""
+    return f"{value:.5g}"
 
 
-def agreed(name: str, by_code: float, by_formula: float) -> tuple[str, str]:
+def agreed(name: str, by_code: float, by_formula: float, absolute: float = 1e-7) -> tuple[str, str]:
     """Both values as text, once they have been found to agree.
+
+    Args:
+        absolute: a difference that is none, for sums of terms of both signs, which may come near 0.
 
     Raises:
         ArithmeticError: they do not.
     """
-    if not math.isclose(by_code, by_formula, rel_tol=TOLERANCE, abs_tol=1e-7):
+    if not math.isclose(by_code, by_formula, rel_tol=TOLERANCE, abs_tol=absolute):
         raise ArithmeticError(f"{name}: the code gives {by_code!r}, the formula {by_formula!r}")
     return number(by_code), number(by_formula)
