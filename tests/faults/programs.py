@@ -6,6 +6,7 @@ The processes are forked from one that has imported everything, so that a run ta
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import importlib
 import json
@@ -13,7 +14,9 @@ import multiprocessing
 import os
 import resource
 import shlex
+import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,7 +136,9 @@ class Run(NamedTuple):
 def server() -> Any:
     """Where processes are forked from: everything is imported there, once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.programs", *PROGRAMS])
+    context.set_forkserver_preload(
+        ["tests.faults.programs", "nltk.tokenize.punkt", "matplotlib.figure", *PROGRAMS]
+    )
     return context
 
 
@@ -146,7 +151,7 @@ class Running:
             line: its command line, without `python`.
             place: the folder to run it in.
             limits: `file_bytes`, the largest file it can write; `plain_user`: permissions hold for it,
-                as they do not for root.
+                as they do not for root; `seen_by`: it sees the file systems that this process sees.
         """
         # A pipe, because a limit on files would hold for a log as well.
         self._pipe = place.parent / f"{place.name}.pipe"
@@ -184,6 +189,8 @@ def _run(words: list[str], place: str, pipe: Path, limits: dict[str, int]) -> No
     output = os.open(pipe, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(output, stream)
+    if "seen_by" in limits:
+        _see_files_of(limits["seen_by"])
     os.chdir(place)
     torch.set_num_threads(1)
     tasks.unfinished.SECONDS = 0  # there is something to go on with after a moment
@@ -206,6 +213,67 @@ def _obey_permissions() -> None:
     sets[0] &= ~0b1110
     if libc.capset(header, sets):
         raise OSError(ctypes.get_errno(), "capset")
+
+
+def _see_files_of(pid: int) -> None:
+    """Enter a process's namespaces of users and of mounts."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptors = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in ("user", "mnt")]
+    for descriptor in descriptors:
+        if libc.setns(descriptor, 0):
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(descriptor)
+
+
+class SmallDisk:
+    """A file system in memory of so many KB over a folder, for programs that are `seen_by` its holder.
+
+    It is private to a process of its own, and gone with it.
+    """
+
+    HOLDER = """
+        mount -t tmpfs -o size="$2"k none "$1" && echo made || exit
+        while read size; do mount -o remount,size="$size"k "$1" && echo made || echo no; done
+    """
+
+    def __init__(self, folder: Path, kilobytes: int) -> None:
+        """
+        Raises:
+            OSError: the system does not allow such things.
+        """
+        self._holder = subprocess.Popen(
+            ["unshare", "--user", "--map-root-user", "--mount"]
+            + ["bash", "-c", self.HOLDER, "bash", str(folder), str(kilobytes)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        self.pid = self._holder.pid
+        if self._holder.stdout.readline() != "made\n":
+            self.close()
+            raise OSError("no file system of one's own can be made here")
+
+    @classmethod
+    @functools.cache
+    def possible(cls) -> bool:
+        """Whether the system allows such things."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                cls(Path(folder), 4).close()
+            except OSError:
+                return False
+        return True
+
+    def path(self, path: Path) -> Path:
+        """How this process reaches a path that is covered by the disk."""
+        return Path(f"/proc/{self.pid}/root{path}")
+
+    def grow(self, kilobytes: int) -> None:
+        """Give it more room."""
+        print(kilobytes, file=self._holder.stdin, flush=True)
+        assert self._holder.stdout.readline() == "made\n"
+
+    def close(self) -> None:
+        self._holder.kill()
+        self._holder.communicate()
 
 
 def make_world(root: Path) -> Path:
