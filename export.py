@@ -25,6 +25,7 @@ from safetensors.torch import save
 from cli.classification import data_facts, load_classifier, load_dev
 from cli.flags import add_model_flags, whole_number
 from cli.help import script_parser
+from cli.model_card import write_export_card
 from cli.onnx_models import TO_WRITE, OnnxClassifier, check_packages, write_int8, write_onnx
 from cli.training import check_length, check_vocabulary, describe_model, load_tokenizer, read_config
 from distillation.records import RunRecord, write_record
@@ -125,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_record(
         folder / RECORD_NAME, record.complete(threads=torch.get_num_threads(), models=rows)
     )
+    write_export_card(folder, Path(args.model), rows)
     print(table(rows, args.max_seq_length))
     print(f"wrote {', '.join(FILES[kind] for kind in args.to)} to {folder}", file=sys.stderr)
     return 0

@@ -32,15 +32,25 @@ STAGES = {
 }
 
 
-def write_card(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write the card of a finished training run beside its model.
+def write_card(
+    folder: Path, record: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Write the card of a finished training run beside its model, or beside an export of it.
 
     Args:
-        record: what `RunRecord.write` returned.
+        record: what `RunRecord.complete` returned.
+        files: of an export, its kinds: name, size, speed and score of each, as in export.json.
     """
     with atomic_open(folder / CARD_NAME) as file:
         file.write(f"---\n{_header(folder, record)}\n---\n\n# {folder.resolve().name}\n\n")
-        file.write("\n\n".join(_sections(folder, record)) + "\n")
+        file.write("\n\n".join(_sections(folder, record, files)) + "\n")
+
+
+def write_export_card(folder: Path, source: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the card of an export, if the model in `source` has the record of a run of ours."""
+    record = _read(source / RUN_RECORD_NAME)
+    if record.get("stage") in STAGES:
+        write_card(folder, record, files)
 
 
 def base_model(source: str | os.PathLike | None) -> str | None:
@@ -104,7 +114,9 @@ def _header(folder: Path, record: Mapping[str, Any]) -> str:
     return ModelCardData(**facts).to_yaml(line_break="\n").strip()
 
 
-def _sections(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
+def _sections(
+    folder: Path, record: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]] | None
+) -> Iterator[str]:
     task, config = record["task"], record["model"]["config"]
     yield STAGES[record["stage"]]
     origin = record["teacher"] or record["student"]
@@ -130,7 +142,12 @@ def _sections(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
             f"Of the best model (step {record['best_step']:,} of {record['steps']:,}), chosen on this "
             "very dev set; one seed."
         )
-    yield "## Use\n\n" + _use(folder, record)
+    if files is not None:
+        yield _files(files)
+    if files is None or "hf" in files:
+        yield "## Use\n\n" + _use(folder, record)
+    if files is not None and (graph := files.get("onnx", files.get("int8"))):
+        yield _use_graph(folder, graph["file"])
     yield "## Training data\n\n" + "\n".join(_data(record["data"]))
     where = record["hardware"].get("gpu") or f"{record['hardware']['cores']} CPU cores"
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
@@ -138,7 +155,9 @@ def _sections(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{record['steps']:,} steps, {record['examples']:,} examples, "
         f"{record['examples_per_second']:,} examples a second on {where}; {versions}; commit "
-        f"{record['git_commit']}. Every flag is in `flags.json`, the rest in `run.json`."
+        f"{record['git_commit']}."
+        + " Every flag is in `flags.json`, the rest in `run.json`."
+        * (files is None)
     )
     yield (
         "## Licence\n\nApache-2.0, as BERT and the code it was trained with. The training data have "
@@ -167,6 +186,37 @@ def _use(folder: Path, record: Mapping[str, Any]) -> str:
     if record["task"] is not None:
         text += f"\n\nOr, a line at a time: `python predict.py --model {name} --input lines.txt`."
     return text
+
+
+def _files(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row for each file of an export, the model it was made from first."""
+    rows = []
+    for row in files.values():
+        scores = [
+            f"{split} {name} {100 * value:.1f}"
+            for split, metrics in row.get("metrics", {}).items()
+            for name, value in metrics.items()
+        ]
+        speed = f"{row['ms_batch_1']:.2f} | {row['ms_batch_32']:.2f}"
+        rows.append(
+            f"| `{row['file']}` | {row['bytes']:,} | {speed} | {', '.join(scores) or 'not measured'} |"
+        )
+    return (
+        "## Files\n\n| file | bytes | ms, batch of 1 | ms, batch of 32 | score × 100 |\n"
+        "|---|---|---|---|---|\n" + "\n".join(rows) + "\n\nThe first is the original, which is not "
+        "here. Times are of the CPU that the export ran on; `export.json` has the rest."
+    )
+
+
+def _use_graph(folder: Path, file: str) -> str:
+    name = folder.resolve().name
+    return (
+        "## Use without torch\n\n```python\nimport onnxruntime\nfrom transformers import AutoTokenizer\n\n"
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
+        f'session = onnxruntime.InferenceSession("{name}/{file}")\n'
+        'batch = tokenizer(["It is raining."], padding=True, return_tensors="np")\n'
+        '(logits,) = session.run(["logits"], dict(batch))\n```'
+    )
 
 
 def _data(data: Mapping[str, Any]) -> Iterator[str]:

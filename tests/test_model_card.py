@@ -5,7 +5,7 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
-from cli.model_card import CARD_NAME, base_model, write_card
+from cli.model_card import CARD_NAME, base_model, write_card, write_export_card
 from transformer.file_utils import RUN_RECORD_NAME
 
 RECORD = {
@@ -75,6 +75,47 @@ def test_the_text_says_what_was_trained_on_what_and_how_to_use_it(card):
         "Apache-2.0",
     ):
         assert told in text
+
+
+def export_row(file, size, **scores):
+    metrics = {"metrics": {"dev": scores}} if scores else {}
+    return {"file": file, "bytes": size, "ms_batch_1": 1.234, "ms_batch_32": 20.0, **metrics}
+
+
+EXPORT = {
+    "original": export_row("pytorch_model.bin", 57_000_000, pearson=0.8126),
+    "hf": export_row("model.safetensors", 56_000_000, pearson=0.8126),
+    "int8": export_row("model_int8.onnx", 15_000_000, pearson=0.809),
+}
+
+
+def test_an_export_has_the_card_of_its_run_with_its_files(tmp_path):
+    source, folder = tmp_path / "run", tmp_path / "sts"
+    source.mkdir()
+    folder.mkdir()
+    (source / RUN_RECORD_NAME).write_text(json.dumps(RECORD))
+    write_export_card(folder, source, EXPORT)
+    card = ModelCard.load(folder / CARD_NAME)
+    assert card.data.model_name == "sts" and card.data.eval_results
+    for told in (
+        "| `model_int8.onnx` | 15,000,000 | 1.23 | 20.00 | dev pearson 80.9 |",
+        '.from_pretrained("sts", trust_remote_code=True)',
+        'InferenceSession("sts/model_int8.onnx")',
+    ):
+        assert told in card.text
+    assert "flags.json" not in card.text, "it is not there"
+
+    write_export_card(folder, source, {k: export_row(k, 1) for k in ("original", "onnx")})
+    text = ModelCard.load(folder / CARD_NAME).text
+    assert "AutoModel" not in text and "| `onnx` | 1 | 1.23 | 20.00 | not measured |" in text
+
+
+@pytest.mark.parametrize("record", [None, {"stage": "theirs"}])
+def test_a_model_of_others_gets_no_card_of_ours(tmp_path, record):
+    if record is not None:
+        (tmp_path / RUN_RECORD_NAME).write_text(json.dumps(record))
+    write_export_card(tmp_path, tmp_path, EXPORT)
+    assert not (tmp_path / CARD_NAME).exists()
 
 
 def test_a_head_that_transformers_has_needs_no_code_from_the_folder(card):

@@ -70,6 +70,13 @@ def test_a_student_has_a_model_card():
     )
 
 
+def test_an_exported_student_has_one_too():
+    succeed(DISTIL)
+    succeed("python export.py --model out --to hf --output_dir exported --max_seq_length 8")
+    card = ModelCard.load("exported/README.md")
+    assert card.data.model_name == "exported" and "| `model.safetensors` |" in card.text
+
+
 def test_a_head_cannot_be_chosen_once_a_model_is_trained():
     outcome = run_line(f"{DISTIL} --do_eval --head hf")
     assert outcome.status == 2 and "--head: is for training" in outcome.stderr
