@@ -22,7 +22,13 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from cli.classification import data_facts, load_classifier, load_dev
+from cli.classification import (
+    EXPORT_RECORD_NAME,
+    data_facts,
+    load_classifier,
+    load_dev,
+    recorded_task,
+)
 from cli.flags import add_model_flags, whole_number
 from cli.help import script_parser
 from cli.model_card import write_export_card
@@ -42,7 +48,6 @@ from transformer.file_utils import (
 )
 from transformer.modeling import TinyBertForSequenceClassification
 
-RECORD_NAME = "export.json"
 FILES = {"hf": SAFE_WEIGHTS_NAME, "onnx": "model.onnx", "int8": "model_int8.onnx"}
 TOLERANCE = {"hf": 1e-5, "onnx": 1e-4}  # of the logits; what int8 costs is told
 CPU = torch.device("cpu")
@@ -88,8 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = TinyBertForSequenceClassification.from_pretrained(
             args.model, cache_dir=args.cache_dir
         )
+    learned = task or recorded_task(args.model)
     record = RunRecord(
-        "export", vars(args), task=task and task.folder, student=args.model, teacher=None,
+        "export", vars(args), task=learned and learned.folder, student=args.model, teacher=None,
         output_dir=args.output_dir, data=data_facts(task, data_dir, dev) if task else {},
         model=describe_model(model),
     )  # fmt: skip
@@ -124,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for kind in args.to:
             (Path(made) / FILES[kind]).replace(folder / FILES[kind])
     write_record(
-        folder / RECORD_NAME, record.complete(threads=torch.get_num_threads(), models=rows)
+        folder / EXPORT_RECORD_NAME, record.complete(threads=torch.get_num_threads(), models=rows)
     )
     write_export_card(folder, Path(args.model), rows)
     print(table(rows, args.max_seq_length))
@@ -137,7 +143,7 @@ def check_place(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output_dir {folder}: is a file; expected a folder")
     present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if present and RECORD_NAME not in present:
+    if present and EXPORT_RECORD_NAME not in present:
         raise UserError(
             f"--output_dir {folder}: is not empty (holds {present[0]}); choose another folder"
         )

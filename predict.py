@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cli.classification import recorded_task
 from cli.flags import add_model_flags, whole_number
 from cli.help import script_parser
 from cli.onnx_models import OnnxClassifier
@@ -94,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = "standard input" if args.input == "-" else args.input
         try:
             for block in read_rows(lines, name, BATCHES_AT_ONCE * args.batch_size):
+                if not told["lines"]:
+                    compare_with_task(block[0], folder, name)
                 store = encode(tokenizer, block, args.max_seq_length, told)
                 logits = predict_logits(model, store, args.batch_size, device)
                 write_answers(output, args.format, names, block, logits)
@@ -168,6 +171,15 @@ def read_rows(lines: io.BufferedReader, name: str, most: int) -> Iterator[list[t
                     raise UserError(f"{where}: texts between tabs: {told}")
                 block.append(texts)
             yield block
+
+
+def compare_with_task(row: tuple[str, ...], folder: str, name: str) -> None:
+    """Tell if the first line is of another kind than what the model learned."""
+    task = recorded_task(folder)
+    if task is not None and task.pair != (len(row) == 2):
+        learned = "pairs with a tab between" if task.pair else "single texts, without columns"
+        told = f"line 1 has {len(row)} text{'s' * (len(row) > 1)}"
+        print(f"note: {name}: {told}; {folder} learned {task.folder}, {learned}", file=sys.stderr)
 
 
 def whole_lines(stream: io.BufferedReader) -> Iterator[list[bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from tasks.glue import (
     GlueTask,
     check_label_order,
     dev_splits,
+    find_task,
     read_split,
     split_path,
     submission_name,
@@ -29,8 +31,21 @@ from tasks.metrics import chance_score
 from tasks.token_store import encode_pairs
 from transformer.configuration import BertConfig
 from transformer.errors import UserError
+from transformer.file_utils import RUN_RECORD_NAME
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer
+
+EXPORT_RECORD_NAME = "export.json"
+
+
+def recorded_task(folder: str | os.PathLike) -> GlueTask | None:
+    """The task that a folder's model learned, by the record of its run or of its export."""
+    for name in (RUN_RECORD_NAME, EXPORT_RECORD_NAME):
+        try:
+            return find_task(json.loads((Path(folder) / name).read_bytes())["task"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+            continue
+    return None
 
 
 def load_split(

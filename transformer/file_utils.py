@@ -121,8 +121,8 @@ def find_input(path: str | os.PathLike, what: str) -> Path:
     if not path.is_absolute() and other.exists():
         print(f"note: {path} does not exist, using {other}", file=sys.stderr)
         return other
-    places = f"{path}" if path.is_absolute() else f"{path} (nor {other})"
-    raise UserError(f"{places}: no such file or folder; expected {what}")
+    too = "" if path.is_absolute() else f", and no {other}"
+    raise UserError(f"{path}: no such file or folder{too}; expected {what}")
 
 
 def cached_path(

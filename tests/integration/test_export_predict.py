@@ -251,6 +251,31 @@ def test_empty_and_cut_lines_are_told(student):
     assert "note: lines" not in succeed(line).stderr
 
 
+@pytest.mark.parametrize(
+    "task, line, told",
+    [
+        ("RTE", "one", "line 1 has 1 text; student learned RTE, pairs with a tab between"),
+        ("SST-2", "one\t1", "line 1 has 2 texts; student learned SST-2, single texts, without"),
+        ("RTE", "one\ttwo", None),
+        ("SST-2", "one", None),
+        (None, "one", None),
+        ("others", "one", None),
+    ],
+)
+def test_lines_of_another_kind_than_what_was_learned_are_told(student, task, line, told):
+    Path("student/run.json").write_text(json.dumps({"task": task}))
+    Path("lines.txt").write_text(line)
+    shown = succeed("python predict.py --model student --input lines.txt").stderr
+    assert ("note: lines.txt" in shown) == (told is not None) and (told or "") in shown
+
+
+def test_an_export_hands_on_what_was_learned(student):
+    Path("student/run.json").write_text(json.dumps({"task": "RTE"}))
+    succeed("python export.py --model student --to hf --output_dir out --max_seq_length 8")
+    Path("lines.txt").write_text("one")
+    assert "out learned RTE" in succeed("python predict.py --model out --input lines.txt").stderr
+
+
 @pytest.mark.parametrize("name, reason", [("no.txt", "No such file"), (".", "Is a directory")])
 def test_an_input_that_cannot_be_read_is_named(student, name, reason):
     outcome = run_line(f"python predict.py --model student --input {name} --output out.tsv")
