@@ -140,7 +140,21 @@ def test_heads_must_divide_the_width(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "labels", [{}, [], {"0": 1}, {"1": "a"}, {"0": "a", "2": "b"}, "abc", 3, [None], {"x": "y"}]
+    "labels",
+    [
+        {},
+        [],
+        {"0": 1},
+        {"1": "a"},
+        {"0": "a", "2": "b"},
+        "abc",
+        3,
+        [None],
+        {"x": "y"},
+        ["a", "b\n1"],
+        ["a\tb"],
+        ["a\u2028b"],
+    ],
 )
 def test_broken_label_tables_are_refused(tmp_path, labels):
     assert "id2label" in refused(tmp_path, {"id2label": labels})
