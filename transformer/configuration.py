@@ -198,9 +198,8 @@ def _label_list(id2label: Any) -> list[str]:
             raise UserError(
                 f"id2label has no name for class {i}; expected ids 0 to {len(id2label) - 1}"
             )
-        if (
-            "\t" in name or len(name.splitlines()) > 1
-        ):  # they become columns of predict.py's answers
+        # They become columns of predict.py's answers.
+        if "\t" in name or name.splitlines() not in ([], [name]):
             raise UserError(f"id2label has a tab or a line break in the name of class {i}")
         names.append(name)
     return names

@@ -16,6 +16,7 @@ import pytest
 
 import prepare_data
 from tasks.sentences import train_punkt
+from tests.integration.workspace import write_dump
 from transformer.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +109,21 @@ def test_a_dump_goes_through_wikiextractor(tmp_path, capfd):
     with pytest.raises(UserError, match=r"torn\.xml\.bz2"):
         prepare(tmp_path / "torn.xml.bz2", tmp_path / "torn.txt")
     assert not (tmp_path / "torn.txt").exists()
+
+
+def test_a_dump_that_was_extracted_is_not_extracted_again(
+    tmp_path, monkeypatch, capfd, stopped_after
+):
+    write_dump(tmp_path / "dump.xml.bz2")
+    monkeypatch.setattr("prepare_data.BLOCK_BYTES", 300)
+    whole = prepare(tmp_path / "dump.xml.bz2", tmp_path / "out/corpus.txt")
+    files = (tmp_path / "dump.xml.bz2", tmp_path / "out/corpus.txt")
+    assert stopped_after(4, lambda: prepare(*files))
+    capfd.readouterr()
+    assert prepare(*files, "--resume") == whole
+    told = capfd.readouterr().err
+    assert "was extracted by a run that was stopped" in told and "going on after" in told
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["corpus.txt"]
 
 
 FORKING_EXTRACTOR = """
