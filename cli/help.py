@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import re
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -25,7 +26,9 @@ class _Parser(argparse.ArgumentParser):
         known = [
             name for a in self._actions if a.help != argparse.SUPPRESS for name in a.option_strings
         ]
-        if not start and (near := difflib.get_close_matches(unknown.split()[0], known, 1)):
+        if not start and (
+            near := difflib.get_close_matches(re.split(r"[ =]", unknown)[0], known, 1)
+        ):
             message += f"; is it {near[0]}?"
         super().error(message)
 

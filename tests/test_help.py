@@ -97,6 +97,7 @@ def test_defaults_are_shown_as_they_are_typed(capsys):
     "line, told",
     [
         ("--lerning_rate 1", "--lerning_rate 1; is it --learning_rate?"),
+        ("--lerning_rate=1", "--lerning_rate=1; is it --learning_rate?"),
         ("--qqq", "--qqq\n"),
         ("x", "x\n"),
     ],
