@@ -11,6 +11,7 @@ each of the files.
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import sys
 import tempfile
@@ -197,16 +198,16 @@ def measure(
     for size in (1, 32):
         batch = batch_of(size, length, vocab_size)
         times: dict[str, list[float]] = {name: [] for name in runners}
-        turn = list(runners.items())
+        turn, order = list(runners.items()), random.Random(0)
         end = time.perf_counter() + 5.0
         while len(times["original"]) < 4 or (
             len(times["original"]) < 21 and time.perf_counter() < end
         ):
+            order.shuffle(turn)  # whom a model comes after has an effect on its time
             for name, runner in turn:
                 began = time.perf_counter()
                 runner(**batch, attention_layers=(), hidden_layers=())
                 times[name].append(1000 * (time.perf_counter() - began))
-            turn.reverse()  # whom a model comes after has an effect on its time
         for name, spans in times.items():
             rows[name][f"ms_batch_{size}"] = round(statistics.median(spans[1:]), 3)
 
