@@ -3,7 +3,8 @@
 While OUTPUT is made, the folder OUTPUT.unfinished holds
 
     content     what has been written
-    done.json   up to which byte, with what checksum, from what (`key`), and what the writer needs to go on
+    done.json   up to which byte, with what checksum, from what (`key`), and what the writer needs to go on;
+                with a checksum of its own
 
 When it is complete, `content` is renamed to OUTPUT and the folder removed.
 """
@@ -22,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from tasks.kept_work import content_key
 from transformer.errors import UserError
 from transformer.file_utils import atomic_open, put_in_place
 
@@ -57,9 +59,9 @@ class Unfinished:
         """Say that a run can go on from here, knowing `facts`: plain values."""
         if time.monotonic() - self._marked >= SECONDS:
             self._sync()
-            found = {"key": self._key, "bytes": self._bytes, "crc32": self._checksum}
+            done = {"key": self._key, "bytes": self._bytes, "crc32": self._checksum, "facts": facts}
             with atomic_open(self._folder / _DONE) as file:
-                json.dump({**found, "facts": facts}, file)
+                json.dump({"done": done, "check": content_key(done)}, file)
             self.facts = facts
             self._marked = time.monotonic()
 
@@ -141,13 +143,13 @@ def _left_behind(folder: Path, output: Path, key: str, resume: bool) -> dict[str
         reason = "it had not come far enough"
     else:
         try:
-            found = json.loads((folder / _DONE).read_bytes())
-            if found["key"] != key:
+            note = json.loads((folder / _DONE).read_bytes())
+            found = note["done"]
+            if content_key(found) != note["check"]:
+                reason = "what it left is damaged"
+            elif found["key"] != key:
                 reason = "it had other flags or files"
-            elif (
-                isinstance(found["facts"], dict)
-                and _checksum(folder / _CONTENT, found["bytes"]) == found["crc32"]
-            ):
+            elif _checksum(folder / _CONTENT, found["bytes"]) == found["crc32"]:
                 print(f"note: {output}: going on after {found['bytes']:,} bytes", file=sys.stderr)
                 return found
             else:

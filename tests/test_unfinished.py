@@ -81,6 +81,12 @@ def flip(folder):
     (folder / "content").write_bytes(data)
 
 
+def change_facts(folder):
+    text = (folder / "done.json").read_text()
+    assert '"lines": 3' in text
+    (folder / "done.json").write_text(text.replace('"lines": 3', '"lines": 2'))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -88,7 +94,8 @@ def flip(folder):
         lambda folder: os.truncate(folder / "content", 3),
         lambda folder: (folder / "content").unlink(),
         lambda folder: (folder / "done.json").write_text('{"key": "a", "bytes": 1'),
-        lambda folder: (folder / "done.json").write_text('{"key": "a", "bytes": "1", "crc32": 0}'),
+        lambda folder: (folder / "done.json").write_text('{"done": {"key": "a"}, "check": ""}'),
+        change_facts,
         lambda folder: (folder / "done.json").write_text("[]"),
     ],
 )
