@@ -25,6 +25,7 @@ from benchmarks import data_rows, inputs, measure, scaling, training_rows
 from benchmarks.bench import Bench
 from benchmarks.inference import measure_inference
 from benchmarks.tables import render
+from cli.help import script_parser
 from transformer.errors import UserError, run_script
 from transformer.file_utils import atomic_open
 
@@ -42,11 +43,9 @@ ROWS: dict[str, Callable[[Bench], Any]] = {
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        epilog="rows: " + ", ".join(ROWS),
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = script_parser(__doc__)
+    parser.prog = "python -m benchmarks"
+    parser.epilog = "rows: " + ", ".join(ROWS)
     parser.add_argument(
         "--only",
         metavar="ROW",
@@ -59,9 +58,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="tiny shapes: whether it works, not how fast"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads of torch; None: as torch decides")
     parser.add_argument(
-        "--output", type=Path, help="the page, a .md file; None: in docs, or with --quick in tmp"
+        "--threads", type=int, help="CPU threads of torch (default: as torch decides)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="the page, a .md file (default: in docs, or with --quick in tmp)",
     )
     return parser.parse_args(argv)
 

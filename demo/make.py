@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from cli.help import script_parser
 from demo import corpus, glue, lexicon, models, vectors
 from demo.language import sentence
 from transformer.errors import UserError, run_script
@@ -23,10 +24,8 @@ VECTORS_NAME = "glove.demo.txt"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = script_parser(__doc__)
+    parser.prog = "python -m demo.make"
     parser.add_argument(
         "--stage",
         choices=("wiki", "glue", "glove", "models"),

@@ -236,7 +236,7 @@ def check_settings(settings: TrainingSettings, runtime: Runtime) -> None:
     if settings.compiled:
         check_compiler(runtime.device)
     if settings.precision == "fp16" and runtime.device.type != "cuda":
-        raise UserError("--fp16: needs a CUDA GPU; expected none of it on the CPU, use --bf16")
+        raise UserError("--fp16: needs a CUDA GPU, and there is none here; use --bf16")
     if settings.accumulation < 1:
         raise UserError(
             f"--gradient_accumulation_steps {settings.accumulation}: expected at least 1"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cli.help import script_parser
 from demo.walkthrough.data import augmentation_facts, corpus_facts
 from demo.walkthrough.losses import general_facts, task_facts
 from demo.walkthrough.outcome import evaluation_facts, training_facts, use_facts
@@ -22,10 +23,8 @@ from transformer.file_utils import atomic_open
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = script_parser(__doc__)
+    parser.prog = "python -m demo.walkthrough"
     parser.add_argument(
         "--run", type=Path, default=Path("runs/demo"), help="folder of a finished demo run"
     )
