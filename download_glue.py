@@ -23,6 +23,7 @@ from pathlib import Path
 
 from cli.downloads import by_hand, check_mirror, obtain
 from cli.help import script_parser
+from cli.origin import note_glue
 from tasks.glue import TASKS, GlueTask
 from tasks.mrpc import make_mrpc
 from transformer.archives import unpack_zip
@@ -123,8 +124,9 @@ def get_task(task: GlueTask, source: str, target: Path, args: argparse.Namespace
         with tempfile.TemporaryDirectory(
             prefix=f".{task.folder}.", suffix=".part", dir=target.parent
         ) as work:
-            folder = make_task(task, files, Path(work))
+            folder = make_task(task, list(files.values()), Path(work))
             check_headers(task, folder)
+            note_glue(folder, file_names(task), files)
             os.replace(folder, target)
     finally:  # what is no good must not be gone on with, what is done is not needed
         shutil.rmtree(received, ignore_errors=True)
@@ -164,8 +166,12 @@ def is_complete(task: GlueTask, folder: Path) -> bool:
     return True
 
 
-def get_files(task: GlueTask, source: str, received: Path, args: argparse.Namespace) -> list[Path]:
+def get_files(
+    task: GlueTask, source: str, received: Path, args: argparse.Namespace
+) -> dict[str, Path]:
     """Return what a task is made of: from the user's folders, received before, or received now.
+
+    The keys are the public addresses; a file that nothing vouches for stands under its own path.
 
     Raises:
         UserError: something cannot be fetched; with --offline the message lists all that is missing.
@@ -186,10 +192,13 @@ def get_files(task: GlueTask, source: str, received: Path, args: argparse.Namesp
     absent = [by_hand(url, place) for url, place in places.items() if not place.is_file()]
     if args.offline and absent:
         raise UserError(f"{task.folder}: nothing is fetched with --offline; {'; '.join(absent)}")
-    return [
-        place if url in own else obtain(url, place, mirror=args.mirror)
-        for url, place in places.items()
-    ]
+    files = {}  # in the order of `paths`
+    for url, place in places.items():
+        if url in own:
+            files[str(place)] = place
+        else:
+            files[url] = obtain(url, place, mirror=args.mirror)
+    return files
 
 
 def make_task(task: GlueTask, files: list[Path], work: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cli.origin import dataset_of
 from distillation.records import file_facts
 from tasks.evaluation import evaluate, predict_logits, predictions_of
 from tasks.features import Split
@@ -87,10 +88,11 @@ def train_split_name(task: GlueTask, data_dir: str | os.PathLike, augmented: boo
 def data_facts(
     task: GlueTask, data_dir: str | os.PathLike, splits: Mapping[str, Split]
 ) -> dict[str, Any]:
-    """Path, checksum and number of rows of each split, for the run record."""
+    """Path, checksum, number of rows and known dataset of each split, for the run record."""
     facts = file_facts(split_path(task, data_dir, name) for name in splits)
     return {
-        name: fact | {"rows": len(split.store)}
+        name: fact
+        | {"rows": len(split.store), "dataset": dataset_of(Path(fact["path"]), fact["sha256"])}
         for (name, split), fact in zip(splits.items(), facts, strict=True)
     }
 

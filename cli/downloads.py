@@ -71,8 +71,13 @@ def obtain(
 
 def by_hand(url: str, path: Path) -> str:
     """Say how the file is fetched without this program."""
-    digest = table().get(url, {}).get("sha256")
+    digest = checksum_of(url)
     return f"put {shown(url)} there as {path}" + (f" (SHA-256 {digest})" if digest else "")
+
+
+def checksum_of(url: str) -> str | None:
+    """The SHA-256 that the table vouches for; None where it knows none."""
+    return table().get(url, {}).get("sha256")
 
 
 def check_mirror(mirror: str | None) -> None:

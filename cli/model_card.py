@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cli.origin import GLUE
 from transformer.download import HUB_NAME
 from transformer.file_utils import RUN_RECORD_NAME, atomic_open
 
@@ -76,6 +77,11 @@ def _read(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
+def _is_glue(facts: Mapping[str, Any] | None) -> bool:
+    """Whether a file of the run record is one of GLUE's own; see cli/origin.py."""
+    return facts is not None and facts.get("dataset") == GLUE
+
+
 def _header(folder: Path, record: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -94,7 +100,7 @@ def _header(folder: Path, record: Mapping[str, Any]) -> str:
         )
         for split, metrics in record["metrics"].items()
         for name, value in metrics.items()
-        if name in METRICS
+        if name in METRICS and _is_glue(record["data"].get(split))
     ]
     distilled = record["stage"] in ("general", "intermediate", "prediction")
     facts: dict[str, Any] = {
@@ -105,7 +111,8 @@ def _header(folder: Path, record: Mapping[str, Any]) -> str:
         "model_name": folder.resolve().name,
     }
     if task is not None:
-        facts |= {"language": "en", "datasets": ["nyu-mll/glue"]}
+        if any(map(_is_glue, record["data"].values())):
+            facts |= {"language": "en", "datasets": ["nyu-mll/glue"]}
         facts["pipeline_tag"] = "text-classification"
         facts["metrics"] = list(dict.fromkeys(result.metric_type for result in results)) or None
         if config.get("classifier_head") == "tinybert":
@@ -128,6 +135,8 @@ def _sections(
     known = base_model(origin)
     known = f", from `{known}`" if known not in (None, str(origin)) else ""
     about = f"task: {task} of GLUE"
+    if not all(_is_glue(facts) for split, facts in record["data"].items() if "train" not in split):
+        about = f"task: data in the layout of GLUE's {task}, not known to be GLUE's"
     if task is None:
         about = "language: that of its training text; add `language:` above before publishing"
     yield f"- size: {shape}\n- {role}: `{origin}`{known}\n- {about}"
@@ -226,4 +235,7 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
         rows, sums = (value if isinstance(value, list) else [value] for value in (rows, sums))
         for row, checksum in zip(rows, sums, strict=True):
             name = Path(facts["path"]).name
-            yield f"- {split}: `{name}`, {row:,} rows, SHA-256 `{checksum or 'not recorded'}`"
+            whose = "; GLUE's own" * _is_glue(facts)
+            yield (
+                f"- {split}: `{name}`, {row:,} rows, SHA-256 `{checksum or 'not recorded'}`{whose}"
+            )

@@ -15,8 +15,13 @@ RECORD = {
     "teacher": "owner/teacher",
     "command": ["task_distill.py", "--task_name", "STS-B", "--data_dir", "my data/STS-B"],
     "data": {
-        "train": {"path": "data/STS-B/train.tsv", "rows": 5749, "sha256": "ab" * 32},
-        "dev": {"path": "data/STS-B/dev.tsv", "rows": 1500, "sha256": "cd" * 32},
+        "train": {
+            "path": "data/STS-B/train.tsv",
+            "rows": 5749,
+            "sha256": "ab" * 32,
+            "dataset": "GLUE",
+        },
+        "dev": {"path": "data/STS-B/dev.tsv", "rows": 1500, "sha256": "cd" * 32, "dataset": "GLUE"},
     },
     "metrics": {"dev": {"pearson": 0.8126, "spearmanr": 0.8, "corr": 0.8063}},
     "best_step": 1200,
@@ -61,11 +66,31 @@ def test_the_header_is_what_the_hub_reads(card, tmp_path):
     assert second.metric_type == "spearmanr"
 
 
+@pytest.mark.parametrize("dataset", [{}, {"dataset": None}])
+def test_a_card_claims_no_glue_score_for_other_data(card, dataset):
+    data = {
+        split: {k: v for k, v in facts.items() if k != "dataset"} | dataset
+        for split, facts in RECORD["data"].items()
+    }
+    loaded = card(RECORD | {"data": data})
+    assert loaded.data.datasets is None and loaded.data.eval_results is None
+    assert loaded.data.language is None and loaded.data.metrics is None
+    assert "data in the layout of GLUE's STS-B, not known to be GLUE's" in loaded.text
+    assert "GLUE's own" not in loaded.text and "| dev | pearson | 81.3 |" in loaded.text
+
+
+def test_glues_dev_scores_are_its_own_whatever_was_trained_on(card):
+    train = {"path": "train_aug.tsv", "rows": 9, "sha256": "ab" * 32, "dataset": None}
+    loaded = card(RECORD | {"data": {"train_aug": train, "dev": RECORD["data"]["dev"]}})
+    assert loaded.data.datasets == ["nyu-mll/glue"] and len(loaded.data.eval_results) == 2
+    assert loaded.text.count("GLUE's own") == 1 and "- task: STS-B of GLUE\n" in loaded.text
+
+
 def test_the_text_says_what_was_trained_on_what_and_how_to_use_it(card):
     text = card(RECORD).text
     for told in (
         "| dev | pearson | 81.3 |",
-        "`train.tsv`, 5,749 rows, SHA-256 `" + "ab" * 32,
+        "`train.tsv`, 5,749 rows, SHA-256 `" + "ab" * 32 + "`; GLUE's own",
         "--data_dir 'my data/STS-B'",
         "96.5 examples a second on 2 CPU cores",
         "14,350,248 parameters in the encoder",

@@ -13,6 +13,7 @@ import pytest
 
 import download_glue
 from cli import downloads
+from cli.origin import dataset_of
 from tasks.glue import TASKS, read_split
 from tests.serving import serve
 from transformer import archives, transfer
@@ -179,6 +180,35 @@ def entry(site, path, **fields):
     content = site.files[f"/{path}"]
     facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     return {f"{download_glue.BASE_URL}/{path}": {**facts, **fields}}
+
+
+def test_files_are_noted_as_glues_where_their_checksum_is_known(site, monkeypatch):
+    assert run(site, "--tasks", "RTE") == 0
+    assert tree("glue_data") == [f"RTE/{name}.tsv" for name in ("dev", "test", "train")]
+    shutil.rmtree("glue_data")
+
+    rte = "glue/data/RTE.zip"
+    monkeypatch.setattr(downloads, "table", lambda: entry(site, rte))
+    assert run(site, "--tasks", "RTE") == 0
+    for name in ("train", "dev", "test"):
+        path = Path(f"glue_data/RTE/{name}.tsv")
+        assert dataset_of(path, transfer.file_checksum(path)) == "GLUE"
+    path.write_text("changed")
+    assert dataset_of(path, transfer.file_checksum(path)) is None
+    assert dataset_of(Path("glue_data/other.tsv"), "0" * 64) is None, "no note there"
+
+
+def test_ones_own_files_are_not_noted_as_glues(site, monkeypatch):
+    known = {}
+    for path in MSR:
+        known |= entry(site, path.removeprefix("/"))
+    monkeypatch.setattr(downloads, "table", lambda: known)
+    assert run(site, "--tasks", "MRPC", "--data_dir", "theirs") == 0
+    assert "MRPC/origin.json" in tree("theirs")
+    Path("mine").mkdir()
+    Path("mine/msr_paraphrase_train.txt").write_text(MSR_TRAIN)
+    assert run(site, "--tasks", "MRPC", "--path_to_mrpc", "mine") == 0
+    assert "MRPC/origin.json" not in tree("glue_data")
 
 
 def test_what_is_not_in_the_table_of_checksums_is_refused(site, monkeypatch):

@@ -61,7 +61,15 @@ def test_a_student_gives_the_same_logits_in_transformers(head, options, monkeypa
 def test_a_student_has_a_model_card():
     succeed(DISTIL)
     card = ModelCard.load("out/README.md")
-    score = json.loads(Path("out/run.json").read_text())["metrics"]["dev"]["acc"]
+    record = json.loads(Path("out/run.json").read_text())
+    score = record["metrics"]["dev"]["acc"]
+    assert card.data.eval_results is None and "not known to be GLUE's" in card.text
+    # The same files, noted as GLUE's.
+    files = {f"{s}.tsv": facts["sha256"] for s, facts in record["data"].items()}
+    note = Path(record["data"]["dev"]["path"]).with_name("origin.json")
+    note.write_text(json.dumps({"dataset": "GLUE", "files": files}))
+    succeed(f"{DISTIL} --overwrite_output_dir")
+    card = ModelCard.load("out/README.md")
     (result,) = card.data.eval_results
     assert (result.dataset_config, result.metric_type, result.metric_value) == (
         "rte",
