@@ -71,4 +71,4 @@ clean:  ## delete the demo's files (the environment stays)
 	rm -rf runs/demo
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z$$().A-Z_]+:.*## / { sub(/\$$\(VENV\)/, "$(VENV)", $$1); printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z$$().A-Z_-]+:.*## / { sub(/\$$\(VENV\)/, "$(VENV)", $$1); printf "make %-11s %s\n", $$1, $$2 }' Makefile

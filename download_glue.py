@@ -76,7 +76,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="address that serves the same paths as the default one",
     )
     group.add_argument(
-        "--offline", action="store_true", help="fetch nothing; say what to fetch by hand"
+        "--offline",
+        action="store_true",
+        help="fetch nothing; say what to fetch by hand (for --from_local)",
     )
     args = parser.parse_args(argv)
     check_mirror(args.mirror)
@@ -191,7 +193,8 @@ def get_files(
                 own.append(url)
     absent = [by_hand(url, place) for url, place in places.items() if not place.is_file()]
     if args.offline and absent:
-        raise UserError(f"{task.folder}: nothing is fetched with --offline; {'; '.join(absent)}")
+        told = f"{task.folder}: nothing is fetched with --offline; {'; '.join(absent)}"
+        raise UserError(f"{told}; or name the folder that holds the files with --from_local")
     files = {}  # in the order of `paths`
     for url, place in places.items():
         if url in own:

@@ -66,9 +66,14 @@ def check_vocabulary(
         UserError: it names both sizes, or says that the pieces differ.
     """
     if config.vocab_size != len(tokenizer):
+        advice = f"a model with weights needs the {VOCAB_NAME} that it was trained with"
+        folder = Path(source)
+        weights = (".bin", ".safetensors", ".onnx")
+        if folder.is_dir() and not any(path.suffix in weights for path in folder.iterdir()):
+            advice = f'set "vocab_size": {len(tokenizer)} in {folder / CONFIG_NAME}'
         raise UserError(
             f"{source}: the model has {config.vocab_size} word embeddings, the vocabulary "
-            f"{len(tokenizer)} pieces; expected the same number"
+            f"{len(tokenizer)} pieces; expected the same number: {advice}"
         )
     vocabulary = find_model_file(source, VOCAB_NAME, cache_dir, required=False)
     if vocabulary is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,12 @@ def test_an_unknown_flag_is_answered_with_the_one_it_is_like(capsys, line, told)
         parser.parse_args(line.split())
     assert end.value.code == 2
     assert f"unrecognized arguments: {told}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_help_lists_every_goal():
+    makefile = (ROOT / "Makefile").read_text()
+    goals = re.search(r"^\.PHONY: (.*) \$\(VENV\)$", makefile, re.M)[1].split()
+    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = re.findall(r"^make (\S+) +\S", told.stdout, re.M)
+    assert "bench-gpu" in goals and sorted(listed) == sorted([*goals, ".venv"])

@@ -263,6 +263,7 @@ def test_offline_lists_what_to_fetch_by_hand_and_asks_nobody(site, capsys, monke
     for path in ("msr_paraphrase_train.txt", "msr_paraphrase_test.txt", "mrpc_dev_ids.tsv"):
         assert f"/{path} there as glue_data/.MRPC.download/{path}" in told
     assert "/RTE.zip there as glue_data/.RTE.download/RTE.zip (SHA-256 " in told
+    assert "; or name the folder that holds the files with --from_local" in told
     monkeypatch.setenv("TINYBERT_OFFLINE", "1")
     with pytest.raises(UserError, match="RTE.zip: not fetched .*put https://dl"):
         run(site, "--tasks", "RTE")

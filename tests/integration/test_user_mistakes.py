@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import pickle
 import shutil
 import threading
@@ -282,6 +283,17 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         ("models/bert/config.json",),
     ),
     # models that do not belong together
+    "a new student sized for another vocabulary": (
+        write(
+            "student_config/config.json",
+            json.dumps(config(**STUDENT).to_dict() | {"vocab_size": 9}),
+        ),
+        GENERAL,
+        (
+            "student_config: the model has 9 word",
+            f'set "vocab_size": {len(VOCABULARY)} in student_c',
+        ),
+    ),
     "a vocabulary smaller than its model": (
         shorten_vocabulary("models/teacher"),
         FINE_TUNE,
