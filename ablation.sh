@@ -44,7 +44,7 @@ stage_ablation_task() {
   local task seed name data variant
   for task in $TASKS; do
     for seed in $SEEDS; do
-      name=$(key "$task")$(seed_suffix "$seed") data=$DATA/glue_data/$task
+      name=$(key "$task")$(seed_suffix "$seed")
       for variant in "${VARIANTS[@]}"; do
         chain "$variant-$name"
         task_distillation "$task" "$MODELS/ablation_4l_$variant" "tmp_ablation_4l_${variant}_$name" \
@@ -54,7 +54,6 @@ stage_ablation_task() {
       AUGMENTED='' task_distillation "$task" "$MODELS/distilled_tinybert_4l" "tmp_ablation_4l_no_da_$name" \
         "ablation_4l_no_da_$name" "$seed"
       chain "no_td-$name"
-      needs "$data/train_aug.tsv"
       labels_alone "$task" distilled_tinybert_4l "ablation_4l_no_td_$name" "$seed" $LABELS_ONLY_FLAGS
       # The layers are distilled as ever; the classifier then learns the labels of the original rows.
       chain "no_pred-$name"

@@ -8,9 +8,12 @@
 #   ./reproduction.sh --from general       that stage and those after it
 #   ./reproduction.sh --only teachers --tasks RTE,CoLA
 #   ./reproduction.sh --seeds 1,2,3        task distillation with these seeds too, beside the profile's
+#   ./reproduction.sh --only report --force   what was finished is done again
 #
-# A profile is a short file of settings; copy one to change sizes, tasks or seeds. Each stage function below lists
-# its commands with `run`; reproduction_engine.sh runs them, keeps a log of each, and does not repeat what finished.
+# A profile is a short file of settings; copy one to change sizes, tasks or seeds. Each command has its log in the
+# profile's RESULTS/logs. What finished is not repeated, what was interrupted goes on.
+
+# Each stage function lists its commands with `run`; reproduction_engine.sh runs them.
 
 set -euo pipefail
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || { echo "error: bash 4.4 or newer is needed" >&2; exit 2; }
@@ -39,7 +42,7 @@ declare -A ABOUT=(
 
 stage_environment() {
   run mkdir -p "$DATA" "$MODELS" "$RESULTS"
-  always bash -c "python -W ignore -m torch.utils.collect_env >$RESULTS/environment.txt"
+  always bash -c 'python -W ignore -m torch.utils.collect_env >"$1"' environment "$RESULTS/environment.txt"
 }
 
 GLOVE_URL=https://nlp.stanford.edu/data/glove.840B.300d.zip
@@ -177,10 +180,11 @@ stage_task_4l() {
       chain "$name"
       task_distillation "$task" "$MODELS/distilled_tinybert_4l" \
         "tmp_distilled_tinybert_4l_$name" "distilled_tinybert_4l_$name" "$seed"
-      # The two students the others are judged by: without general distillation, and without any teacher.
+      # The two students the others are judged by: without general distillation, and without any teacher. The
+      # latter learns from the original rows, for as many steps: an augmented row's label may be wrong, which
+      # matters to nobody who asks a teacher.
       task_distillation "$task" "$STUDENT_4L" \
         "tmp_tinybert_4l_no_gd_$name" "tinybert_4l_no_gd_$name" "$seed" --from_scratch
-      needs "$DATA/glue_data/$task/train_aug.tsv"
       train python finetune_teacher.py --data_dir "$DATA/glue_data/$task" --bert_model "$STUDENT_4L" --from_scratch \
         --vocab_model "$MODELS/bert-base-uncased" \
         --feature_cache "$(features "$task")" \
@@ -251,7 +255,7 @@ seed_flag() { [[ $1 == 42 ]] || printf -- '--seed %s' "$1"; }            # 42 is
 # ---------------------------------------------------------------------------------------------------- start
 
 preflight() { # STAGE...: everything that is missing, before anything starts
-  local stage
+  local stage task
   MISSING=()
   check_packages torch numpy tqdm wikiextractor nltk tokenizers safetensors huggingface_hub
   for stage in "$@"; do
@@ -264,7 +268,11 @@ preflight() { # STAGE...: everything that is missing, before anything starts
           check_reachable https://dl.fbaipublicfiles.com/glue/data/RTE.zip ;;
       models)
         all_there "$MODELS"/bert-base-uncased{,-rte,-cola,-sst2,-mrpc} ||
-          check_reachable "${HF_ENDPOINT:-https://huggingface.co}/google-bert/bert-base-uncased/resolve/main/config.json" ;;
+          check_reachable "${HF_ENDPOINT:-https://huggingface.co}/google-bert/bert-base-uncased/resolve/main/config.json"
+        for task in $TASKS; do # for the others get_bert_models.py fetches one
+          [[ " RTE CoLA SST-2 MRPC " == *" $task "* || -e $MODELS/bert-base-uncased-$(key "$task") ]] ||
+            missing "$MODELS/bert-base-uncased-$(key "$task"): a BERT fine-tuned on $task (get_bert_models.py --models)"
+        done ;;
       wiki)
         if [[ -e $DUMP ]]; then
           continue
@@ -313,7 +321,7 @@ main() {
         esac
         shift ;;
       --list) list=yes ;;
-      --dry-run) dry=yes ;;
+      --dry-run | --dry_run) dry=yes ;;
       --force) FORCE=1 ;;
       -h | --help) usage && exit ;;
       *) fail_usage "unknown option '$1'; see --help" ;;
@@ -323,7 +331,9 @@ main() {
   local file
   for file in "$PROFILE" "$CALLED_FROM/$PROFILE" "profiles/$PROFILE.env" ''; do [[ -f $file ]] && break; done
   [[ -n $file ]] || fail_usage "no profile '$PROFILE': neither a file nor one of profiles/*.env"
-  source "$(realpath "$file")"
+  ! grep -q $'\r' "$file" || fail_usage "$file: lines end as on Windows; expected plain line ends: dos2unix $file"
+  source "$(realpath "$file")" || fail_usage "$file: expected lines NAME=VALUE, as in profiles/full.env"
+  check_profile "$file"
   choose_dump
   tasks=${tasks:-${OWN_TASKS:+${!OWN_TASKS}}}
   [[ -z $tasks ]] || choose_tasks "$tasks"
@@ -359,10 +369,36 @@ main() {
   trap 'stop_all 130' INT
   trap 'stop_all 143' TERM
   trap 'stop_all 129' HUP
+  say "profile $PROFILE${TAKES:+: $TAKES}; logs in $RESULTS/logs; Ctrl-C stops, the same command then goes on"
   for stage in "${chosen[@]}"; do
     find_stage "$stage"
     run_stage "$stage" $((PLACE + 1)) "${#STAGES[@]}" || exit 1
   done
+  say "done in $(clock "$SECONDS")$([[ ! -e $RESULTS/report/report.html ]] || printf '; see %s' "$RESULTS/report/report.html")"
+}
+
+GLUE_TASKS="CoLA MNLI MRPC QNLI QQP RTE SST-2 STS-B WNLI"
+
+check_profile() { # FILE: what was read from it, before anything is planned with it
+  local name task needed=(DATA MODELS RESULTS INPUTS TASKS SEEDS JOBS WORKERS DUMP GLOVE STUDENT_4L STUDENT_6L)
+  local flags=(PREGENERATE GENERAL GENERAL_4L GENERAL_6L GENERAL_SMART SMART_INIT AUGMENT TEACHER INTERMEDIATE
+    PREDICTION LABELS_ONLY EVAL)
+  [[ ${INPUTS:-} != demo ]] || flags+=(GLUE MLM MLM_DOUBLED DOWNLOADED)
+  for name in "${needed[@]}"; do [[ -n ${!name:-} ]] || fail_usage "$1: no $name; profiles/full.env has every name"; done
+  for name in "${flags[@]}"; do
+    name+=_FLAGS
+    [[ -v $name ]] || fail_usage "$1: no $name (it may be empty); profiles/full.env and demo.env have every name"
+  done
+  [[ $INPUTS =~ ^(download|demo)$ ]] || fail_usage "$1: INPUTS=$INPUTS: expected download or demo"
+  for name in JOBS WORKERS ${THREADS:+THREADS}; do
+    [[ ${!name} =~ ^[1-9][0-9]{0,4}$ ]] || fail_usage "$1: $name=${!name}: expected a whole number from 1"
+  done
+  for task in $TASKS; do
+    [[ " $GLUE_TASKS " == *" $task "* ]] || fail_usage "$1: TASKS: no task '$task'; GLUE has $GLUE_TASKS"
+  done
+  name=$SEEDS SEEDS=''
+  add_seeds "${name// /,}"
+  SEEDS=${SEEDS# }
 }
 
 choose_dump() { # the newest that fits; once extracted it may be deleted, and its name is still known
@@ -379,7 +415,8 @@ dump_is_fetched() { [[ -n ${DUMP_URL:-} && ! -d $DATA/extracted_wiki ]]; }
 add_seeds() { # 1,2,3: those that the profile does not have
   local seed
   for seed in ${1//,/ }; do
-    [[ $seed =~ ^[0-9]+$ ]] || fail_usage "--seeds $1: expected whole numbers with commas between"
+    [[ $seed =~ ^[0-9]{1,18}$ ]] || fail_usage "--seeds $1: expected whole numbers of up to 18 digits"
+    seed=$((10#$seed))
     [[ " $SEEDS " == *" $seed "* ]] || SEEDS+=" $seed"
   done
 }
@@ -392,6 +429,7 @@ choose_tasks() { # RTE,CoLA: in any case, as far as the profile has them
     [[ -n $found ]] || fail_usage "no task '$name' in the profile $PROFILE; it has: $TASKS"
     chosen+="${chosen:+ }$found"
   done
+  [[ -n $chosen ]] || fail_usage "--tasks $1: expected names with commas between; the profile $PROFILE has: $TASKS"
   TASKS=$chosen
 }
 

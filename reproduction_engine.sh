@@ -191,7 +191,8 @@ run_stage() { # STAGE NUMBER COUNT
 }
 
 run_phase() { # STAGE PHASE: start chains, $JOBS at a time; after a failure start no more, wait for the rest
-  local stage=$1 phase=$2 name failed='' told='' waiting alone heartbeat=$SECONDS
+  local stage=$1 phase=$2 name failed='' told='' waiting alone heartbeat=$SECONDS pause=60
+  [[ ! -t 1 ]] || pause=10 # lines that nobody is watching need not be many
   mapfile -t waiting < <(chains_of "$stage" "$phase")
   alone=$((JOBS == 1 || ${#waiting[@]} == 1))
   while ((${#waiting[@]} || ${#RUNNING[@]})); do
@@ -205,7 +206,7 @@ run_phase() { # STAGE PHASE: start chains, $JOBS at a time; after a failure star
       waiting=() told=yes
       ((${#RUNNING[@]} == 0)) || say "waiting for what else is running: ${RUNNING[*]} (Ctrl-C stops it)"
     fi
-    if ((!alone && SECONDS - heartbeat >= 10)) && [[ -t 1 ]]; then
+    if ((!alone && SECONDS - heartbeat >= pause)); then
       for name in "${RUNNING[@]}"; do say "  $name: $(last_line "$(log_of "$stage" "$name")")"; done
       heartbeat=$SECONDS
     fi
@@ -291,6 +292,10 @@ stop_all() { # EXIT_STATUS: on Ctrl-C or TERM
   local pid
   for pid in "${!RUNNING[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
   wait
+  # A training finishes its step and writes a checkpoint first.
+  for pid in "${!RUNNING[@]}"; do
+    while kill -0 -- "-$pid" 2>/dev/null; do sleep 0.1; done
+  done
   say "stopped; the same command goes on from here"
   exit "$1"
 }

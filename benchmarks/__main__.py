@@ -1,8 +1,8 @@
 """Measure the project's speed and memory, and write the pages that report them.
 
-    python -m benchmarks                         # make bench: docs/benchmarks.md and .json
-    python -m benchmarks --only general          # one row; the others stay as they are
-    python -m benchmarks --gpu                   # make bench-gpu: docs/benchmarks-gpu.md and .json
+python -m benchmarks                         # make bench: docs/benchmarks.md and .json
+python -m benchmarks --only general          # one row; the others stay as they are
+python -m benchmarks --gpu                   # make bench-gpu: docs/benchmarks-gpu.md and .json
 """
 
 from __future__ import annotations

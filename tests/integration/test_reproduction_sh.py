@@ -443,6 +443,47 @@ def test_preflight_says_everything_that_is_missing_before_anything_starts(checko
     assert not (checkout.folder / "results").exists() and not (checkout.folder / "data").exists()
 
 
+def test_an_interrupted_run_ends_after_its_programs(checkout):
+    """A training that is told to stop finishes its step first; the prompt comes back after that."""
+    (checkout.folder / "bin" / "python").write_text(
+        "#!/usr/bin/env bash\n[[ $1 == -c || $1 == -W ]] && exit 0\n"
+        "trap 'sleep 1; touch ended; exit 143' TERM\ntouch working\nwhile :; do sleep 0.1; done\n"
+    )
+    process = checkout.start("--profile", "tiny", "--only", "general")
+    while not (checkout.folder / "working").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 143 and "the same command goes on" in output
+    assert (checkout.folder / "ended").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("RTE CoLA", "RTE FOO"), "TASKS: no task 'FOO'"),
+        (("JOBS=2", "JOBS=0"), "JOBS=0: expected a whole number"),
+        (("JOBS=2", "JOBS=two"), "JOBS=two: expected a whole number"),
+        (("INPUTS=demo", "INPUTS=here"), "INPUTS=here: expected download or demo"),
+        (("SEEDS=42", "SEEDS=four"), "expected whole numbers"),
+        (("MODELS=models", ""), "no MODELS"),
+        (("EVAL_FLAGS=", ""), "no EVAL_FLAGS"),
+        (("\n", "\r\n"), "lines end as on Windows"),
+    ],
+)
+def test_a_mistake_in_a_profile_is_told_before_anything_is_planned(checkout, change, message):
+    checkout.write_profile(PROFILE.replace(*change))
+    output = checkout.run("--profile", "tiny", "--dry-run", status=2)
+    assert message in output and len(output.splitlines()) == 1
+
+
+def test_folders_may_have_spaces_in_their_names(checkout):
+    checkout.write_profile(PROFILE.replace("RESULTS=results", 'RESULTS="my results"'))
+    checkout.run("--profile", "tiny", "--only", "environment")
+    assert (checkout.folder / "my results" / "environment.txt").is_file()
+    assert not (checkout.folder / "my").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
