@@ -18,7 +18,7 @@ def schedule_factor(name, x, w):
     return {
         "warmup_linear": max((x - 1) / (w - 1), 0.0),
         "warmup_constant": 1.0,
-        "warmup_cosine": 0.5 * (1 + math.cos(math.pi * (x - w) / (1 - w))),
+        "warmup_cosine": 0.5 * (1 + math.cos(math.pi * x)),
     }[name]
 
 
@@ -75,6 +75,11 @@ def test_steps_follow_the_formula(schedule, warmup):
         optimizer.step()
     for p, q in zip(parameters, expected, strict=True):
         torch.testing.assert_close(p.detach(), q, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["warmup_linear", "warmup_cosine"])
+def test_the_rate_ends_at_nought_without_a_sign(schedule):
+    assert str(SCHEDULES[schedule](1.0, 0.1)) == "0.0"
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 2**20])

@@ -19,7 +19,7 @@ CHUNK_ELEMENTS = {"cpu": 2**18, "cuda": 2**25}
 
 def warmup_linear(x: float, warmup: float = 0.002) -> float:
     """Rise from 0 to 1 over the first `warmup` of progress `x`, then fall to 0 at x = 1."""
-    return x / warmup if x < warmup else max((x - 1.0) / (warmup - 1.0), 0.0)
+    return x / warmup if x < warmup else max(0.0, (x - 1.0) / (warmup - 1.0))
 
 
 def warmup_constant(x: float, warmup: float = 0.002) -> float:
@@ -28,10 +28,12 @@ def warmup_constant(x: float, warmup: float = 0.002) -> float:
 
 
 def warmup_cosine(x: float, warmup: float = 0.002) -> float:
-    """Rise from 0 to 1 over the first `warmup` of progress `x`, then half a cosine down to 0."""
-    if x < warmup:
-        return x / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * min((x - warmup) / (1.0 - warmup), 1.0)))
+    """Rise from 0 to 1 over the first `warmup` of progress `x`, then follow half a cosine to 0 at x = 1.
+
+    As in BERT's original, the cosine is that of the whole training: after the rise the rate steps down
+    to what it is there at x = `warmup`.
+    """
+    return x / warmup if x < warmup else 0.5 * (1.0 + math.cos(math.pi * min(x, 1.0)))
 
 
 def constant(x: float, warmup: float = 0.002) -> float:
