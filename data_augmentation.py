@@ -128,6 +128,8 @@ def main(argv: list[str] | None = None) -> int:
     task = find_task(args.task_name)
     folder = find_input(Path(args.glue_dir) / task.folder, f"the {task.folder} folder of GLUE")
     train, output = split_path(task, folder, "train"), folder / "train_aug.tsv"
+    if output.is_dir():
+        raise UserError(f"{output}: is a folder; expected a file to write, or nothing")
     job: dict[str, Any] = {"input_checksum": checksum([train]), "N": args.N or task.augment_n}
     job |= {name: getattr(args, name) for name in ("M", "p", "seed", "pair_mode", "bf16")}
     if args.merge_shards:

@@ -41,6 +41,7 @@ from cli.help import script_parser
 from cli.summary import show_plan
 from cli.training import (
     check_length,
+    check_start,
     check_vocabulary,
     load_tokenizer,
     read_config,
@@ -92,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data_dir = find_input(args.data_dir, "the folder of a GLUE task")
     task = find_task(args.task_name) if args.task_name else guess_task(data_dir)
     runtime = start_runtime(args.no_cuda, args.local_rank)
+    check_start(args, settings, runtime, data_dir)
     with feature_cache(args) as cache:
         fine_tune(args, settings, task, data_dir, runtime, cache)
     return 0

@@ -29,6 +29,7 @@ from cli.help import script_parser
 from cli.summary import show_plan
 from cli.training import (
     check_length,
+    check_start,
     check_vocabulary,
     load_tokenizer,
     read_config,
@@ -95,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     runtime = start_runtime(args.no_cuda, args.local_rank)
     mention_ignored_flags(args)
     data = find_input(args.pregenerated_data, "the output of pregenerate_training_data.py")
+    check_start(args, settings, runtime, data)
+    weights = LayerWeights(args.att_weight, args.rep_weight, args.emb_weight)
     tokenizer = load_tokenizer(args, args.student_model, args.teacher_model)
     with runtime.one_after_another():  # the published format is turned into arrays once
         epochs = [open_epoch(data, i, tokenizer) for i in range(available_epochs(data))]
@@ -108,7 +111,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         check_vocabulary(tokenizer, config, name, args.cache_dir)
         check_length(config, length, name, f"{data}: sequences of up to")
-    weights = LayerWeights(args.att_weight, args.rep_weight, args.emb_weight)
     check_heads(student_config, teacher_config, weights)
     mapping = layer_mapping(
         args.layer_map, student_config.num_hidden_layers, teacher_config.num_hidden_layers

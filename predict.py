@@ -30,7 +30,7 @@ from distillation.distributed import start_runtime
 from tasks.evaluation import predict_logits
 from tasks.token_store import MAX_SEQUENCE, TokenStore, encode_pairs
 from transformer.errors import UserError, run_script
-from transformer.file_utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_open
+from transformer.file_utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_open, check_no_input
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer
 
@@ -69,6 +69,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    if "-" not in (args.input, args.output):
+        check_no_input("--output", args.output, [args.input])
     device = start_runtime(args.no_cuda).device
     folder, graph = find_graph(args.model)
     config = read_config(folder, args.cache_dir)

@@ -38,7 +38,7 @@ from tasks.text_files import Block, is_compressed, read_blocks, share_of_files
 from tasks.unfinished import unfinished
 from tasks.wikiextractor import extract_dump
 from transformer.errors import UserError, run_script
-from transformer.file_utils import atomic_open, find_input
+from transformer.file_utils import atomic_open, check_no_input, find_input
 from transformer.locks import sole_writer
 from transformer.progress import progress_bar
 
@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if output.is_dir():
         raise UserError(f"--output {output}: is a folder; expected the name of a file")
     kind, files = find_files(source)
+    check_no_input("--output", output, files)
     output.parent.mkdir(parents=True, exist_ok=True)
     if args.shard or args.merge_shards:
         if kind == "dump":

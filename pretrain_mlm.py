@@ -27,6 +27,7 @@ from cli.help import script_parser
 from cli.summary import show_plan
 from cli.training import (
     check_length,
+    check_start,
     check_vocabulary,
     load_tokenizer,
     read_config,
@@ -81,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runtime = start_runtime(args.no_cuda, args.local_rank)
     mention_ignored_flags(args)
     data = find_input(args.pregenerated_data, "the output of pregenerate_training_data.py")
+    check_start(args, settings, runtime, data)
     config = read_config(args.bert_model, args.cache_dir)
     tokenizer = load_tokenizer(args, args.bert_model)
     check_vocabulary(tokenizer, config, args.bert_model, args.cache_dir)

@@ -16,6 +16,7 @@ and to score a student: --do_eval; to write a GLUE submission: --do_predict.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -50,6 +51,7 @@ from cli.help import script_parser
 from cli.summary import show_plan
 from cli.training import (
     check_length,
+    check_start,
     check_vocabulary,
     describe_model,
     load_tokenizer,
@@ -68,8 +70,8 @@ from distillation.loss_functions import (
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives import LayerWeights, check_heads
 from distillation.precision import cast_frozen_linears
-from distillation.records import RunRecord, write_record
-from distillation.training import LossFunction, number_of_steps
+from distillation.records import RunRecord, check_writable, write_record
+from distillation.training import LossFunction, TrainingSettings, number_of_steps
 from tasks.batching import StoreBatches
 from tasks.evaluation import evaluate
 from tasks.features import Split
@@ -159,16 +161,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.teacher_model is None:
         raise UserError("--teacher_model: expected for training; for scores alone add --do_eval")
+    settings = settings_from(args, schedule="warmup_linear" if args.pred_distill else "none")
+    check_start(args, settings, runtime, Path(args.data_dir))
     with feature_cache(args) as cache:
-        train_student(args, task, runtime, cache)
+        train_student(args, settings, task, runtime, cache)
     return 0
 
 
-def train_student(args: argparse.Namespace, task: GlueTask, runtime: Runtime, cache: Path) -> None:
+def train_student(
+    args: argparse.Namespace,
+    settings: TrainingSettings,
+    task: GlueTask,
+    runtime: Runtime,
+    cache: Path,
+) -> None:
     """Distil one stage; the training data are kept in the folder `cache`."""
     stage = "prediction" if args.pred_distill else "intermediate"
-    settings = settings_from(args, schedule="warmup_linear" if args.pred_distill else "none")
-
     tokenizer = load_tokenizer(args, args.student_model, args.teacher_model)
     teacher_config = read_config(args.teacher_model, args.cache_dir)
     student_config = read_config(args.student_model, args.cache_dir)
@@ -268,7 +276,7 @@ def choose_losses(
     """
     if args.pred_distill:
         freeze_unused(student, "fit_dense", "fit_denses")
-        if not args.temperature > 0:
+        if not 0 < args.temperature < math.inf:
             raise UserError(f"--temperature {args.temperature}: expected a number above 0")
         regression = task.labels is None
         if args.hard_labels and not regression:
@@ -311,11 +319,12 @@ def make_keeper(
 
 def score_student(args: argparse.Namespace, task: GlueTask, device: torch.device) -> None:
     """Score the student on the dev sets, predict the test sets, or both."""
+    folder = Path(args.output_dir)
+    check_writable(folder)
     tokenizer = load_tokenizer(args, args.student_model)
     student = load_classifier(task, args.student_model, (), args.cache_dir).to(device)
     check_vocabulary(tokenizer, student.config, args.student_model, args.cache_dir)
     check_length(student.config, args.max_seq_length, args.student_model)
-    folder = Path(args.output_dir)
     if args.do_eval:
         dev = load_dev(task, args.data_dir, tokenizer, args.max_seq_length)
         record = RunRecord(

@@ -23,7 +23,13 @@ from distillation.initialisation import keep_layers
 from transformer.configuration import BertConfig
 from transformer.download import find_model_file
 from transformer.errors import UserError, run_script
-from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_folder
+from transformer.file_utils import (
+    CONFIG_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_NAME,
+    atomic_folder,
+    check_inputs_stay,
+)
 from transformer.modeling import BertModel
 from transformer.tokenization import BertTokenizer
 from transformer.weights import load_weights, read_weights, save_weights
@@ -76,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Every student's place is looked at, and every teacher read, before the first student is written.
     for _, target in pairs:
         check_place(target, args.overwrite_output_dir)
+        if args.overwrite_output_dir:
+            check_inputs_stay(target, [source for source, _ in pairs])
     students = [(source, target, read_kept(source, layers)) for source, target in pairs]
     for source, target, (config, state) in students:
         write_student(source, target, config, state)

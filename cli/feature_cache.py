@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -27,11 +28,13 @@ from tasks.evaluation import predict_logits
 from tasks.features import Split, open_split, write_split
 from tasks.glue import GlueTask, split_path
 from transformer.errors import UserError
-from transformer.file_utils import atomic_open
+from transformer.file_utils import atomic_open, contents
 from transformer.locks import wait_for_lock
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer
+
+_OURS = re.compile(r"\.?[\w-]+-(rows|logits)-[0-9a-f]{16}\..+")
 
 
 @contextlib.contextmanager
@@ -43,7 +46,13 @@ def feature_cache(args: argparse.Namespace) -> Iterator[Path]:
     if args.feature_cache:
         yield Path(args.feature_cache)
         return
-    folder = Path(f"{os.path.normpath(args.output_dir)}.cache")
+    folder = Path(f"{os.path.abspath(args.output_dir)}.cache")
+    other = [name for name in contents(folder) if not _OURS.fullmatch(name)]
+    if other:
+        raise UserError(
+            f"{folder}: holds {other[0]}, and would be removed after the run; name another folder for "
+            "the tokenised rows with --feature_cache"
+        )
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     keep = False
     try:

@@ -16,6 +16,8 @@ from distillation.training import TrainingSettings
 from transformer.configuration import CLASSIFIER_HEADS
 from transformer.errors import UserError
 
+MOST_EPOCHS = 100_000  # the steps of each are counted before the first
+
 
 def whole_number(text: str) -> int:
     """Read a flag such as `3` or `3.0`, at least 1."""
@@ -293,6 +295,13 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
         raise UserError(f"--learning_rate {args.learning_rate}: expected a number above 0")
     if not 0 <= args.weight_decay < math.inf:
         raise UserError(f"--weight_decay {args.weight_decay}: expected a number from 0")
+    if not args.save_minutes >= 0:
+        raise UserError(f"--save_minutes {args.save_minutes}: expected a number from 0")
+    if args.num_train_epochs > MOST_EPOCHS:
+        raise UserError(
+            f"--num_train_epochs {args.num_train_epochs}: expected at most {MOST_EPOCHS:,}; --max_steps "
+            "ends a run sooner"
+        )
     if args.warmup_proportion == 1:
         raise UserError("--warmup_proportion 1: expected less; no step would be left after it")
     if not -(2**63) <= args.seed < 2**63:

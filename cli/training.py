@@ -36,9 +36,18 @@ from distillation.training import (
 from transformer.configuration import BertConfig
 from transformer.download import find_model_file
 from transformer.errors import UserError
-from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, VOCAB_NAME, atomic_open
+from transformer.file_utils import (
+    CONFIG_NAME,
+    RUN_RECORD_NAME,
+    VOCAB_NAME,
+    atomic_open,
+    check_inputs_stay,
+    lies_in,
+)
 from transformer.modeling import BertPreTrainedModel
 from transformer.tokenization import BertTokenizer
+
+INPUT_FLAGS = ("teacher_model", "student_model", "bert_model", "vocab_model", "cache_dir", "config")
 
 
 def load_tokenizer(args: argparse.Namespace, *sources: str | os.PathLike | None) -> BertTokenizer:
@@ -100,6 +109,33 @@ def read_config(source: str | os.PathLike, cache_dir=None) -> BertConfig:
     return BertConfig.from_json_file(find_model_file(source, CONFIG_NAME, cache_dir))
 
 
+def check_start(
+    args: argparse.Namespace, settings: TrainingSettings, runtime: Runtime, data: Path
+) -> None:
+    """Refuse, before anything is read or made, what this machine or the output folder does not allow.
+
+    Args:
+        data: where the training data were found.
+
+    Raises:
+        UserError: see `check_settings` and `check_output_dir`; or the folder, which is to be emptied,
+            holds an input of the run.
+    """
+    check_settings(settings, runtime)
+    if runtime.is_main:
+        folder = Path(args.output_dir)
+        cache = getattr(args, "feature_cache", None)
+        if cache and lies_in(cache, folder):
+            raise UserError(
+                f"--feature_cache {cache}: lies in --output_dir {folder}; choose a folder beside it"
+            )
+        check_output_dir(folder, args.overwrite_output_dir, args.resume)
+        if args.overwrite_output_dir and not args.resume:
+            given = [getattr(args, name, None) for name in INPUT_FLAGS]
+            check_inputs_stay(folder, [data, *given, __file__])
+    runtime.wait()  # for that look, before another process makes something
+
+
 def run_training(
     args: argparse.Namespace,
     record: RunRecord,
@@ -113,13 +149,11 @@ def run_training(
 ) -> None:
     """Open the output folder, train, and leave a complete model folder with its record.
 
-    The folder is claimed here, after everything that can go wrong with the inputs has been read; with
-    --dry_run it is only looked at, and the time of a step is measured.
+    The folder is claimed here, after everything that can go wrong with the inputs has been read (see
+    `check_start` for what goes before); with --dry_run the time of a step is measured instead.
     """
-    check_settings(settings, runtime)
     folder = Path(args.output_dir)
     if args.dry_run:
-        check_output_dir(folder, args.overwrite_output_dir, args.resume)
         seconds = time_step(model, losses, source, settings, runtime)
         if runtime.is_main:
             told = time_of(number_of_steps(source, settings), seconds)

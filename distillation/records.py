@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 
 from distillation.checkpoint import CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME
 from transformer.errors import UserError
-from transformer.file_utils import RUN_RECORD_NAME, atomic_open, contents
+from transformer.file_utils import RUN_RECORD_NAME, atomic_open, contents, lies_in
 from transformer.locks import LOCK_NAME, sole_writer
 
 SCHEMA = 1
@@ -66,14 +67,40 @@ def check_output_dir(folder: Path, overwrite: bool = False, resume: bool = False
     """Return the names that a run's folder holds (see `contents`); nothing is changed.
 
     Raises:
-        UserError: it is one that `claim_output_dir` refuses for what it holds.
+        UserError: it is one that `claim_output_dir` refuses for what it is, where it is, or what it holds.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output_dir {folder}: is a file; expected a folder")
+    check_writable(folder)
     present = contents(folder)
     if present and not (resume or overwrite or RUN_RECORD_NAME in present):
         raise UserError(f"--output_dir {folder}: {_what_is_there(present)}")
+    if present and not (resume or overwrite) and lies_in(os.curdir, folder):
+        raise UserError(
+            f"--output_dir {folder}: holds a finished run and is the current folder, which cannot be "
+            "moved aside; choose another folder, or --overwrite_output_dir to remove what is there"
+        )
     return present
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse an output folder that is none, or where nothing can be written; nothing is changed.
+
+    Raises:
+        UserError: it says why.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(folder)
+            if not folder.exists():
+                raise UserError(f"--output_dir {folder}: is a link that leads nowhere")
+            if not folder.is_dir():
+                raise UserError(f"--output_dir {folder}: is a file; expected a folder")
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=nearest):  # without a name wherever the system can
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--output_dir {folder}: cannot be written there ({error.strerror})"
+        ) from None
 
 
 def _empty(folder: Path, names: Iterable[str]) -> None:

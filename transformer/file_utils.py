@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -123,6 +123,53 @@ def find_input(path: str | os.PathLike, what: str) -> Path:
         return other
     too = "" if path.is_absolute() else f", and no {other}"
     raise UserError(f"{path}: no such file or folder{too}; expected {what}")
+
+
+def lies_in(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
+    """Whether a path is a folder or inside it, links followed; a link that stands in it is inside too."""
+    parent, name = os.path.split(os.path.abspath(path))
+    places = os.path.realpath(path), os.path.join(os.path.realpath(parent), name)
+    return any(Path(place).is_relative_to(os.path.realpath(folder)) for place in places)
+
+
+def check_inputs_stay(
+    folder: str | os.PathLike, inputs: Iterable[str | os.PathLike | None]
+) -> None:
+    """Refuse to remove what an output folder holds where an input is in it, or is that folder.
+
+    Args:
+        inputs: files and folders; a folder's files may be links. What is not there, such as the name
+            of a model on a hub, is passed over, and so is None.
+
+    Raises:
+        UserError: it names the input.
+    """
+    for source in inputs:
+        if source is None or not os.path.lexists(source):
+            continue
+        entries = os.scandir(source) if os.path.isdir(source) else ()
+        links = [entry.path for entry in entries if entry.is_symlink() and entry.is_file()]
+        for path in (source, *links):
+            if lies_in(path, folder):
+                raise UserError(
+                    f"--output_dir {folder}: --overwrite_output_dir would remove {path}, which this "
+                    "run reads; choose another folder"
+                )
+
+
+def check_no_input(
+    flag: str, output: str | os.PathLike, inputs: Iterable[str | os.PathLike]
+) -> None:
+    """Refuse to write over a file that is read.
+
+    Raises:
+        UserError: the output is one of the inputs, links followed.
+    """
+    for path in inputs:
+        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
+            raise UserError(
+                f"{flag} {output}: would write over the input {path}; choose another name"
+            )
 
 
 def cached_path(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import pickle
 import shutil
 import threading
@@ -175,6 +176,13 @@ def tear(path: str) -> Damage:
 class Trap:
     def __reduce__(self):
         return (open, ("trapped", "w"))
+
+
+def link_weights() -> None:
+    weights = Path("models/bert/pytorch_model.bin")
+    Path("out/new").mkdir(parents=True)
+    weights.rename("out/new/weights.bin")
+    weights.symlink_to(Path("out/new/weights.bin").resolve())
 
 
 def plant_code() -> None:
@@ -450,6 +458,106 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
     ),
     "an output folder that is a file": (write("out/new", ""), DISTIL, ("--output_dir out/new",)),
     "a folder of scores that is a file": (write("out/new", ""), SCORE, ("out/new",)),
+    "an output folder under a file": (
+        nothing,
+        DISTIL.replace("out/new", "glue/RTE/train.tsv/x"),
+        ("--output_dir glue/RTE/train.tsv/x:", "Not a directory"),
+    ),
+    "an output folder where nothing can be made": (
+        nothing,
+        FINE_TUNE.replace("out/new", "/proc/x"),
+        ("--output_dir /proc/x:", "cannot be written"),
+    ),
+    "an output folder that is a link to itself": (
+        lambda: Path("loop").symlink_to("loop"),
+        DISTIL.replace("out/new", "loop"),
+        ("--output_dir loop:", "leads nowhere"),
+    ),
+    "a teacher in the folder to be emptied": (
+        nothing,
+        f"{DISTIL.replace('out/new', 'models')} --overwrite_output_dir",
+        ("--output_dir models:", "models/teacher", "--overwrite_output_dir"),
+    ),
+    "a student that is the folder to be emptied": (
+        nothing,
+        f"{DISTIL.replace('out/new', './models/student')} --overwrite_output_dir --dry_run",
+        ("--output_dir models/student:", "remove models/student, which"),
+    ),
+    "task data in the folder to be emptied": (
+        nothing,
+        f"{FINE_TUNE.replace('out/new', 'glue')} --overwrite_output_dir",
+        ("--output_dir glue:", "glue/RTE"),
+    ),
+    "pregenerated data in the folder to be emptied": (
+        nothing,
+        f"{GENERAL.replace('out/new', 'pairs')} --overwrite_output_dir",
+        ("--output_dir pairs:", "pairs, which"),
+    ),
+    "a model behind a link in the folder to be emptied": (
+        lambda: Path("link").symlink_to("models"),
+        f"{MLM.replace('out/new', 'link')} --overwrite_output_dir",
+        ("--output_dir link:", "models/bert"),
+    ),
+    "weights that are a link into the folder to be emptied": (
+        link_weights,
+        f"{GENERAL} --overwrite_output_dir",
+        ("--output_dir out/new:", "models/bert/pytorch_model.bin"),
+    ),
+    "flags in the folder to be emptied": (
+        write("out/new/mine.json", '{"seed": 1}'),
+        f"{DISTIL} --config out/new/mine.json --overwrite_output_dir",
+        ("--output_dir out/new:", "out/new/mine.json"),
+    ),
+    "a vocabulary in the folder to be emptied": (
+        lambda: shutil.copytree("models/bert", "out/new/bert"),
+        f"{FINE_TUNE} --vocab_model out/new/bert --overwrite_output_dir",
+        ("--output_dir out/new:", "out/new/bert"),
+    ),
+    "tokenised rows in the output folder": (
+        nothing,
+        f"{DISTIL} --feature_cache out/new/cache",
+        ("--feature_cache out/new/cache:", "--output_dir out/new"),
+    ),
+    "somebody's file in the folder of tokenised rows": (
+        write("out/new.cache/notes.txt", "mine"),
+        DISTIL,
+        ("out/new.cache:", "notes.txt", "--feature_cache"),
+    ),
+    "smart initialisation in its teacher's place": (
+        nothing,
+        f"{SMART.replace('out/new', 'models/bert')} --overwrite_output_dir",
+        ("--output_dir models/bert:", "--overwrite_output_dir"),
+    ),
+    "the same in a folder that holds it": (
+        nothing,
+        f"{SMART.replace('out/new', 'models')} --overwrite_output_dir",
+        ("--output_dir models:", "models/bert"),
+    ),
+    "augmented rows in a folder's place": (
+        lambda: Path("glue/RTE/train_aug.tsv").mkdir(),
+        AUGMENT,
+        ("glue/RTE/train_aug.tsv: is a folder",),
+    ),
+    "a corpus written over itself": (
+        nothing,
+        "python prepare_data.py --input corpus.txt --output ./corpus.txt",
+        ("--output corpus.txt:", "the input corpus.txt"),
+    ),
+    "the same through a link": (
+        lambda: Path("link.txt").symlink_to("corpus.txt"),
+        "python prepare_data.py --input link.txt --output corpus.txt",
+        ("--output corpus.txt:", "the input link.txt"),
+    ),
+    "the same through a folder": (
+        write("wiki/AA/wiki_00", '{"text": "It is."}\n'),
+        "python prepare_data.py --input wiki --output wiki/AA/wiki_00",
+        ("--output wiki/AA/wiki_00:", "the input wiki/AA/wiki_00"),
+    ),
+    "answers written over what was asked": (
+        nothing,
+        "python predict.py --model models/teacher --input corpus.txt --output corpus.txt",
+        ("--output corpus.txt:", "the input corpus.txt"),
+    ),
     "a batch smaller than its micro-steps": (
         nothing,
         f"{DISTIL} --train_batch_size 4 --gradient_accumulation_steps 8",
@@ -482,6 +590,17 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
     ),
     "half precision on the CPU": (nothing, f"{DISTIL} --fp16 --no_cuda", ("--fp16", "--bf16")),
     "the same in fine-tuning": (nothing, f"{FINE_TUNE} --fp16 --no_cuda", ("--fp16", "--bf16")),
+    "more epochs than can be counted": (
+        nothing,
+        f"{DISTIL} --num_train_epochs 1e12",
+        ("--num_train_epochs 1000000000000", "100,000"),
+    ),
+    "minutes that are no number": (
+        nothing,
+        f"{GENERAL} --save_minutes nan",
+        ("--save_minutes nan",),
+    ),
+    "minutes below nought": (nothing, f"{DISTIL} --save_minutes -1", ("--save_minutes -1",)),
     "two precisions": (nothing, f"{GENERAL} --fp16 --bf16", ("--bf16 and --fp16",)),
     "sentences longer than the model": (
         nothing,
@@ -511,6 +630,16 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         nothing,
         f"{DISTIL} --pred_distill --temperature 0",
         ("--temperature 0",),
+    ),
+    "an infinite temperature": (
+        nothing,
+        f"{DISTIL} --pred_distill --temperature inf",
+        ("--temperature inf",),
+    ),
+    "a temperature that is no number": (
+        nothing,
+        f"{DISTIL} --pred_distill --temperature nan",
+        ("--temperature nan",),
     ),
     "masked data for masked language modelling": (
         masked_pairs,
@@ -571,3 +700,46 @@ def test_a_token_that_is_none_is_one_line_though_the_check_has_not_come_to_it(
     assert outcome.status == 2 and "Traceback" not in outcome.stderr
     last = outcome.stderr.splitlines()[-1]
     assert last.startswith("error: pairs/epoch_0.tokens.npy: sequence 0 holds the id"), last
+
+
+EARLY = {
+    "somebody's file": (write("out/new/notes.txt", "mine"), ""),
+    "half precision": (nothing, "--fp16 --no_cuda"),
+    "no compiler": (lambda: os.environ.update(CXX="nowhere"), "--compile --no_cuda"),
+    "its own input": (
+        lambda: shutil.copytree("models/teacher", "out/new"),
+        "--overwrite_output_dir",
+    ),
+}
+
+
+@pytest.mark.parametrize("line", [DISTIL, FINE_TUNE, GENERAL, MLM])
+@pytest.mark.parametrize(("damage", "flags"), EARLY.values(), ids=EARLY)
+def test_what_needs_no_model_is_refused_before_one_is_opened(
+    world, tmp_path, monkeypatch, damage, flags, line
+):
+    place = tmp_path / "place"
+    shutil.copytree(world, place)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("CXX", os.environ.get("CXX", ""))
+    damage()
+    if flags == "--overwrite_output_dir":
+        line = line.replace("models/teacher", "out/new").replace("models/bert", "out/new")
+    shutil.rmtree("models")  # whoever opens one says so
+    outcome = run_line(f"{line} {flags}")
+    assert outcome.status == 2, outcome.stderr
+    (error,) = outcome.stderr.splitlines()
+    assert error.startswith(("error: --output_dir out/new", "error: --fp16", "error: --compile"))
+
+
+def test_the_current_folder_may_be_the_output_folder(world, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    line = DISTIL.replace("out/new", ".").replace("models", f"{world}/models")
+    line = line.replace("glue", f"{world}/glue")
+    succeed(f"{line} --num_train_epochs 1 --no_cuda")
+    assert Path("run.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    again = run_line(line)
+    assert again.status == 2 and "error: --output_dir .: " in again.stderr
+    succeed(f"{line} --num_train_epochs 1 --no_cuda --overwrite_output_dir")
