@@ -156,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_training(
         args, record, student, tokenizer, losses, source, settings, runtime,
         lambda folder: ModelKeeper(student, folder, keep_steps=True, check=checked),
+        scored=False,
     )  # fmt: skip
     return 0
 

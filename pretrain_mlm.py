@@ -124,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_training(
         args, record, model, tokenizer, masked_language_modelling, source, settings, runtime,
         lambda folder: ModelKeeper(model, folder, check=checked),
+        scored=False,
     )  # fmt: skip
     return 0
 

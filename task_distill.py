@@ -246,7 +246,10 @@ def train_student(
         main_metric=task.main_metric,
         teacher_metrics=score,
     )
-    run_training(args, record, student, tokenizer, losses, source, settings, runtime, open_run)
+    run_training(
+        args, record, student, tokenizer, losses, source, settings, runtime, open_run,
+        scored=args.pred_distill,
+    )  # fmt: skip
 
 
 def load_student(
@@ -336,7 +339,7 @@ def score_student(args: argparse.Namespace, task: GlueTask, device: torch.device
         metrics = evaluate(task, student, dev, args.eval_batch_size, device, precision)
         written = record.complete(metrics=metrics)
         write_record(folder / "eval.json", written)
-        write_results(folder, written)
+        print(write_results(folder, written))
     if args.do_predict:
         for path in write_submissions(
             task, student, args.data_dir, tokenizer, args.max_seq_length, args.eval_batch_size,

@@ -31,10 +31,12 @@ def show_plan(
     if not runtime.is_main:
         return
     lengths = source.store(0).lengths
-    steps, epoch, epochs = number_of_steps(source, settings), source.count(0), settings.epochs
-    length = f"{epochs} epoch{'s' * (epochs > 1)} of {epoch:,}"
+    steps, epochs = number_of_steps(source, settings), settings.epochs
+    counts = sorted({source.count(epoch) for epoch in range(epochs)})
+    epoch = " to ".join(f"{count:,}" for count in (counts[0], counts[-1])[: len(counts)])
+    length = f"{epochs} epoch{'s' * (epochs > 1)} of {epoch}"
     if settings.max_steps is not None and steps == settings.max_steps:
-        length = f"by --max_steps; an epoch has {epoch:,}"
+        length = f"by --max_steps; an epoch has {epoch}"
     rate = f"learning rate {settings.learning_rate:g}, constant"
     if settings.schedule != "none":
         rate = (

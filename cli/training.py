@@ -22,7 +22,7 @@ from cli.model_card import write_card
 from distillation.batches import BatchSource
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
-from distillation.forecast import duration, time_of
+from distillation.forecast import ON_TOP, duration, time_of
 from distillation.records import RunRecord, check_output_dir, claim_output_dir, write_record
 from distillation.run_log import scores_text
 from distillation.training import (
@@ -146,18 +146,23 @@ def run_training(
     settings: TrainingSettings,
     runtime: Runtime,
     make_keeper: Callable[[Path], ModelKeeper],
+    scored: bool = True,
 ) -> None:
     """Open the output folder, train, and leave a complete model folder with its record.
 
     The folder is claimed here, after everything that can go wrong with the inputs has been read (see
     `check_start` for what goes before); with --dry_run the time of a step is measured instead.
+    `scored` says whether the keeper evaluates the model.
     """
     folder = Path(args.output_dir)
     if args.dry_run:
         seconds = time_step(model, losses, source, settings, runtime)
         if runtime.is_main:
             told = time_of(number_of_steps(source, settings), seconds)
-            print(f"expected: {told}\ndry run: {folder} is as it was", file=sys.stderr)
+            print(
+                f"expected: {told}{ON_TOP * scored}\ndry run: {folder} is as it was",
+                file=sys.stderr,
+            )
         return
     if args.resume and (folder / RUN_RECORD_NAME).is_file():
         if runtime.is_main:
@@ -200,16 +205,17 @@ def run_training(
             print(f"done in {duration(written['seconds'])}: {folder}{best}", file=sys.stderr)
 
 
-def write_results(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write `eval_results.txt`, `key = value` a line as the published scripts, and print it."""
+def write_results(folder: Path, record: Mapping[str, Any]) -> str:
+    """Write `eval_results.txt`, `key = value` a line as the published scripts; return its text."""
     lines = [f"step = {record['best_step']}"] if "best_step" in record else []
     for split, metrics in record["metrics"].items():
         prefix = "" if len(record["metrics"]) == 1 else f"{split}_"
         lines += [f"{prefix}{name} = {value}" for name, value in sorted(metrics.items())]
+    text = "\n".join(lines)
     if record["metrics"]:
         with atomic_open(folder / "eval_results.txt") as file:
-            file.write("\n".join(lines) + "\n")
-        print("\n".join(lines))
+            file.write(f"{text}\n")
+    return text
 
 
 def describe_model(model: torch.nn.Module) -> dict[str, Any]:

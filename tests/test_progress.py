@@ -60,34 +60,59 @@ def test_without_a_total_count_and_rate_are_told(capsys):
     assert lines(capsys)[-1].startswith("epoch 0: 12.0ktok [00:00, ")
 
 
-def test_the_forecast_is_made_once_and_leaves_evaluations_out(monkeypatch):
+def forecasts(monkeypatch, steps, spans, scored, evaluation=0.0):
+    """What is told by a run of so many steps whose first ones take `spans` seconds."""
     clock, told = [0.0], []
     monkeypatch.setattr(forecast.time, "perf_counter", lambda: clock[0])
-    ahead = Forecast(6024, told.append)
-    for step in range(1, 60):
-        clock[0] += 9.0 if step < 4 else 0.5
+    ahead = Forecast(steps, told.append, scored)
+    for step, span in enumerate(spans, start=1):
+        clock[0] += span
         ahead.step()
-        clock[0] += 60.0 if step % 10 == 0 else 0.0
-    assert told == ["expected: 50 min for 6,000 steps of 500 ms; evaluations come on top"]
+        clock[0] += evaluation if step % 10 == 0 else 0.0
+    return told
 
 
-def test_a_run_of_a_few_steps_is_not_forecast():
-    told = []
-    ahead = Forecast(100, told.append)
-    for _ in range(100):
-        ahead.step()
-    assert told == []
+START = [9.0] * 3 + [0.5] * 21
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_the_forecast_leaves_evaluations_out(monkeypatch, scored):
+    told = forecasts(monkeypatch, 6024, START, scored, 60.0)
+    more = "; evaluations come on top" if scored else ""
+    assert told == [f"expected: about 50 min for 6,000 steps of 500 ms{more}"]
+
+
+@pytest.mark.parametrize("rest", [0.4, 0.7])
+def test_a_forecast_that_proves_right_is_told_once(monkeypatch, rest):
+    assert len(forecasts(monkeypatch, 6024, START + [rest] * 6000, True)) == 1
+
+
+@pytest.mark.parametrize("rest, told", [(2.0, "2 h 56 min"), (0.1, "10 min")])
+def test_a_forecast_that_proves_wrong_is_corrected_once(monkeypatch, rest, told):
+    first, *more = forecasts(monkeypatch, 6024, START + [rest] * 6000, False)
+    (corrected,) = more
+    assert corrected.startswith(f"expected by now: about {told} for 5,422 steps of ")
+    assert "evaluations" not in corrected
+
+
+def test_a_correction_counts_evaluations_in(monkeypatch):
+    _, corrected = forecasts(monkeypatch, 6024, START + [0.5] * 6000, True, 60.0)
+    assert corrected.endswith(", evaluations included") and " of 6.52 s" in corrected
+
+
+def test_a_run_of_a_few_steps_is_not_forecast(monkeypatch):
+    assert forecasts(monkeypatch, 100, [0.5] * 100, True) == []
 
 
 @pytest.mark.parametrize(
     "steps, seconds, told",
     [
-        (1, 0.0123, "0 s for 1 step of 12.3 ms; "),
-        (3, 0.5, "2 s for 3 steps of 500 ms; "),
-        (660, 1, "11 min for 660 steps of 1.00 s; "),
-        (660, 0.9996, "11 min for 660 steps of 1.00 s; "),
-        (66_000, 0.25, "4 h 35 min for 66,000 steps of 250 ms; "),
+        (1, 0.0123, "about 0 s for 1 step of 12.3 ms"),
+        (3, 0.5, "about 2 s for 3 steps of 500 ms"),
+        (660, 1, "about 11 min for 660 steps of 1.00 s"),
+        (660, 0.9996, "about 11 min for 660 steps of 1.00 s"),
+        (66_000, 0.25, "about 4 h 35 min for 66,000 steps of 250 ms"),
     ],
 )
 def test_times_are_told_as_people_tell_them(steps, seconds, told):
-    assert time_of(steps, seconds).startswith(told)
+    assert time_of(steps, seconds) == told
