@@ -1,6 +1,6 @@
 """Classify lines of text with a trained model: label and probabilities for each line.
 
-    python predict.py --model models/distilled_tinybert_4l_sst-2 --input reviews.txt --output labels.tsv
+    python predict.py --model models/distilled_tinybert_4l_sst2 --input reviews.txt --output labels.tsv
     echo "It is raining." | python predict.py --model models/distilled_tinybert_4l_cola --format jsonl
 
 A line is a sentence, or two with a tab between them; one answer a line comes out, in the same order, while
@@ -103,13 +103,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 logits = predict_logits(model, store, args.batch_size, device)
                 write_answers(output, args.format, names, block, logits)
                 told["lines"] += len(block)
+        except UserError as error:
+            if output is sys.stdout:
+                raise
+            raise UserError(f"{error}; {args.output} is not written") from None
         except BrokenPipeError:  # the reader, such as head, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     for what, meaning in ODD.items():
         if told[what]:
             print(f"note: {name}: {what} lines: {told[what]:,}; {meaning}", file=sys.stderr)
     if args.output != "-":
-        print(f"wrote {told['lines']:,} answers to {args.output}", file=sys.stderr)
+        answers = f"{told['lines']:,} answer{'s' * (told['lines'] != 1)}"
+        print(f"wrote {answers} to {args.output}", file=sys.stderr)
     return 0
 
 
@@ -149,30 +154,45 @@ def read_rows(lines: io.BufferedReader, name: str, most: int) -> Iterator[list[t
 
     Raises:
         UserError: a line is no UTF-8, or has another number of texts than the first, or more than two.
+            The lines before it have been yielded.
     """
-    expected, number = None, 0
+    expected, number = 0, 0
     for there in whole_lines(lines):
         for start in range(0, len(there), most):
-            block = []
+            block: list[tuple[str, ...]] = []
             for line in there[start : start + most]:
                 number += 1
-                where = f"{name}, line {number}"
-                try:  # a mark at the beginning of a file is no text
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError:
-                    told = "not UTF-8; iconv -f LATIN1 -t UTF-8, say, converts a file"
-                    raise UserError(f"{where}: {told}") from None
-                texts = tuple(text.rstrip("\r\n").split("\t"))
-                expected = expected or len(texts)
-                if len(texts) > 2:
-                    raise UserError(
-                        f"{where}: {len(texts)} texts with tabs between; expected one or two"
-                    )
-                if len(texts) != expected:
-                    told = f"{len(texts)}, line 1 has {expected}; expected the same in every line"
-                    raise UserError(f"{where}: texts between tabs: {told}")
+                try:
+                    texts = texts_of(line, number == 1, expected)
+                except UserError as error:
+                    if block:
+                        yield block
+                    raise UserError(f"{name}, line {number}: {error}") from None
+                expected = len(texts)
                 block.append(texts)
             yield block
+
+
+def texts_of(line: bytes, first: bool, expected: int) -> tuple[str, ...]:
+    """The texts of a line, which are as many as `expected`, those of the first line."""
+    try:  # a mark at the beginning of a file is no text
+        text = line.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError:
+        raise UserError("not UTF-8; iconv -f LATIN1 -t UTF-8, say, converts a file") from None
+    texts = tuple(text.rstrip("\r\n").split("\t"))
+    if len(texts) > 2:
+        raise UserError(
+            f"{len(texts)} texts with tabs between; expected one or two. For the test files of GLUE "
+            "there is task_distill.py --do_predict"
+        )
+    if not first and len(texts) != expected:
+        raise UserError(f"{counted(len(texts))}; expected {counted(expected)}, as in line 1")
+    return texts
+
+
+def counted(texts: int) -> str:
+    """Say how many texts a line has."""
+    return "a single text" if texts == 1 else "two texts with a tab between"
 
 
 def compare_with_task(row: tuple[str, ...], folder: str, name: str) -> None:

@@ -211,8 +211,18 @@ def test_nothing_in_gives_nothing_out(student, monkeypatch):
 @pytest.mark.parametrize(
     "data, told",
     [
-        (b"a\nb\tc\n", "line 2: texts between tabs: 2, line 1 has 1"),
-        (b"a\tb\tc\n", "line 1: 3 texts with tabs between; expected one or two"),
+        (
+            b"a\nb\tc\n",
+            "line 2: two texts with a tab between; expected a single text, as in line 1",
+        ),
+        (
+            b"a\tb\nc\n",
+            "line 2: a single text; expected two texts with a tab between, as in line 1",
+        ),
+        (
+            b"a\tb\tc\n",
+            "line 1: 3 texts with tabs between; expected one or two. For the test files",
+        ),
         (b"a\n\xff\n", "line 2: not UTF-8"),
     ],
 )
@@ -221,6 +231,18 @@ def test_a_line_that_cannot_be_read_is_named_and_no_file_is_written(student, dat
     outcome = run_line("python predict.py --model student --input lines.txt --output out.tsv")
     assert outcome.status == 2 and outcome.stderr.splitlines()[-1].startswith("error: lines.txt, ")
     assert told in outcome.stderr and not Path("out.tsv").exists()
+    assert outcome.stderr.endswith("; out.tsv is not written\n")
+
+
+def test_the_lines_before_a_bad_one_are_answered_on_standard_output(student):
+    Path("lines.txt").write_bytes(b"the cat\nthe dog\na\tb\nthe cat\n")
+    outcome = run_line("python predict.py --model student --input lines.txt")
+    assert outcome.status == 2 and "line 3: two texts" in outcome.stderr
+    Path("lines.txt").write_bytes(b"the cat\nthe dog\n")
+    assert outcome.stdout == succeed("python predict.py --model student --input lines.txt").stdout
+    Path("lines.txt").write_bytes(b"the cat\n")
+    told = succeed("python predict.py --model student --input lines.txt --output out.tsv").stderr
+    assert told.endswith("wrote 1 answer to out.tsv\n")
 
 
 def test_lines_are_answered_as_they_come():
