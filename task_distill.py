@@ -131,7 +131,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="distil even from a teacher that is no better than chance on the dev set",
     )
-    add_training_flags(parser, num_train_epochs=None, max_seq_length=None)
+    add_training_flags(
+        parser,
+        num_train_epochs=None,
+        max_seq_length=None,
+        warmup_of="; with --pred_distill alone: the layers are learned at a constant rate",
+    )
     return parse_flags(parser, argv)
 
 

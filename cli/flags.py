@@ -45,6 +45,7 @@ def add_training_flags(
     max_seq_length: int | None = 128,
     eval_step: int | None = 50,
     on_corpus: bool = False,
+    warmup_of: str = "",
 ) -> argparse._ArgumentGroup:
     """Add the flags of optimisation, of the data's shape and of the run itself.
 
@@ -52,6 +53,7 @@ def add_training_flags(
         num_train_epochs: None for the task's own; so is max_seq_length.
         eval_step: None for the end of each epoch alone.
         on_corpus: the data are pregenerated, of a length of their own, and have no dev set.
+        warmup_of: which of the script's stages has a warm-up, where not every one has.
 
     Returns:
         The group of flags that are accepted and ignored.
@@ -88,7 +90,7 @@ def add_training_flags(
         "--warmup_proportion",
         type=proportion,
         default=0.1,
-        help="share of the steps over which the learning rate rises",
+        help="share of the steps over which the learning rate rises" + warmup_of,
     )
     training.add_argument(
         "--weight_decay", "--wd", type=float, default=0.01, help="decay of weight matrices"

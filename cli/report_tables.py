@@ -57,11 +57,22 @@ def published_label(model: str) -> str:
 
 
 def label(results: Results, model: str) -> str:
-    """What the report calls a model of this run: a stand-in of another depth is no TinyBERT_4."""
-    known, layers = MODELS.get(model), results.layers.get(model)
-    if known is None or layers in (None, known.layers):
+    """What the report calls a model of this run: a stand-in of another depth is no TinyBERT_4.
+
+    A model that was not scored is called as its like are: a run of stand-ins has no TinyBERT_6.
+    """
+    known = MODELS.get(model)
+    if known is None:
+        return model
+    depths = {MODELS[m].layers: n for m, n in results.layers.items() if m in MODELS}
+    layers = results.layers.get(model) or depths.get(known.layers)
+    if layers is None and all(layers == published for published, layers in depths.items()):
+        layers = known.layers
+    if layers == known.layers:
         return published_label(model)
     kind = "teacher" if known.name == "teacher" else "student"
+    if layers is None:
+        return f"stand-in for the {known.layers}-layer {kind}{known.recipe}"
     return f"{layers}-layer {kind}{known.recipe}"
 
 

@@ -148,6 +148,18 @@ def test_stand_ins_of_another_depth_are_called_by_their_own(results):
     assert "2 layers for the student of 4, 3 layers for the student of 6" in text
 
 
+def test_in_a_run_of_stand_ins_no_missing_model_has_a_published_name(results):
+    evaluation(results, "distilled_tinybert_4l_rte", "RTE", layers=2, acc=0.8)
+    evaluation(results, "tinybert_4l_no_gd_rte", "RTE", layers=2, acc=0.7)
+    text = report_of(results, "--embedded_data")
+    known = "2-layer student, general + task"
+    assert line_with(text, "2-layer student, task distillation only > 2-layer student, labels only")
+    assert line_with(text, f"stand-in for the 6-layer student, general + task > {known}")
+    assert line_with(text, f"stand-in for the 12-layer teacher > {known}")
+    scores, _, _ = text.partition("## Size")
+    assert "TinyBERT_" not in scores and "4-layer" not in scores
+
+
 def test_models_of_the_published_depth_keep_their_names(results):
     evaluation(results, "distilled_tinybert_4l_rte", "RTE", layers=4, acc=0.6)
     text = report_of(results)
