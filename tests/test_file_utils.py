@@ -1,10 +1,10 @@
-"""Files and folders appear whole or not at all."""
+"""Files and folders appear whole or not at all; what lies in a folder is known through links."""
 
 import os
 
 import pytest
 
-from transformer.file_utils import atomic_folder, atomic_open, contents
+from transformer.file_utils import atomic_folder, atomic_open, contents, lies_in
 
 
 def test_a_folder_appears_with_all_it_holds(tmp_path):
@@ -60,3 +60,16 @@ def test_a_folder_that_holds_placeholders_alone_is_empty(tmp_path):
     for name in ("b", "a", ".hidden"):
         (tmp_path / name).touch()
     assert contents(tmp_path) == [".hidden", "a", "b"]
+
+
+def test_what_lies_in_a_folder_is_known_through_links(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("out/teacher", "outer", "elsewhere"):
+        os.makedirs(name)
+    os.symlink("out", "link")  # another name of the folder
+    os.symlink("out/teacher", "inward")  # leads into it
+    os.symlink("../elsewhere", "out/outward")  # stands in it, and would go with it
+    for path in ("out", "out/", "out/new", "link/teacher", "inward", "out/outward", "outer/../out"):
+        assert lies_in(path, "out") and lies_in(path, "link"), path
+    for path in (".", "outer", "elsewhere", "out/../outer", "out/outward/new"):
+        assert not lies_in(path, "out"), path
