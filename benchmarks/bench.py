@@ -105,9 +105,11 @@ class Bench:
         ceiling, reference_seconds, calls = self.ceiling(), [], itertools.count()
 
         def between(batch: dict[str, torch.Tensor]) -> None:
-            ceiling.sample()
-            if reference is not None and next(calls) % every == 0:
-                reference_seconds.append(timed(partial(reference, batch), self.device)[0])
+            # The losses are called under autocast, which would turn the fp32 products into bf16's.
+            with torch.autocast(self.device.type, enabled=False):
+                ceiling.sample()
+                if reference is not None and next(calls) % every == 0:
+                    reference_seconds.append(timed(partial(reference, batch), self.device)[0])
 
         def work_of(batch: dict[str, torch.Tensor]) -> float:
             return work(batch["attention_mask"].sum(1).tolist())

@@ -2,17 +2,20 @@
 
 import json
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+import cli.training
 import general_distill
 from benchmarks import __main__ as bench
 from benchmarks import reference, scaling, training_rows
-from benchmarks.inputs import SPECIAL, Words
+from benchmarks.bench import Bench
+from benchmarks.inputs import QUICK, SPECIAL, Words
 from benchmarks.lengths import TASKS, load_lengths, spread
-from benchmarks.measure import ROOT, Figure, Program, Target
+from benchmarks.measure import ROOT, TINY_SIZES, Ceiling, Figure, Program, Target
 from benchmarks.tables import figures_table, inference_tables, render
 from tasks.sentence_words import SentenceSplitter
 from transformer.errors import run_script
@@ -187,3 +190,25 @@ def test_more_gpus_do_not_speed_up_tasks_beyond_their_number():
     assert scaling.hours(tasks, one, 0.0) / scaling.hours(tasks, eight, 0.0) == pytest.approx(4 / 3)
     assert scaling.hours(tasks, nodes, 0.0) == scaling.hours(tasks, eight, 0.0)
     assert scaling.hours_of(work(1.0, 3600), one, 0.0) == pytest.approx(one["step_ms"] / 1e3)
+
+
+def test_ceilings_and_references_are_measured_outside_the_trainings_autocast(tmp_path, monkeypatch):
+    """Under it the fp32 products would be bf16's, and a bf16 row's floor too low."""
+    seen = []
+    look = partial(torch.is_autocast_enabled, "cpu")
+    monkeypatch.setattr(Ceiling, "sample", lambda self: seen.append(("ceiling", look())))
+    monkeypatch.setattr(Ceiling, "rates", lambda self: CEILING)
+
+    def losses_under_autocast(model, losses):
+        with torch.autocast("cpu", torch.bfloat16):
+            losses(model, {"attention_mask": torch.ones(2, 3)})
+
+    monkeypatch.setattr("benchmarks.bench.train", losses_under_autocast)
+    run = Bench.create(torch.device("cpu"), QUICK, TINY_SIZES, tmp_path, compare=False)
+    run.train(
+        lambda argv: cli.training.train(None, lambda model, batch: seen.append(("ours", look()))),
+        [],
+        work=sum,
+        reference=lambda batch: seen.append(("reference", look())),
+    )
+    assert seen == [("ceiling", False), ("reference", False), ("ours", True)]
