@@ -148,7 +148,12 @@ def test_wikiextractor_and_its_workers_end_with_the_program(tmp_path, stop, stat
     (tmp_path / "dump.xml").write_text("<mediawiki></mediawiki>")
     command = [sys.executable, str(ROOT / "prepare_data.py"), "--input", "dump.xml"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    program = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    # A suite started in the background of a shell ignores SIGINT, and so would the program.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        program = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     children = tmp_path / "children"
     wait_until(children.exists)
     pids = [int(pid) for pid in children.read_text().split()]
