@@ -10,6 +10,21 @@ from transformer.configuration import BertConfig
 from transformer.file_utils import VOCAB_NAME
 from transformer.modeling import BertModel, TinyBertForSequenceClassification
 
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `gpu` are skipped where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """Every device at hand, one after another."""
+    return torch.device(request.param)
+
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS = """
     the a an is are was not no and or but of in on at to with from by for it this that these

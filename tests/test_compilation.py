@@ -29,7 +29,9 @@ def losses_and_gradients(teacher, student, batches):
     return torch.stack(values), {name: p.grad for name, p in student.named_parameters()}
 
 
-def test_compiled_layers_give_the_same_losses_and_gradients(tiny_config, randomised, tiny_batch):
+def test_compiled_layers_give_the_same_losses_and_gradients(
+    tiny_config, randomised, tiny_batch, device
+):
     teacher = (
         randomised(BertModel(tiny_config(num_hidden_layers=4)), 1).requires_grad_(False).eval()
     )
@@ -40,12 +42,16 @@ def test_compiled_layers_give_the_same_losses_and_gradients(tiny_config, randomi
         ),
         2,
     ).train()
+    student, teacher = student.to(device), teacher.to(device)
     compiled = copy.deepcopy(student), copy.deepcopy(teacher)
     for model in compiled:
         compile_layers(model)
     assert list(compiled[0].state_dict()) == list(student.state_dict())
 
-    batches = [tiny_batch(length=length) for length in (17, 9, 23)]
+    batches = [
+        {name: tensor.to(device) for name, tensor in tiny_batch(length=length).items()}
+        for length in (17, 9, 23)
+    ]
     expected, gradients = losses_and_gradients(teacher, student, batches)
     counter = torch._dynamo.utils.counters
     counter.clear()

@@ -11,7 +11,6 @@ from distillation.objectives import attention_loss, hidden_loss
 from distillation.precision import autocast, cast_frozen_linears
 from transformer.modeling import BertModel, TinyBertForSequenceClassification
 
-CPU = torch.device("cpu")
 UNIT = 2.0**-9  # bfloat16 keeps 8 bits: half of its last one, relative
 LAYERS = 4
 
@@ -22,13 +21,15 @@ def teacher(tiny_config, randomised):
     return randomised(TinyBertForSequenceClassification(config), 1).requires_grad_(False)
 
 
-def test_a_teacher_of_half_weights_answers_as_under_autocast(teacher, tiny_batch):
+def test_a_teacher_of_half_weights_answers_as_under_autocast(teacher, tiny_batch, device):
+    teacher = teacher.to(device)
+    batch = {name: tensor.to(device) for name, tensor in tiny_batch().items()}
     cast = copy.deepcopy(teacher)
     cast_frozen_linears(cast, "bf16")
     assert cast.classifier.weight.dtype == torch.bfloat16
     assert cast.bert.embeddings.LayerNorm.weight.dtype == torch.float32
-    with torch.no_grad(), autocast("bf16", CPU):
-        expected, actual = teacher(**tiny_batch()), cast(**tiny_batch())
+    with torch.no_grad(), autocast("bf16", device):
+        expected, actual = teacher(**batch), cast(**batch)
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
@@ -43,18 +44,19 @@ def rms(tensor):
 
 @pytest.mark.parametrize("length", [17, 40])
 def test_losses_of_bf16_are_those_of_fp32_but_for_rounding(
-    tiny_config, randomised, tiny_batch, length
+    tiny_config, randomised, tiny_batch, length, device
 ):
     """The root of a mean of squares moves by at most the RMS of what its vector moves by.
 
     Values on the way through `LAYERS` layers of 6 products are rounded thrice a product; independent
     errors add up by their squares. A score is made of two such values.
     """
-    models = [randomised(BertModel(tiny_config(num_hidden_layers=LAYERS)), seed) for seed in (1, 2)]
-    batch = tiny_batch(length=length)
+    config = tiny_config(num_hidden_layers=LAYERS)
+    models = [randomised(BertModel(config), seed).to(device) for seed in (1, 2)]
+    batch = {name: tensor.to(device) for name, tensor in tiny_batch(length=length).items()}
     with torch.no_grad():
         exact = [model(**batch) for model in models]
-        with autocast("bf16", CPU):
+        with autocast("bf16", device):
             rounded = [model(**batch) for model in models]
     relative = UNIT * math.sqrt(3 * 6 * LAYERS)
     unmasked = batch["attention_mask"][:, None, None, :].bool()
