@@ -36,13 +36,12 @@ from cli.training import (
     run_training,
 )
 from distillation.checkpoint import ModelKeeper
-from distillation.compilation import compile_layers
 from distillation.distributed import start_runtime
 from distillation.loss_functions import layer_distillation
 from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights, check_heads
-from distillation.precision import cast_frozen_linears
 from distillation.records import RunRecord
+from distillation.training import prepare_teacher
 from tasks.batching import StoreBatches
 from tasks.corpus import available_epochs, corpus_facts, open_epoch, start_check
 from transformer.errors import run_script
@@ -119,10 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checked = start_check(data, epochs) if runtime.is_main else None
     torch.manual_seed(args.seed)
     teacher = BertModel.from_pretrained(args.teacher_model, cache_dir=args.cache_dir)
-    teacher.requires_grad_(False).train(args.teacher_dropout).to(runtime.device)
-    cast_frozen_linears(teacher, settings.precision)
-    if settings.compiled:
-        compile_layers(teacher)
+    prepare_teacher(teacher.to(runtime.device), settings, args.teacher_dropout)
     shape = {"fit_size": teacher_config.hidden_size}
     if args.continue_train:
         student = TinyBertForPreTraining.from_pretrained(
@@ -141,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_plan("general distillation", facts, args, student, source, settings, runtime)
 
     # Nothing reads the teacher's pooled vector, nor layers above the last one mapped.
-    losses = layer_distillation(partial(teacher, pool=False), mapping, weights)
+    losses = layer_distillation(partial(teacher, pool=False), mapping, weights, settings.compiled)
     record = RunRecord(
         "general",
         vars(args),

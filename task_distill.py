@@ -60,7 +60,6 @@ from cli.training import (
     write_results,
 )
 from distillation.checkpoint import ModelKeeper
-from distillation.compilation import compile_layers
 from distillation.distributed import Runtime, start_runtime
 from distillation.loss_functions import (
     label_training,
@@ -69,9 +68,13 @@ from distillation.loss_functions import (
 )
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives import LayerWeights, check_heads
-from distillation.precision import cast_frozen_linears
 from distillation.records import RunRecord, check_writable, write_record
-from distillation.training import LossFunction, TrainingSettings, number_of_steps
+from distillation.training import (
+    LossFunction,
+    TrainingSettings,
+    number_of_steps,
+    prepare_teacher,
+)
 from tasks.batching import StoreBatches
 from tasks.evaluation import evaluate
 from tasks.features import Split
@@ -219,10 +222,7 @@ def train_student(
             args.allow_weak_teacher,
         )  # fmt: skip
     runtime.wait()
-    teacher.train(args.teacher_dropout)
-    cast_frozen_linears(teacher, settings.precision)
-    if settings.compiled:
-        compile_layers(teacher)
+    prepare_teacher(teacher, settings, args.teacher_dropout)
 
     def open_run(folder: Path) -> ModelKeeper:
         asked = args.pred_distill and losses is not label_training
@@ -301,7 +301,7 @@ def choose_losses(
     mapping = layer_mapping(
         args.layer_map, student.config.num_hidden_layers, teacher.config.num_hidden_layers
     )
-    losses = layer_distillation(teacher, mapping, weights, is_student=True)
+    losses = layer_distillation(teacher, mapping, weights, args.compile, is_student=True)
     return losses, "the teacher's layers\n" + mapping.table(), mapping
 
 

@@ -40,6 +40,7 @@ ROWS: dict[str, Callable[[Bench], Any]] = {
     "pregeneration": data_rows.pregeneration,
     "inference": measure_inference,
 }
+NO_MODEL = {"features", "pregeneration"}  # rows that a GPU has no part in
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -103,7 +104,7 @@ def measure_rows(args: argparse.Namespace, page: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
         bench = make_bench(args, device, Path(scratch))
         for name, row in ROWS.items():
-            if args.only and name not in args.only:
+            if name not in args.only if args.only else args.gpu and name in NO_MODEL:
                 continue
             start, when = time.monotonic(), datetime.now(UTC)
             load = round(os.getloadavg()[0], 1)

@@ -14,9 +14,11 @@ from unittest import mock
 
 import torch
 
+from benchmarks.figures import Figure
 from benchmarks.inputs import Sizes, Workspace
-from benchmarks.measure import Ceiling, CeilingSizes, Figure, Stopwatch, timed
-from distillation.training import train
+from benchmarks.measure import Ceiling, CeilingSizes, Stopwatch, timed
+from distillation import training
+from distillation.batches import Batch
 from transformer.configuration import BertConfig
 
 
@@ -77,8 +79,8 @@ class Bench:
         """A figure, without what it would be compared with where that means nothing."""
         if not self.compare:
             target = values.get("target")
-            values |= {"published": None}
-            values["target"] = target if target and target.against == "floor" else None
+            asked = target is not None and target.against in ("plain", "limit")
+            values |= {"published": None, "target": target if asked else None}
         return Figure(**values)
 
     def run(self, main: Callable[[Sequence[str]], int], arguments: Sequence[Any]) -> None:
@@ -91,35 +93,32 @@ class Bench:
         main: Callable[[Sequence[str]], int],
         arguments: Sequence[Any],
         work: Callable[[Sequence[int]], float],
-        reference: Callable[[dict[str, torch.Tensor]], object] | None = None,
+        reference: Callable[[Batch], object] | None = None,
         every: int = 1,
     ) -> TimedTraining:
         """Run a training script in this process and time its steps.
 
-        Between two steps the ceilings are measured, and, before every `every`-th, a step of the
-        reference on the same batch.
+        Between two steps the ceilings are measured (on a GPU before every `every`-th alone: its steps are
+        short and many), and, before every `every`-th, a step of the reference on the same batch.
 
         Args:
             work: useful GFLOP of a step on rows of the given lengths.
         """
         ceiling, reference_seconds, calls = self.ceiling(), [], itertools.count()
 
-        def between(batch: dict[str, torch.Tensor]) -> None:
-            # The losses are called under autocast, which would turn the fp32 products into bf16's.
-            with torch.autocast(self.device.type, enabled=False):
+        def between(batch: Batch) -> None:
+            due = next(calls) % every == 0
+            if due or self.on_cpu:
                 ceiling.sample()
-                if reference is not None and next(calls) % every == 0:
-                    reference_seconds.append(timed(partial(reference, batch), self.device)[0])
+            if due and reference is not None:
+                reference_seconds.append(timed(partial(reference, batch), self.device)[0])
 
-        def work_of(batch: dict[str, torch.Tensor]) -> float:
+        def work_of(batch: Batch) -> float:
             return work(batch["attention_mask"].sum(1).tolist())
 
-        watch = Stopwatch(self.device, between, work_of)
-
-        def timed_train(model, losses, *rest, **options):
-            return train(model, watch.wrap(losses), *rest, **options)
-
-        with mock.patch("cli.training.train", timed_train):
+        # Twice on a GPU: plainly, then recording.
+        watch = Stopwatch(self.device, between, work_of, known=0 if self.on_cpu else 2)
+        with mock.patch("distillation.training._step", watch.wrap(training._step)):
             self.run(main, [*arguments, "--output_dir", self.new_folder()])
         # The reference's first step warms up as ours does.
         return TimedTraining(watch, ceiling.rates(), reference_seconds[1:])

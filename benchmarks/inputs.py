@@ -47,9 +47,12 @@ class Sizes:
 
     Attributes:
         teacher, student, student_6l: their shapes.
-        batch, length: of training; evaluation and augmentation have batches of `wide_batch`.
+        batch, length: of training; augmentation has batches of `wide_batch`.
+        general_batches: of general distillation, the first being `batch`.
+        compiled: whether general distillation is measured with --compile as well, in the largest of them.
         steps: of general distillation that are timed.
         task_steps: SST-2 and RTE, intermediate layers.
+        task_rows: at most so many, over and over.
         prediction_rows, eval_rows: SST-2.
         augmented: sentences of SST-2, rows of RTE (two sentences each).
         feature_rows: RTE.
@@ -62,10 +65,13 @@ class Sizes:
     student: BertConfig
     student_6l: BertConfig
     batch: int
+    general_batches: tuple[int, ...]
+    compiled: bool
     length: int
     wide_batch: int
     steps: int
     task_steps: tuple[int, int]
+    task_rows: int
     prediction_rows: int
     eval_rows: int
     augmented: tuple[int, int]
@@ -79,20 +85,22 @@ CPU = Sizes(
     teacher=BertConfig(),
     student=BertConfig(num_hidden_layers=4, hidden_size=312, intermediate_size=1200),
     student_6l=BertConfig(num_hidden_layers=6),
-    batch=32, length=128, wide_batch=64, steps=5, task_steps=(16, 8), prediction_rows=800, eval_rows=872,
+    batch=32, general_batches=(32,), compiled=False, length=128, wide_batch=64, steps=5,
+    task_steps=(16, 8), task_rows=512, prediction_rows=800, eval_rows=872,
     augmented=(120, 6), feature_rows=10_000, corpus_tokens=8_000_000, repeats=3, full_sequences=34_000_000,
 )  # fmt: skip
 GPU = replace(
-    CPU, batch=256, wide_batch=512, steps=30, task_steps=(60, 30), prediction_rows=50_000,
-    eval_rows=8720, augmented=(4000, 200), repeats=5,
+    CPU, general_batches=(32, 256), compiled=True, wide_batch=512, steps=40, task_steps=(1200, 800),
+    task_rows=9600, prediction_rows=9600, eval_rows=8720, augmented=(1500, 80), repeats=2,
 )  # fmt: skip
 _TINY = {"vocab_size": 3000, "num_attention_heads": 2, "max_position_embeddings": 160}
 QUICK = Sizes(
     teacher=BertConfig(**_TINY, num_hidden_layers=4, hidden_size=16, intermediate_size=32),
     student=BertConfig(**_TINY, num_hidden_layers=2, hidden_size=8, intermediate_size=16),
     student_6l=BertConfig(**_TINY, num_hidden_layers=2, hidden_size=16, intermediate_size=32),
-    batch=4, length=32, wide_batch=8, steps=3, task_steps=(4, 4), prediction_rows=12, eval_rows=16,
-    augmented=(3, 2), feature_rows=20, corpus_tokens=6000, repeats=1, full_sequences=1000,
+    batch=4, general_batches=(4,), compiled=False, length=32, wide_batch=8, steps=3, task_steps=(4, 4),
+    task_rows=16, prediction_rows=12, eval_rows=16, augmented=(3, 2), feature_rows=20,
+    corpus_tokens=6000, repeats=1, full_sequences=1000,
 )  # fmt: skip
 
 

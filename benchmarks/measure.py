@@ -1,9 +1,4 @@
-"""What every benchmark shares: the machine's ceilings, alternating measurements, memory, figures.
-
-A figure is never quoted alone: beside it stand the same job done plainly, the published scripts'
-figure scaled to this machine, and what the machine itself can do, measured in turn within one run, so
-that noise hits them alike.
-"""
+"""How the benchmarks measure: the machine's ceilings, alternating jobs, steps of a training, memory."""
 
 from __future__ import annotations
 
@@ -14,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,8 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-# Rate of fp32 matrix products, GFLOP/s, of the machine on which the published scripts were measured.
-PUBLISHED_FP32 = 175.0
+from distillation.batches import Batch
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -36,7 +32,7 @@ class CeilingSizes(NamedTuple):
 
 
 CPU_SIZES = CeilingSizes()
-GPU_SIZES = CeilingSizes(side=8192, products=16, copied=1 << 31)
+GPU_SIZES = CeilingSizes(side=8192, products=4, copied=1 << 31)
 TINY_SIZES = CeilingSizes(side=96, products=1, copied=1 << 16)
 
 
@@ -159,130 +155,14 @@ def run_program(arguments: Sequence[str | os.PathLike], scratch: Path) -> Progra
     return Program(seconds, peak)
 
 
-class Target(NamedTuple):
-    """What a figure is asked to reach.
-
-    Attributes:
-        against: `floor`: ours / (work / fp32 ceiling) at most `value`; `published`: as many times
-            faster than the published scripts as `value`, at least; `limit`: ours at most `value`.
-        aim: a further value, hoped for but not asked.
-    """
-
-    against: str
-    value: float
-    aim: float | None = None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table.
-
-    Attributes:
-        row: the key that `--only` names; several figures may come from one row.
-        job: what is done, on what.
-        unit: of ours, the reference and the published figure. A unit ending in `/s` is a rate: more is
-            better; of every other unit less is better.
-        ours: the figure itself.
-        samples: how many measurements it rests on.
-        ceiling: see `Ceiling.rates`, measured between those of this figure.
-        precision: of the forward passes, `fp32` or `bf16`; None where no model runs.
-        gflop: useful work (no padding) per unit: of a step, of a row.
-        reference: the same job done plainly, in the same run, and
-        reference_is: how plainly.
-        published: the published scripts' figure on their machine, and
-        published_scales: whether it depends on the machine's speed.
-    """
-
-    row: str
-    job: str
-    unit: str
-    ours: float
-    samples: int
-    ceiling: Mapping[str, float]
-    precision: str | None = None
-    gflop: float | None = None
-    reference: float | None = None
-    reference_is: str = ""
-    published: float | None = None
-    published_scales: bool = True
-    target: Target | None = None
-    note: str = ""
-
-    @property
-    def is_rate(self) -> bool:
-        """Whether more is better."""
-        return self.unit.endswith("/s")
-
-    @property
-    def published_here(self) -> float | None:
-        """The published figure as it would be on this machine, by the fp32 rates of the two."""
-        if self.published is None or not self.published_scales:
-            return self.published
-        faster = self.ceiling["fp32"] / PUBLISHED_FP32
-        return self.published * faster if self.is_rate else self.published / faster
-
-    @property
-    def floor(self) -> float | None:
-        """What the unit would be if the useful work ran at the fp32 ceiling."""
-        if self.gflop is None:
-            return None
-        return (
-            self.ceiling["fp32"] / self.gflop if self.is_rate else self.gflop / self.ceiling["fp32"]
-        )
-
-    @property
-    def of_ceiling(self) -> float | None:
-        """Useful work per second as a share of the ceiling of its own precision."""
-        if self.gflop is None or self.precision is None:
-            return None
-        rate = self.ours * self.gflop if self.is_rate else self.gflop / self.ours
-        return rate / self.ceiling[self.precision]
-
-    def times(self, other: float | None) -> float | None:
-        """How many times better ours is than `other`, a figure of the same unit."""
-        if other is None:
-            return None
-        return self.ours / other if self.is_rate else other / self.ours
-
-    @property
-    def reached(self) -> float | None:
-        """What stands beside the target's value."""
-        if self.target is None:
-            return None
-        if self.target.against == "floor":
-            return 1 / self.times(self.floor)
-        return self.times(self.published_here) if self.target.against == "published" else self.ours
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the target is reached."""
-        if self.target is None:
-            return None
-        if self.target.against == "published":
-            return self.reached >= self.target.value
-        return self.reached <= self.target.value
-
-    def to_json(self) -> dict[str, Any]:
-        """The figure with what is derived from it, for the results file."""
-        derived = ("published_here", "floor", "of_ceiling", "reached", "met")
-        values = {**vars(self), "target": self.target and self.target._asdict()}
-        return values | {name: getattr(self, name) for name in derived}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Figure:
-        """The figure that `to_json` wrote; what is derived is derived anew."""
-        known = {name: values[name] for name in cls.__dataclass_fields__}
-        target = known["target"]
-        return cls(**known | {"target": target and Target(**target)})
-
-
 @dataclass(frozen=True)
 class Stopwatch:
-    """Times the steps of a training run from outside, by way of the loss function it is handed.
+    """Times the steps of a training run from outside.
 
-    A step lasts from one call of the loss function to the next: forward and backward passes, the
-    optimiser, the next batch. In between, off the clock, other work may be done. The first step warms
-    up and the last is never seen to end; neither is counted.
+    A step lasts from its call to the next one's: forward and backward passes, the optimiser, the log, the
+    next batch. In between, off the clock, other work may be done. The first step warms up and the last is
+    never seen to end; neither is counted. Nor is one whose shape came less than `known` times before: a GPU
+    is still recording such steps.
 
     Attributes:
         device: where the steps are computed.
@@ -291,38 +171,51 @@ class Stopwatch:
     """
 
     device: torch.device
-    between: Callable[[dict[str, torch.Tensor]], object]
-    work: Callable[[dict[str, torch.Tensor]], float]
+    between: Callable[[Batch], object]
+    work: Callable[[Batch], float]
+    known: int = 0
     seconds: list[float] = field(default_factory=list)
     gflop: list[float] = field(default_factory=list)
+    _shapes: Counter = field(default_factory=Counter)
+    _counts: list[bool] = field(default_factory=list)
     _started: list[float] = field(default_factory=list)
 
-    def wrap(self, losses: Callable) -> Callable:
-        """The loss function with the clock in it."""
+    def wrap(self, step: Callable) -> Callable:
+        """The step of a training loop with the clock in it; it is handed a `WholeBatch` first."""
 
-        def timed_losses(model, batch):
+        def timed_step(whole, *arguments):
             synchronize(self.device)
             if self._started:
                 self.seconds.append(time.perf_counter() - self._started.pop())
-            self.between(batch)
+            ((batch, _),) = whole.parts
+            shape = batch["input_ids"].shape
+            self._counts.append(self._shapes[shape] >= self.known and bool(self.gflop))
+            self._shapes[shape] += 1
             self.gflop.append(self.work(batch))
+            self.between(batch)
             synchronize(self.device)
             self._started.append(time.perf_counter())
-            return losses(model, batch)
+            step(whole, *arguments)
 
-        return timed_losses
+        return timed_step
+
+    def counted(self) -> list[tuple[float, float]]:
+        """Seconds and GFLOP of the steps that count."""
+        steps = zip(self.seconds, self.gflop, self._counts, strict=False)
+        return [(seconds, gflop) for seconds, gflop, counts in steps if counts]
 
     def mean(self) -> float:
         """Seconds of a step whose work is the mean of all: time of the steps counted, by their work."""
-        return sum(self.seconds[1:]) / sum(self.gflop[1:-1]) * self.mean_gflop()
+        seconds, gflop = map(sum, zip(*self.counted(), strict=True))
+        return seconds / gflop * self.mean_gflop()
 
     def mean_gflop(self) -> float:
-        """Mean work of all steps, the first and the last included."""
+        """Mean work of all steps."""
         return statistics.mean(self.gflop)
 
-    def median(self) -> float:
-        """Median seconds of the steps counted; for steps of equal work."""
-        return statistics.median(self.seconds[1:])
+    def median_for(self, gflop: float) -> float:
+        """Median seconds of the steps counted, each as if its work were `gflop`."""
+        return statistics.median(seconds / work * gflop for seconds, work in self.counted())
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.figures import Figure
 from benchmarks.inputs import CPU
 from benchmarks.lengths import TASKS, load_lengths
-from benchmarks.measure import ROOT, Figure
+from benchmarks.measure import ROOT
 from benchmarks.shapes import (
     classifier_macs,
     encoder_macs,

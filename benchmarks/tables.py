@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.measure import PUBLISHED_FP32, Figure
+from benchmarks.figures import PUBLISHED_FP32, Figure
 
 ABOUT = f"""\
 Written by `{{command}}`; the same figures, unrounded, are in `{{results}}`. Models have random weights of
@@ -92,8 +92,8 @@ def target_text(figure: Figure) -> str:
     target = figure.target
     if target is None:
         return "–"
-    if target.against == "published":
-        return f"≥ {target.value:g} × published"
+    if target.against in ("published", "plain"):
+        return f"≥ {target.value:g} × {target.against}"
     if target.against == "limit":
         return f"≤ {target.value:g} {figure.unit}"
     aim = f", aim {target.aim:g}" if target.aim else ""

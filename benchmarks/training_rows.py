@@ -14,7 +14,8 @@ import general_distill
 import pregenerate_training_data
 import task_distill
 from benchmarks.bench import Bench
-from benchmarks.measure import Figure, Target, alternate, run_program
+from benchmarks.figures import Figure, Target
+from benchmarks.measure import alternate, run_program
 from benchmarks.reference import Classifier, LayerDistillation, PredictionDistillation
 from benchmarks.shapes import classifier_macs, layer_step_gflop, prediction_gflop
 from cli.classification import load_classifier
@@ -27,10 +28,10 @@ PREDICTION_EPOCHS = 3
 
 
 def general(bench: Bench) -> list[Figure]:
-    """General distillation, BERT-base to 4 layers of 312: steps of 32 × 128, and memory."""
+    """General distillation, BERT-base to 4 layers of 312: steps of rows of full length, and memory."""
     sizes = bench.sizes
     data = bench.new_folder()
-    tokens = 2 * sizes.batch * sizes.length * (sizes.steps + 4)
+    tokens = 2 * max(sizes.general_batches) * sizes.length * (sizes.steps + 4)
     # Few and long documents: their ends make short sequences.
     corpus = bench.work.corpus("general", tokens, sentences_per_document=tokens // 80)
     bench.run(
@@ -40,44 +41,59 @@ def general(bench: Bench) -> list[Figure]:
     )  # fmt: skip
     arguments = [
         "--pregenerated_data", data, "--teacher_model", bench.work.bert,
-        "--student_model", bench.work.student_config, "--train_batch_size", sizes.batch,
-        "--eval_step", 10**6,
+        "--student_model", bench.work.student_config, "--eval_step", 10**6,
     ]  # fmt: skip
-    job = f"general distillation, batch {sizes.batch} × {sizes.length}"
-    gflop = layer_step_gflop(*bench.configs, [sizes.length] * sizes.batch)
     figures = []
-    for precision, target in (
-        ("fp32", Target("floor", 1.18)),
-        ("bf16", Target("floor", 0.60, 0.50)),
-    ):
-        fp32 = precision == "fp32"
-        loop = LayerDistillation(*bench.configs, bench.device) if fp32 else None
-        seen = bench.train(
-            general_distill.main,
-            [*arguments, *bench.flags(precision), "--max_steps", sizes.steps + 2],
-            partial(layer_step_gflop, *bench.configs),
-            (lambda batch, loop=loop: loop.step(batch, sizes.length)) if loop else None,
-        )
-        # A few sequences end with their document; the step is quoted at the full length.
-        figures.append(
-            bench.figure(
-                row="general", job=f"{job}, {precision}", unit="s a step",
-                ours=statistics.median(
-                    seconds / work * gflop
-                    for seconds, work in zip(seen.watch.seconds[1:], seen.watch.gflop[1:], strict=False)
-                ),
-                samples=len(seen.watch.seconds) - 1, ceiling=seen.ceiling, precision=precision,
-                gflop=gflop, published=7.7, target=target,
-                reference=statistics.median(seen.reference) if loop else None,
-                reference_is=PLAIN if loop else "",
-            )
-        )  # fmt: skip
-    return [*figures, _general_memory(bench, arguments, job, figures[0].ceiling)]
+    for batch in sizes.general_batches:
+        figures += [
+            _general(bench, arguments, batch, "fp32", [], Target("floor", 1.18)),
+            _general(bench, arguments, batch, "bf16", [], Target("floor", 0.60, 0.50)),
+        ]
+    if sizes.compiled:
+        figures.append(_general(bench, arguments, batch, "bf16", ["--compile"], None))
+    return [*figures, _general_memory(bench, arguments, figures[0].ceiling)]
 
 
-def _general_memory(bench: Bench, arguments: list, job: str, ceiling: dict[str, float]) -> Figure:
-    """The most memory that two steps need, of the machine or of the GPU."""
-    arguments = [*arguments, *bench.flags(), "--max_steps", 2]
+def _general_job(bench: Bench, batch: int, precision: str) -> str:
+    return f"general distillation, batch {batch} × {bench.sizes.length}, {precision}"
+
+
+def _general(
+    bench: Bench,
+    arguments: list,
+    batch: int,
+    precision: str,
+    more: list[str],
+    target: Target | None,
+) -> Figure:
+    length, steps = bench.sizes.length, bench.sizes.steps + 2
+    plain = precision == "fp32" and batch == bench.sizes.batch
+    loop = LayerDistillation(*bench.configs, bench.device) if plain else None
+    seen = bench.train(
+        general_distill.main,
+        [*arguments, "--train_batch_size", batch, *bench.flags(precision), *more, "--max_steps", steps],
+        partial(layer_step_gflop, *bench.configs),
+        (lambda rows: loop.step(rows, length)) if loop else None,
+        every=1 if bench.on_cpu else steps // 5,
+    )  # fmt: skip
+    # A few sequences end with their document; the step is quoted at the full length.
+    gflop = layer_step_gflop(*bench.configs, [length] * batch)
+    return bench.figure(
+        row="general", job=", ".join([_general_job(bench, batch, precision), *more]), unit="s a step",
+        ours=seen.watch.median_for(gflop), samples=len(seen.watch.counted()), ceiling=seen.ceiling,
+        precision=precision, gflop=gflop, target=target,
+        published=7.7 if batch == bench.sizes.batch else None,
+        reference=statistics.median(seen.reference) if loop else None,
+        reference_is=PLAIN if loop else "",
+    )  # fmt: skip
+
+
+def _general_memory(bench: Bench, arguments: list, ceiling: dict[str, float]) -> Figure:
+    """The most memory that a few steps need, of the machine or of the GPU."""
+    batch = bench.sizes.batch
+    job = _general_job(bench, batch, "fp32")
+    arguments = [*arguments, *bench.flags(), "--train_batch_size", batch]
+    arguments += ["--max_steps", 2 if bench.on_cpu else 4]  # a GPU's third step is a replay
     values = {
         "row": "general", "unit": "GB", "samples": 1, "ceiling": ceiling, "published": 16.9,
         "published_scales": False, "target": Target("limit", 3.0),
@@ -87,14 +103,14 @@ def _general_memory(bench: Bench, arguments: list, job: str, ceiling: dict[str, 
         torch.cuda.reset_peak_memory_stats(bench.device)
         bench.run(general_distill.main, [*arguments, "--output_dir", bench.new_folder()])
         peak = torch.cuda.max_memory_allocated(bench.device)
-        return bench.figure(job=f"{job}, fp32: peak memory of the GPU", ours=peak / 1e9, **values)
+        return bench.figure(job=f"{job}: peak memory of the GPU", ours=peak / 1e9, **values)
     program = ["general_distill.py", *map(str, arguments), "--output_dir", bench.new_folder()]
     plain = [
         "-m", "benchmarks.reference", bench.work.bert, bench.work.student_config,
-        str(bench.sizes.batch), str(bench.sizes.length),
+        str(batch), str(bench.sizes.length),
     ]  # fmt: skip
     return bench.figure(
-        job=f"{job}, fp32: peak memory",
+        job=f"{job}: peak memory",
         ours=run_program(program, bench.folder).peak_bytes / 1e9,
         reference=run_program(plain, bench.folder).peak_bytes / 1e9,
         reference_is=PLAIN,
@@ -119,22 +135,23 @@ def _task_arguments(bench: Bench, task: str, precision: str) -> list:
 def _intermediate(
     bench: Bench, task: str, published: float, steps: int, targets: Sequence[float]
 ) -> list[Figure]:
-    data = _task_data(bench, task, steps * bench.sizes.batch)
+    data = _task_data(bench, task, min(steps * bench.sizes.batch, bench.sizes.task_rows))
     figures = []
     for precision, target in zip(("fp32", "bf16"), targets, strict=True):
         loop = LayerDistillation(*bench.configs, bench.device) if precision == "fp32" else None
         seen = bench.train(
             task_distill.main,
-            [*data, *_task_arguments(bench, task, precision), "--max_steps", steps],
+            [*data, *_task_arguments(bench, task, precision), "--max_steps", steps,
+             "--num_train_epochs", steps],
             partial(layer_step_gflop, *bench.configs),
             (lambda batch, loop=loop: loop.step(batch, 128)) if loop else None,
             every=max(1, steps // 4),
-        )
+        )  # fmt: skip
         figures.append(
             bench.figure(
                 row=f"intermediate-{find_task(task).key}",
                 job=f"task distillation, layers, {task}, batch {bench.sizes.batch}, {precision}",
-                unit="s a step", ours=seen.watch.mean(), samples=len(seen.watch.seconds) - 1,
+                unit="s a step", ours=seen.watch.mean(), samples=len(seen.watch.counted()),
                 ceiling=seen.ceiling, precision=precision, gflop=seen.watch.mean_gflop(),
                 reference=statistics.median(seen.reference) if loop else None,
                 reference_is=PLAIN if loop else "",

@@ -178,6 +178,12 @@ def _add_running_flags(
     )
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
     group.add_argument(
+        "--no_cuda_graphs",
+        action="store_true",
+        help="on a GPU, launch every kernel of a step by itself instead of recording and replaying "
+        "steps: slower, in less memory",
+    )
+    group.add_argument(
         "--local_rank",
         "--local-rank",
         type=int,
@@ -323,6 +329,7 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
         save_steps=args.save_steps,
         nan_policy=args.nan_policy,
         compiled=args.compile,
+        recorded=not args.no_cuda_graphs,
     )
 
 

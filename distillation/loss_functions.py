@@ -17,6 +17,8 @@ from distillation.mapping import LayerMapping
 from distillation.objectives import (
     LayerWeights,
     Losses,
+    attention_losses,
+    hidden_losses,
     label_loss,
     layer_losses,
     logit_mse,
@@ -32,12 +34,14 @@ def layer_distillation(
     teacher: Callable[..., EncoderOutput],
     mapping: LayerMapping,
     weights: LayerWeights,
+    compiled: bool = False,
     **student_options,
 ) -> LossFunction:
     """Match attention scores, embedding output and hidden states of the mapped layers (eq. 6, 7, 8).
 
     Args:
         teacher: frozen; only the layers the mapping names are collected.
+        compiled: whether the losses of layer pairs go through torch.compile.
         student_options: passed to the student's forward, such as `is_student=True`.
     """
     attention = mapping.attention if weights.attention else ()
@@ -51,11 +55,16 @@ def layer_distillation(
         for side in (0, 1)
     ]
 
+    of_pairs = [attention_losses, hidden_losses]
+    if compiled:
+        of_pairs = [torch.compile(losses, dynamic=True) for losses in of_pairs]
+
     def losses(student: nn.Module, batch: Batch) -> Losses:
         inputs = _inputs(batch)
         with torch.no_grad():
             target = teacher(**inputs, **layers_of[1])
-        return layer_losses(student(**inputs, **layers_of[0], **student_options), target, weights)
+        output = student(**inputs, **layers_of[0], **student_options)
+        return layer_losses(output, target, weights, *of_pairs)
 
     return losses
 

@@ -6,7 +6,7 @@ Every loss is computed in fp32 whatever the precision of the forward pass.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,8 @@ from torch.autograd.function import once_differentiable
 from transformer.configuration import BertConfig
 from transformer.encoder import EncoderOutput
 from transformer.errors import UserError
+
+PairLosses = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 
 PADDING_THRESHOLD = -100.0  # scores at or below it belong to masked positions (mask = -10000)
 
@@ -46,6 +48,11 @@ def attention_losses(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> li
     Returns:
         Scalars.
     """
+    if torch.compiler.is_compiling():  # torch then makes one pass of the formula itself
+        return [
+            F.mse_loss(_without_mask(s.float()), _without_mask(t.float()))
+            for s, t in zip(student, teacher, strict=True)
+        ]
     return [
         _MaskedMSE.apply(student_scores, teacher_scores)
         for student_scores, teacher_scores in zip(student, teacher, strict=True)
@@ -161,19 +168,26 @@ class LayerWeights(NamedTuple):
     embedding: float = 1.0
 
 
-def layer_losses(student: EncoderOutput, teacher: EncoderOutput, weights: LayerWeights) -> Losses:
+def layer_losses(
+    student: EncoderOutput,
+    teacher: EncoderOutput,
+    weights: LayerWeights,
+    of_attention: PairLosses = attention_losses,
+    of_hidden: PairLosses = hidden_losses,
+) -> Losses:
     """The intermediate loss: attention and hidden-state losses, weighted, by name.
 
     Args:
         student, teacher: outputs holding the matched layers in the same order; of the hidden states the
             embedding output comes first, and is left out where its weight is 0.
+        of_attention, of_hidden: the losses of layer pairs; compiled, perhaps.
     """
     parts: dict[str, list[Tensor]] = {}
     if weights.attention:
-        losses = attention_losses(student.attentions, teacher.attentions)
+        losses = of_attention(student.attentions, teacher.attentions)
         parts["attention_loss"] = [_times(weights.attention, loss) for loss in losses]
     if weights.hidden or weights.embedding:
-        losses = hidden_losses(student.hidden_states, teacher.hidden_states)
+        losses = of_hidden(student.hidden_states, teacher.hidden_states)
         factors = [weights.embedding] if weights.embedding else []
         factors += [weights.hidden] * (len(losses) - len(factors))
         parts["hidden_loss"] = [_times(w, loss) for w, loss in zip(factors, losses, strict=True)]

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from distillation.training import TrainingSettings
 
 
+LOG_SUMS = ("sums", "by_layer")  # what each process has added up for the next line of the log
+
+
 def identity_of(settings: TrainingSettings) -> dict[str, Any]:
     """The settings that a resumed run must share: those that change what is learned."""
-    free = {"accumulation", "eval_step", "save_minutes", "save_steps", "nan_policy"}
+    free = {"accumulation", "eval_step", "save_minutes", "save_steps", "nan_policy", "recorded"}
     return {name: value for name, value in asdict(settings).items() if name not in free}
 
 
@@ -29,9 +32,9 @@ def run_state(model, optimizer, scaler, keeper, log, step, runtime) -> dict[str,
     """
     cuda = runtime.device.type == "cuda"
     cuda_rng = torch.cuda.get_rng_state(runtime.device) if cuda else None
-    own = log.state_dict() | {
-        "sums": {name: value.cpu() for name, value in log.state_dict()["sums"].items()}
-    }
+    own = log.state_dict()
+    for part in LOG_SUMS:
+        own[part] = {name: value.cpu() for name, value in own[part].items()}
     logs, rngs, cuda_rngs = zip(
         *runtime.gather((own, torch.get_rng_state(), cuda_rng)), strict=True
     )
@@ -54,8 +57,12 @@ def log_of(state: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     logs = state["log"]
     if len(logs) == runtime.world:
         return logs[runtime.rank]
-    sums = {name: sum(log["sums"][name] for log in logs) for name in logs[0]["sums"]}
-    return logs[0] | {"sums": sums if runtime.is_main else {}}
+    if not runtime.is_main:
+        return logs[0] | {part: {} for part in LOG_SUMS}
+    return logs[0] | {
+        part: {name: sum(log[part][name] for log in logs) for name in logs[0][part]}
+        for part in LOG_SUMS
+    }
 
 
 def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runtime) -> None:

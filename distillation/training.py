@@ -7,34 +7,31 @@ are or what the rows mean.
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from distillation.batches import Batch, BatchSource, WholeBatch, whole_batches
+from distillation.batches import BatchSource, WholeBatch, whole_batches
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.compilation import check_compiler, compile_layers
 from distillation.distributed import Runtime
 from distillation.forecast import Forecast
-from distillation.precision import autocast
+from distillation.gradients import Gradients, LossFunction
+from distillation.precision import cast_frozen_linears
+from distillation.recording import Inputs
 from distillation.records import METRICS_NAME, TEXT_LOG_NAME
 from distillation.resume import identity_of, log_of, restore, run_state
 from distillation.run_log import RunLog, open_log, write_text_log
 from transformer.errors import Stopped, StopRequest, UserError
 from transformer.optimization import BertAdam
 from transformer.progress import progress_bar
-
-LossFunction = Callable[[nn.Module, Batch], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,7 @@ class TrainingSettings:
         nan_policy: what to do about a step whose loss or gradient is not finite: `stop` the run, or
             `skip` the step, so that it changes neither weights nor moments.
         compiled: whether the model's layers go through torch.compile.
+        recorded: whether steps on a GPU are recorded and replayed (see `Recorder`).
     """
 
     epochs: int
@@ -70,6 +68,7 @@ class TrainingSettings:
     save_steps: int | None = None
     nan_policy: str = "stop"
     compiled: bool = False
+    recorded: bool = True
 
 
 def train(
@@ -111,7 +110,7 @@ def train(
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
     if settings.compiled:
         compile_layers(model)
-    wrapped = _wrap(model, runtime)
+    gradients = Gradients(model, losses, runtime, scaler, settings.precision, settings.recorded)
     torch.manual_seed(settings.seed + runtime.rank)
 
     checkpoints = Checkpoints(folder)
@@ -142,7 +141,7 @@ def train(
         )
         for whole in whole_batches(source, settings.accumulation, runtime, counts, step, total):
             step += 1
-            _step(wrapped, losses, whole, step, optimizer, scaler, settings, runtime, log)
+            _step(whole, step, gradients, optimizer, log)
             bar.update()
             forecast.step()
             if step % log_step == 0 or step == total:
@@ -194,21 +193,38 @@ def time_step(
     counts, spans = [source.count(0)], []
     if settings.compiled:
         compile_layers(model)
+    scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
+    gradients = Gradients(
+        model, losses, replace(runtime, world=1), scaler, settings.precision, settings.recorded
+    )
     model.train()
     for whole in whole_batches(
         source, settings.accumulation, runtime, counts, 0, min(5, counts[0])
     ):
-        began = time.perf_counter()
-        for batch, share in whole.parts:
-            batch = {k: v.to(runtime.device, non_blocking=True) for k, v in batch.items()}
-            with autocast(settings.precision, runtime.device):
-                parts = losses(model, batch)
-            (sum(parts.values()) * share).backward()
-        if runtime.device.type == "cuda":
-            torch.cuda.synchronize(runtime.device)
-        spans.append(time.perf_counter() - began)
-        model.zero_grad(set_to_none=True)
+        # A recording is made the second time and replayed the third.
+        for _ in range(3 if gradients.recorder.enabled else 1):
+            began = time.perf_counter()
+            gradients.clear()
+            for batch, share in whole.parts:
+                gradients(batch, share)
+            if runtime.device.type == "cuda":
+                torch.cuda.synchronize(runtime.device)
+            taken = time.perf_counter() - began
+        spans.append(taken)
+    model.zero_grad(set_to_none=True)
     return statistics.median(spans[1:] or spans)
+
+
+def prepare_teacher(teacher: nn.Module, settings: TrainingSettings, dropout: bool = False) -> None:
+    """Freeze a teacher and have it answer in the precision, and compiled if so, as its student trains.
+
+    Args:
+        dropout: leave its dropout on.
+    """
+    teacher.requires_grad_(False).train(dropout)
+    cast_frozen_linears(teacher, settings.precision)
+    if settings.compiled:
+        compile_layers(teacher)
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings, total: int) -> BertAdam:
@@ -245,50 +261,37 @@ def check_settings(settings: TrainingSettings, runtime: Runtime) -> None:
         )
 
 
-def _wrap(model: nn.Module, runtime: Runtime) -> nn.Module:
-    if runtime.world == 1:
-        return model
-    ids = [runtime.device.index] if runtime.device.type == "cuda" else None
-    # A loss may leave layers out (a mapping of some layers, one loss of the two): their gradients are not
-    # waited for. Where it leaves none out, that is no news.
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-    return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
-
-
 def _step(
-    model: nn.Module,
-    losses: LossFunction,
-    whole: WholeBatch,
-    step: int,
-    optimizer: BertAdam,
-    scaler: torch.amp.GradScaler,
-    settings: TrainingSettings,
-    runtime: Runtime,
-    log: RunLog,
+    whole: WholeBatch, step: int, gradients: Gradients, optimizer: BertAdam, log: RunLog
 ) -> None:
     """Forward and backward over the micro-batches, then one optimiser step."""
-    optimizer.zero_grad(set_to_none=True)
+    gradients.clear()
     means: dict[str, Tensor] = {}
     by_layer: dict[str, Tensor] = {}
     for i, (batch, share) in enumerate(whole.parts):
-        batch = {k: v.to(runtime.device, non_blocking=True) for k, v in batch.items()}
-        last = i == len(whole.parts) - 1
-        hold = contextlib.nullcontext() if last or runtime.world == 1 else model.no_sync()
-        with hold:
-            with autocast(settings.precision, runtime.device):
-                parts = losses(model, batch)
-            # Gradients are averaged over processes, so a share of the whole counts `world` times here.
-            scaler.scale(sum(parts.values()) * (share * runtime.world)).backward()
+        parts = gradients(batch, share, last=i == len(whole.parts) - 1)
         for sums, values in ((means, parts), (by_layer, getattr(parts, "by_layer", {}))):
             for name, value in values.items():
-                value = value.detach() * share
+                value = value * share
                 sums[name] = sums[name] + value if name in sums else value
-    scaler.unscale_(optimizer)
-    scaler.step(optimizer)
-    scaler.update()
+    gradients.exchange()
     bad = ~sum(means.values()).isfinite()
-    if settings.precision != "fp16" and optimizer.nonfinite is not None:
-        bad = bad | optimizer.nonfinite  # fp16's scaler looks for those itself, and expects some
+    scaler = gradients.scaler
+    if scaler.is_enabled():  # it looks for gradients that are not finite itself, and expects some
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+    else:
+        updates = optimizer.due()
+
+        def apply(rates: Inputs) -> None:
+            optimizer.apply(
+                [u._replace(lr=lr) for u, lr in zip(updates, rates.values(), strict=True)]
+            )
+
+        gradients.recorder("update", apply, {str(i): u.lr for i, u in enumerate(updates)})
+        if optimizer.nonfinite is not None:
+            bad = bad | optimizer.nonfinite
     log.count(step, whole.epoch, whole.rows, whole.tokens, means, by_layer, bad)
 
 

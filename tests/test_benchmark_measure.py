@@ -8,15 +8,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import (
-    TINY_SIZES,
-    Ceiling,
-    Figure,
-    Stopwatch,
-    Target,
-    alternate,
-    run_program,
-)
+from benchmarks.figures import Figure, Target
+from benchmarks.measure import TINY_SIZES, Ceiling, Stopwatch, alternate, run_program
 from benchmarks.shapes import (
     classifier_macs,
     encoder_macs,
@@ -114,16 +107,38 @@ def test_a_figure_survives_the_results_file():
     assert Figure.from_json(first.to_json()) == first
 
 
+class Step:
+    """A step of a training loop as the stopwatch sees it."""
+
+    def __init__(self, length):
+        self.parts = [({"input_ids": torch.zeros(2, length)}, 1.0)]
+
+
 def test_the_stopwatch_leaves_out_what_is_done_between_steps():
     watch = Stopwatch(CPU, between=lambda batch: time.sleep(0.05), work=lambda batch: 2.0)
-    losses = watch.wrap(lambda model, batch: {"loss": batch})
-    for _ in range(5):
-        assert losses(None, 7) == {"loss": 7}
+    called = []
+    step = watch.wrap(lambda whole, number: called.append(number))
+    for number in range(5):
+        step(Step(7), number)
         time.sleep(0.01)
-    assert len(watch.seconds) == 4
-    assert 0.01 <= watch.median() < 0.03
+    assert called == [0, 1, 2, 3, 4]
+    assert len(watch.seconds) == 4 and len(watch.counted()) == 3
+    assert 0.01 <= watch.median_for(2.0) < 0.03
+    assert 0.02 <= watch.median_for(4.0) < 0.06
     assert 0.01 <= watch.mean() < 0.03
     assert watch.mean_gflop() == 2.0
+
+
+def test_the_stopwatch_leaves_out_shapes_that_are_new():
+    """On a GPU the first step of a shape is launched kernel by kernel, the second recorded."""
+    watch = Stopwatch(CPU, between=lambda batch: None, work=lambda batch: 1.0, known=2)
+    step = watch.wrap(lambda whole: time.sleep(0.03 if len(watch.gflop) in (1, 2, 4) else 0.0))
+    for length in (7, 7, 7, 9, 7, 9, 9, 9):
+        step(Step(length))
+    assert (
+        len(watch.counted()) == 3
+    )  # the third and fourth of 7, the third of 9; the last never ends
+    assert all(seconds < 0.02 for seconds, _ in watch.counted())
 
 
 def test_a_programs_memory_is_its_own(tmp_path):

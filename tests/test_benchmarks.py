@@ -2,20 +2,18 @@
 
 import json
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-import cli.training
 import general_distill
 from benchmarks import __main__ as bench
 from benchmarks import reference, scaling, training_rows
-from benchmarks.bench import Bench
+from benchmarks.figures import Figure, Target
 from benchmarks.inputs import QUICK, SPECIAL, Words
 from benchmarks.lengths import TASKS, load_lengths, spread
-from benchmarks.measure import ROOT, TINY_SIZES, Ceiling, Figure, Program, Target
+from benchmarks.measure import ROOT, Ceiling, Program
 from benchmarks.tables import figures_table, inference_tables, render
 from tasks.sentence_words import SentenceSplitter
 from transformer.errors import run_script
@@ -192,23 +190,14 @@ def test_more_gpus_do_not_speed_up_tasks_beyond_their_number():
     assert scaling.hours_of(work(1.0, 3600), one, 0.0) == pytest.approx(one["step_ms"] / 1e3)
 
 
-def test_ceilings_and_references_are_measured_outside_the_trainings_autocast(tmp_path, monkeypatch):
+def test_ceilings_are_measured_outside_the_trainings_autocast(quick, monkeypatch):
     """Under it the fp32 products would be bf16's, and a bf16 row's floor too low."""
-    seen = []
-    look = partial(torch.is_autocast_enabled, "cpu")
-    monkeypatch.setattr(Ceiling, "sample", lambda self: seen.append(("ceiling", look())))
-    monkeypatch.setattr(Ceiling, "rates", lambda self: CEILING)
+    seen, sample = [], Ceiling.sample
 
-    def losses_under_autocast(model, losses):
-        with torch.autocast("cpu", torch.bfloat16):
-            losses(model, {"attention_mask": torch.ones(2, 3)})
+    def watched(ceiling):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        sample(ceiling)
 
-    monkeypatch.setattr("benchmarks.bench.train", losses_under_autocast)
-    run = Bench.create(torch.device("cpu"), QUICK, TINY_SIZES, tmp_path, compare=False)
-    run.train(
-        lambda argv: cli.training.train(None, lambda model, batch: seen.append(("ours", look()))),
-        [],
-        work=sum,
-        reference=lambda batch: seen.append(("reference", look())),
-    )
-    assert seen == [("ceiling", False), ("reference", False), ("ours", True)]
+    monkeypatch.setattr(Ceiling, "sample", watched)
+    quick(*only("intermediate-sst2"))
+    assert len(seen) == 2 * QUICK.task_steps[0] and not any(seen)

@@ -16,6 +16,7 @@ import torch
 import general_distill
 import pretrain_mlm
 import task_distill
+from distillation import resume
 from distillation.checkpoint import CHECKPOINT_NAME, Checkpoints
 from distillation.distributed import start_runtime
 from distillation.records import METRICS_NAME
@@ -307,3 +308,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
     )
     assert int(done.stdout) < 4000, done.stderr
+
+
+def test_what_several_processes_had_added_up_is_not_lost_when_fewer_go_on():
+    logs = [
+        {
+            "sums": {"a_loss": torch.tensor(x)},
+            "by_layer": {"a_loss": torch.tensor([x, 0.0])},
+            "steps": 3,
+        }
+        for x in (1.0, 2.0, 4.0)
+    ]
+    first = resume.log_of({"log": logs}, Runtime(torch.device("cpu"), 0, 2))
+    assert first["sums"] == {"a_loss": torch.tensor(7.0)} and first["steps"] == 3
+    assert first["by_layer"]["a_loss"].tolist() == [7.0, 0.0]
+    second = resume.log_of({"log": logs}, Runtime(torch.device("cpu"), 1, 2))
+    assert (second["sums"], second["by_layer"], second["steps"]) == ({}, {}, 3)

@@ -21,6 +21,7 @@ from distillation.loss_functions import (
 )
 from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights
+from distillation.recording import Recorder
 from tasks.evaluation import predict_logits
 from tasks.likely_pieces import likely_pieces
 from tasks.sentence_words import SentenceSplitter
@@ -101,6 +102,98 @@ def test_a_step_that_waits_would_be_seen(make_model, tmp_path, watched):
 
     with pytest.raises(RuntimeError, match="synchroniz"):
         run(make_model().to(GPU), tmp_path, losses=waiting, runtime=RUNTIME)
+
+
+@pytest.fixture
+def recorders(monkeypatch):
+    """Lists the recorders of the runs."""
+    made = []
+
+    class Listed(Recorder):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr("distillation.gradients.Recorder", Listed)
+    return made
+
+
+def recordings(recorder):
+    return sum(recording is not None for recording in recorder._recordings.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize("name", ["layers", "labels"])
+def test_recorded_steps_compute_what_plain_ones_do(
+    make_model, stage, tmp_path, recorders, name, accumulation, precision
+):
+    """Dropout draws the same numbers, new ones at each replay; batches have several shapes."""
+    losses = label_training if name == "labels" else stage(name, GPU)
+    models = {}
+    for recorded in (False, True):
+        models[recorded] = make_model(fit_size=24, **DROPOUT).to(GPU)
+        run(models[recorded], tmp_path / str(recorded), losses=losses, runtime=RUNTIME, epochs=6,
+            accumulation=accumulation, precision=precision, recorded=recorded)  # fmt: skip
+    plain, recorder = recorders
+    assert recordings(plain) == 0 and recordings(recorder) >= 3 and recorder.enabled
+    if precision == "fp32":
+        assert difference(models[False], models[True]) < 1e-5
+    # In bfloat16 a gradient added up in another order may round to its neighbour, and grow from there.
+    tolerance = 1e-5 if precision == "fp32" else 1e-2
+    for one, other in zip(*(log_of(tmp_path / str(which)) for which in models), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=tolerance)
+
+
+ON_TWO = """
+import sys
+import torch
+import torch.distributed as dist
+sys.path[:0] = sys.argv[3:]
+from distillation.checkpoint import ModelKeeper
+from distillation.distributed import Runtime
+from tests.training_run import label_training, make_source, run
+from transformer.modeling import TinyBertForSequenceClassification
+from pathlib import Path
+
+dist.init_process_group("gloo")
+model = TinyBertForSequenceClassification.from_pretrained(sys.argv[1]).to("cuda")
+runtime = Runtime(torch.device("cuda", 0), dist.get_rank(), dist.get_world_size(), dist.get_rank())
+run(model, Path(sys.argv[2]), make_source(rows=40), runtime=runtime, epochs=6, accumulation=2)
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_that_record_give_the_weights_of_one(make_model, tmp_path):
+    """On one card, by gloo: their gradients are exchanged between two recordings."""
+    model = make_model()
+    model.save_pretrained(tmp_path / "start")
+    run(model.to(GPU), tmp_path / "one", make_source(rows=40), runtime=RUNTIME, epochs=6)
+    (tmp_path / "on_two.py").write_text(ON_TWO)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launch, tmp_path / "on_two.py", tmp_path / "start", tmp_path / "two", ROOT],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "kernel by kernel" not in done.stderr
+    one, two = (torch.load(tmp_path / name / WEIGHTS_NAME) for name in ("one", "two"))
+    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-5
+
+
+def test_what_cannot_be_recorded_is_launched_plainly_and_said(
+    make_model, tmp_path, monkeypatch, recorders, capsys
+):
+    def fail(*arguments, **options):
+        raise torch.OutOfMemoryError("out of memory\nmore about it")
+
+    plain, other = make_model().to(GPU), make_model().to(GPU)
+    run(plain, tmp_path / "plain", runtime=RUNTIME, recorded=False)
+    monkeypatch.setattr(torch.cuda, "graph", fail)
+    run(other, tmp_path / "other", runtime=RUNTIME)
+    assert not recorders[1].enabled and difference(plain, other) < 1e-6
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "note" in line)
+    assert line.endswith("launched kernel by kernel from here on: out of memory")
 
 
 @pytest.mark.parametrize("after", [1, 3, 5])

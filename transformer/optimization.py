@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,6 +52,14 @@ SCHEDULES: dict[str, Callable[[float, float], float]] = {
 # torch wraps these methods for its compiler, whose import at their first call takes longer than many an
 # evaluation; no optimiser step is compiled here.
 _add_param_group = inspect.unwrap(Optimizer.add_param_group)
+
+
+class Update(NamedTuple):
+    """What a step does to some parameters of one group, device and type; `lr` may be a tensor on theirs."""
+
+    params: list[Tensor]
+    group: dict[str, Any]
+    lr: float | Tensor
 
 
 class BertAdam(Optimizer):
@@ -138,7 +146,12 @@ class BertAdam(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        work = []
+        self.apply(self.due())
+        return loss
+
+    def due(self) -> list[Update]:
+        """What the coming step does, counting it as done: the part of `step` that needs no device."""
+        updates = []
         for group in self.param_groups:
             # Tensors of one learning rate, device and type go together; nearly always that is all.
             alike = defaultdict(list)
@@ -151,17 +164,26 @@ class BertAdam(Optimizer):
                         state["next_v"] = torch.zeros_like(p)
                     alike[state["step"], p.device, p.dtype].append(p)
             for (step, _, _), params in alike.items():
-                work.append((params, group, _scheduled_lr(group, step)))
-        self._clip(work)
-        for params, group, lr in work:
-            self._update(params, group, lr)
-        return loss
+                updates.append(Update(params, group, _scheduled_lr(group, step)))
+                for p in params:
+                    self.state[p]["step"] += 1
+        return updates
 
-    def _clip(self, work: list[tuple[list[Tensor], dict[str, Any], float]]) -> None:
+    @torch.no_grad()
+    def apply(self, updates: Sequence[Update]) -> None:
+        """Clip the gradients and move the weights: the part of `step` that is the device's alone.
+
+        With rates as tensors it can be recorded and replayed with other ones.
+        """
+        self._clip(updates)
+        for update in updates:
+            self._update(*update)
+
+    def _clip(self, updates: Sequence[Update]) -> None:
         """Scale each gradient in place to its largest norm; note whether one is not finite."""
         norms = [
             torch.stack(torch._foreach_norm([p.grad for p in params]))
-            for params, group, _ in work
+            for params, group, _ in updates
             if group["max_grad_norm"] > 0
         ]
         if not norms:
@@ -169,7 +191,7 @@ class BertAdam(Optimizer):
             return
         device = norms[0].device
         self.nonfinite = ~torch.cat([n.to(device) for n in norms]).isfinite().all()
-        clipped = (item for item in work if item[1]["max_grad_norm"] > 0)
+        clipped = (update for update in updates if update.group["max_grad_norm"] > 0)
         for (params, group, _), norm in zip(clipped, norms, strict=True):
             grads = [p.grad for p in params]
             scale = (group["max_grad_norm"] / (norm + 1e-6)).clamp_(max=1.0)
@@ -179,7 +201,7 @@ class BertAdam(Optimizer):
                 scale = scale.nan_to_num_(0.0).masked_fill_(self.nonfinite.to(scale.device), 0.0)
             torch._foreach_mul_(grads, list(scale))
 
-    def _update(self, params: list[Tensor], group: dict[str, Any], lr: float) -> None:
+    def _update(self, params: list[Tensor], group: dict[str, Any], lr: float | Tensor) -> None:
         states = [self.state[p] for p in params]
         tensors = (
             (p, p.grad, s["next_m"], s["next_v"]) for p, s in zip(params, states, strict=True)
@@ -204,9 +226,11 @@ class BertAdam(Optimizer):
                 torch._foreach_add_(update, values, alpha=group["weight_decay"])
             if kept is not None:
                 torch._foreach_mul_(update, kept)
-            torch._foreach_add_(values, update, alpha=-lr)
-        for state in states:
-            state["step"] += 1
+            if isinstance(lr, Tensor):
+                torch._foreach_mul_(update, lr)
+                torch._foreach_sub_(values, update)
+            else:
+                torch._foreach_add_(values, update, alpha=-lr)
 
 
 def _scheduled_lr(group: dict[str, Any], step: int) -> float:

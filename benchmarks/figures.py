@@ -1,0 +1,136 @@
+"""A measured figure and what it is compared with.
+
+A figure is never quoted alone: beside it stand the same job done plainly, the published scripts'
+figure scaled to this machine, and what the machine itself can do, measured in turn within one run, so
+that noise hits them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+# Rate of fp32 matrix products, GFLOP/s, of the machine on which the published scripts were measured.
+PUBLISHED_FP32 = 175.0
+
+
+class Target(NamedTuple):
+    """What a figure is asked to reach.
+
+    Attributes:
+        against: `floor`: ours / (work / fp32 ceiling) at most `value`; `published`, `plain`: as many times
+            faster than the published scripts or the plain job as `value`, at least; `limit`: ours at
+            most `value`.
+        aim: a further value, hoped for but not asked.
+    """
+
+    against: str
+    value: float
+    aim: float | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table.
+
+    Attributes:
+        row: the key that `--only` names; several figures may come from one row.
+        job: what is done, on what.
+        unit: of ours, the reference and the published figure. A unit ending in `/s` is a rate: more is
+            better; of every other unit less is better.
+        ours: the figure itself.
+        samples: how many measurements it rests on.
+        ceiling: see `Ceiling.rates`, measured between those of this figure.
+        precision: of the forward passes, `fp32` or `bf16`; None where no model runs.
+        gflop: useful work (no padding) per unit: of a step, of a row.
+        reference: the same job done plainly, in the same run, and
+        reference_is: how plainly.
+        published: the published scripts' figure on their machine, and
+        published_scales: whether it depends on the machine's speed.
+    """
+
+    row: str
+    job: str
+    unit: str
+    ours: float
+    samples: int
+    ceiling: Mapping[str, float]
+    precision: str | None = None
+    gflop: float | None = None
+    reference: float | None = None
+    reference_is: str = ""
+    published: float | None = None
+    published_scales: bool = True
+    target: Target | None = None
+    note: str = ""
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether more is better."""
+        return self.unit.endswith("/s")
+
+    @property
+    def published_here(self) -> float | None:
+        """The published figure as it would be on this machine, by the fp32 rates of the two."""
+        if self.published is None or not self.published_scales:
+            return self.published
+        faster = self.ceiling["fp32"] / PUBLISHED_FP32
+        return self.published * faster if self.is_rate else self.published / faster
+
+    @property
+    def floor(self) -> float | None:
+        """What the unit would be if the useful work ran at the fp32 ceiling."""
+        if self.gflop is None:
+            return None
+        return (
+            self.ceiling["fp32"] / self.gflop if self.is_rate else self.gflop / self.ceiling["fp32"]
+        )
+
+    @property
+    def of_ceiling(self) -> float | None:
+        """Useful work per second as a share of the ceiling of its own precision."""
+        if self.gflop is None or self.precision is None:
+            return None
+        rate = self.ours * self.gflop if self.is_rate else self.gflop / self.ours
+        return rate / self.ceiling[self.precision]
+
+    def times(self, other: float | None) -> float | None:
+        """How many times better ours is than `other`, a figure of the same unit."""
+        if other is None:
+            return None
+        return self.ours / other if self.is_rate else other / self.ours
+
+    @property
+    def reached(self) -> float | None:
+        """What stands beside the target's value."""
+        if self.target is None:
+            return None
+        if self.target.against == "floor":
+            return 1 / self.times(self.floor)
+        others = {"published": self.published_here, "plain": self.reference}
+        if self.target.against in others:
+            return self.times(others[self.target.against])
+        return self.ours
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is reached."""
+        if self.target is None:
+            return None
+        if self.target.against in ("published", "plain"):
+            return self.reached >= self.target.value
+        return self.reached <= self.target.value
+
+    def to_json(self) -> dict[str, Any]:
+        """The figure with what is derived from it, for the results file."""
+        derived = ("published_here", "floor", "of_ceiling", "reached", "met")
+        values = {**vars(self), "target": self.target and self.target._asdict()}
+        return values | {name: getattr(self, name) for name in derived}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Figure:
+        """The figure that `to_json` wrote; what is derived is derived anew."""
+        known = {name: values[name] for name in cls.__dataclass_fields__}
+        target = known["target"]
+        return cls(**known | {"target": target and Target(**target)})
