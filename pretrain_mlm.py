@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -78,7 +79,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    settings = settings_from(args, schedule="warmup_linear")
+    # A recording serves one number of masked places, and that differs from batch to batch.
+    settings = replace(settings_from(args, schedule="warmup_linear"), recorded=False)
     runtime = start_runtime(args.no_cuda, args.local_rank)
     mention_ignored_flags(args)
     data = find_input(args.pregenerated_data, "the output of pregenerate_training_data.py")

@@ -106,12 +106,13 @@ class Bench:
         """
         ceiling, reference_seconds, calls = self.ceiling(), [], itertools.count()
 
-        def between(batch: Batch) -> None:
+        def between(batch: Batch) -> bool:
             due = next(calls) % every == 0
             if due or self.on_cpu:
                 ceiling.sample()
             if due and reference is not None:
                 reference_seconds.append(timed(partial(reference, batch), self.device)[0])
+            return due or self.on_cpu
 
         def work_of(batch: Batch) -> float:
             return work(batch["attention_mask"].sum(1).tolist())

@@ -90,8 +90,8 @@ CPU = Sizes(
     augmented=(120, 6), feature_rows=10_000, corpus_tokens=8_000_000, repeats=3, full_sequences=34_000_000,
 )  # fmt: skip
 GPU = replace(
-    CPU, general_batches=(32, 256), compiled=True, wide_batch=512, steps=40, task_steps=(1200, 800),
-    task_rows=9600, prediction_rows=9600, eval_rows=8720, augmented=(1500, 80), repeats=2,
+    CPU, general_batches=(32, 256), compiled=True, wide_batch=512, steps=40, task_steps=(1200, 600),
+    task_rows=9600, prediction_rows=32_000, eval_rows=8720, augmented=(1500, 80), repeats=2,
 )  # fmt: skip
 _TINY = {"vocab_size": 3000, "num_attention_heads": 2, "max_position_embeddings": 160}
 QUICK = Sizes(

@@ -160,44 +160,60 @@ class Stopwatch:
     """Times the steps of a training run from outside.
 
     A step lasts from its call to the next one's: forward and backward passes, the optimiser, the log, the
-    next batch. In between, off the clock, other work may be done. The first step warms up and the last is
-    never seen to end; neither is counted. Nor is one whose shape came less than `known` times before: a GPU
-    is still recording such steps.
+    next batch. In between, off the clock, other work may be done. A GPU's own clock tells when it came
+    there; it is not waited for. The first step warms up and the last is never seen to end; neither is
+    counted. Nor is one whose shape came less than `known` times before: a GPU is still recording such steps.
 
     Attributes:
         device: where the steps are computed.
-        between: called with the coming batch before each step.
+        between: called with the coming batch before each step; says whether it did anything.
         work: GFLOP of a batch that are of use.
     """
 
     device: torch.device
-    between: Callable[[Batch], object]
+    between: Callable[[Batch], bool]
     work: Callable[[Batch], float]
     known: int = 0
-    seconds: list[float] = field(default_factory=list)
     gflop: list[float] = field(default_factory=list)
     _shapes: Counter = field(default_factory=Counter)
     _counts: list[bool] = field(default_factory=list)
-    _started: list[float] = field(default_factory=list)
+    _spans: list[tuple[Any, Any]] = field(default_factory=list)
+    _started: list[Any] = field(default_factory=list)
 
     def wrap(self, step: Callable) -> Callable:
         """The step of a training loop with the clock in it; it is handed a `WholeBatch` first."""
 
         def timed_step(whole, *arguments):
-            synchronize(self.device)
+            now = self._now()
             if self._started:
-                self.seconds.append(time.perf_counter() - self._started.pop())
+                self._spans.append((self._started.pop(), now))
             ((batch, _),) = whole.parts
             shape = batch["input_ids"].shape
             self._counts.append(self._shapes[shape] >= self.known and bool(self.gflop))
             self._shapes[shape] += 1
             self.gflop.append(self.work(batch))
-            self.between(batch)
-            synchronize(self.device)
-            self._started.append(time.perf_counter())
+            if self.between(batch):
+                synchronize(self.device)
+                now = self._now()
+            self._started.append(now)
             step(whole, *arguments)
 
         return timed_step
+
+    def _now(self) -> Any:
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each step that was seen to end."""
+        synchronize(self.device)
+        if self.device.type != "cuda":
+            return [end - start for start, end in self._spans]
+        return [1e-3 * start.elapsed_time(end) for start, end in self._spans]
 
     def counted(self) -> list[tuple[float, float]]:
         """Seconds and GFLOP of the steps that count."""

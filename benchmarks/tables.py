@@ -19,7 +19,8 @@ the right shapes, texts are invented words in sentences as long as the tasks' ow
 - **floor** is the useful work (matrix products, no padding) at the fp32 rate measured here; **of ceiling**
   is the share of the measured rate, of the row's own precision, that useful work reaches.
 - Ours, the plain job and the ceilings are measured in turn; figures are medians over the **runs** (or steps)
-  of ours, except that steps on rows of different lengths are a mean by work."""
+  of ours, except that steps on rows of different lengths are a mean by work. On a GPU a step whose shape is
+  new is being recorded, and not counted."""
 
 
 def render(results: Mapping[str, Any], command: str, file: str) -> str:

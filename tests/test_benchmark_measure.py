@@ -115,7 +115,7 @@ class Step:
 
 
 def test_the_stopwatch_leaves_out_what_is_done_between_steps():
-    watch = Stopwatch(CPU, between=lambda batch: time.sleep(0.05), work=lambda batch: 2.0)
+    watch = Stopwatch(CPU, between=lambda batch: time.sleep(0.05) or True, work=lambda batch: 2.0)
     called = []
     step = watch.wrap(lambda whole, number: called.append(number))
     for number in range(5):
@@ -131,7 +131,7 @@ def test_the_stopwatch_leaves_out_what_is_done_between_steps():
 
 def test_the_stopwatch_leaves_out_shapes_that_are_new():
     """On a GPU the first step of a shape is launched kernel by kernel, the second recorded."""
-    watch = Stopwatch(CPU, between=lambda batch: None, work=lambda batch: 1.0, known=2)
+    watch = Stopwatch(CPU, between=lambda batch: False, work=lambda batch: 1.0, known=2)
     step = watch.wrap(lambda whole: time.sleep(0.03 if len(watch.gflop) in (1, 2, 4) else 0.0))
     for length in (7, 7, 7, 9, 7, 9, 9, 9):
         step(Step(length))

@@ -18,7 +18,7 @@ import pretrain_mlm
 import task_distill
 from distillation import resume
 from distillation.checkpoint import CHECKPOINT_NAME, Checkpoints
-from distillation.distributed import start_runtime
+from distillation.distributed import Runtime, start_runtime
 from distillation.records import METRICS_NAME
 from tasks.corpus import write_epoch, write_json_epoch
 from tasks.pregeneration import Examples
