@@ -37,17 +37,16 @@ class Gradients:
         runtime: Runtime,
         scaler: torch.amp.GradScaler,
         precision: str = "fp32",
-        recorded: bool = True,
+        recorded: bool = False,
     ) -> None:
         """
         Args:
             model: on `runtime.device` already.
             losses: see `LossFunction`.
             precision: of the forward passes.
-            recorded: whether a GPU's work is recorded and replayed.
+            recorded: whether the work is done in such a way that a GPU can record and replay it.
         """
-        recorded = recorded and runtime.device.type == "cuda"
-        self.recorder = Recorder(runtime.device, recorded)
+        self.recorder = Recorder(runtime.device, recorded and runtime.device.type == "cuda")
         self.wrapped = runtime.world > 1 and not recorded
         self.model = _wrap(model, runtime) if self.wrapped else model
         self.losses, self.runtime, self.scaler = losses, runtime, scaler

@@ -194,9 +194,8 @@ def time_step(
     if settings.compiled:
         compile_layers(model)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
-    gradients = Gradients(
-        model, losses, replace(runtime, world=1), scaler, settings.precision, settings.recorded
-    )
+    alone = replace(runtime, world=1)
+    gradients = Gradients(model, losses, alone, scaler, settings.precision, settings.recorded)
     model.train()
     for whole in whole_batches(
         source, settings.accumulation, runtime, counts, 0, min(5, counts[0])

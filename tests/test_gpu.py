@@ -145,42 +145,6 @@ def test_recorded_steps_compute_what_plain_ones_do(
         assert one["loss"] == pytest.approx(other["loss"], rel=tolerance)
 
 
-ON_TWO = """
-import sys
-import torch
-import torch.distributed as dist
-sys.path[:0] = sys.argv[3:]
-from distillation.checkpoint import ModelKeeper
-from distillation.distributed import Runtime
-from tests.training_run import label_training, make_source, run
-from transformer.modeling import TinyBertForSequenceClassification
-from pathlib import Path
-
-dist.init_process_group("gloo")
-model = TinyBertForSequenceClassification.from_pretrained(sys.argv[1]).to("cuda")
-runtime = Runtime(torch.device("cuda", 0), dist.get_rank(), dist.get_world_size(), dist.get_rank())
-run(model, Path(sys.argv[2]), make_source(rows=40), runtime=runtime, epochs=6, accumulation=2)
-dist.destroy_process_group()
-"""
-
-
-def test_two_processes_that_record_give_the_weights_of_one(make_model, tmp_path):
-    """On one card, by gloo: their gradients are exchanged between two recordings."""
-    model = make_model()
-    model.save_pretrained(tmp_path / "start")
-    run(model.to(GPU), tmp_path / "one", make_source(rows=40), runtime=RUNTIME, epochs=6)
-    (tmp_path / "on_two.py").write_text(ON_TWO)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [sys.executable, *launch, tmp_path / "on_two.py", tmp_path / "start", tmp_path / "two", ROOT],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "kernel by kernel" not in done.stderr
-    one, two = (torch.load(tmp_path / name / WEIGHTS_NAME) for name in ("one", "two"))
-    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-5
-
-
 def test_what_cannot_be_recorded_is_launched_plainly_and_said(
     make_model, tmp_path, monkeypatch, recorders, capsys
 ):

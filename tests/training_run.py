@@ -1,17 +1,27 @@
-"""A training run of a few steps, whole, killed or resumed, for the tests of the loop."""
+"""A training run of a few steps, whole, killed or resumed, for the tests of the loop.
+
+Under torchrun, `training_run.py START OUTPUT DEVICE` trains the model in START in such a way that its
+steps can be recorded.
+"""
 
 import json
+import sys
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import Runtime
+from distillation.gradients import Gradients
 from distillation.loss_functions import label_training
 from distillation.records import METRICS_NAME
 from distillation.training import TrainingSettings, train
 from tasks.batching import StoreBatches
 from tasks.token_store import TokenStore
+from transformer.modeling import TinyBertForSequenceClassification
 
 CPU = Runtime(torch.device("cpu"))
 ROWS = 22
@@ -71,3 +81,21 @@ def killing(losses, after):
         return losses(model, batch)
 
     return wrapped
+
+
+def run_as_recorded(start, output, device):
+    """One of several processes; by gloo, so that they may share a card."""
+    dist.init_process_group("gloo")
+    model = TinyBertForSequenceClassification.from_pretrained(start).to(device)
+    runtime = Runtime(torch.device(device), dist.get_rank(), dist.get_world_size(), dist.get_rank())
+
+    def recorded(*arguments):
+        return Gradients(*arguments[:-1], recorded=True)
+
+    with mock.patch("distillation.training.Gradients", recorded):
+        run(model, Path(output), make_source(rows=41), runtime=runtime, accumulation=2)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    run_as_recorded(*sys.argv[1:])
