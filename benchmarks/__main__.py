@@ -86,13 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     page = args.output or folder / f"{name}.md"
     if page.suffix != ".md":
         raise UserError(f"--output {page}: expected a name ending in .md")
-    results = measure_rows(args, page)
-    if page.with_suffix(".json") == scaling.RESULTS and results["rows"].keys() >= scaling.NEEDED:
+    measure_rows(args, page)
+    if page.with_suffix(".json") in (scaling.RESULTS, scaling.GPU_RESULTS):
         scaling.main()
     return 0
 
 
-def measure_rows(args: argparse.Namespace, page: Path) -> dict[str, Any]:
+def measure_rows(args: argparse.Namespace, page: Path) -> None:
     """Measure the rows asked for; the results and the page are written after each."""
     device = torch.device("cuda" if args.gpu and not args.no_cuda else "cpu")
     file = page.with_suffix(".json")
@@ -129,7 +129,6 @@ def measure_rows(args: argparse.Namespace, page: Path) -> dict[str, Any]:
                 output.write(render(results, command, file.name))
             print(f"{name}: {facts['seconds']} s", file=sys.stderr, flush=True)
     print(page.read_text())
-    return results
 
 
 def make_bench(args: argparse.Namespace, device: torch.device, folder: Path) -> Bench:

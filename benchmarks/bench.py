@@ -78,9 +78,11 @@ class Bench:
     def figure(self, **values: Any) -> Figure:
         """A figure, without what it would be compared with where that means nothing."""
         if not self.compare:
+            if values.get("published_scales", True):
+                values["published"] = None
             target = values.get("target")
-            asked = target is not None and target.against in ("plain", "limit")
-            values |= {"published": None, "target": target if asked else None}
+            if target and (target.against == "floor" or not values.get("published")):
+                values["target"] = target if target.against == "limit" else None
         return Figure(**values)
 
     def run(self, main: Callable[[Sequence[str]], int], arguments: Sequence[Any]) -> None:

@@ -1,9 +1,9 @@
-"""Hours and money of the full profile on GPUs, computed from a run of the benchmarks.
+"""Hours and money of the full profile on GPUs, computed from runs of the benchmarks.
 
-    python -m benchmarks.scaling        # docs/benchmarks.json -> docs/scaling.md
+    python -m benchmarks.scaling        # docs/benchmarks-gpu.json, docs/benchmarks.json -> docs/scaling.md
 
-Measured are, on a CPU, the time a step spends outside matrix products (if nothing else ran beside it), and
-how fast text is prepared. All else is arithmetic on shapes, and assumptions that stand in devices.json.
+Measured are steps of general distillation on a GPU, in a small batch and a large one, and how fast a CPU
+prepares text. All else is arithmetic on shapes, and assumptions that stand in devices.json.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from benchmarks.shapes import (
     prediction_gflop,
 )
 from transformer.configuration import BertConfig
-from transformer.errors import run_script
+from transformer.errors import UserError, run_script
 from transformer.file_utils import atomic_open
 
-RESULTS, PAGE = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "scaling.md"
+RESULTS, GPU_RESULTS = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchmarks-gpu.json"
+PAGE = ROOT / "docs" / "scaling.md"
 DEVICES = Path(__file__).with_name("devices.json")
 TEMPLATE = Path(__file__).with_name("scaling.template.md")
-NEEDED = {"general", "pregeneration"}  # rows of the results that the page rests on
 # Words of the paper's corpus; pieces a word and pieces a sequence as seen in docs/results-small.md.
 WORDS, PIECES_PER_WORD, SEQUENCE = 2.5e9, 1.63, 118
 FULL_LENGTH = 128  # what the published scripts pad every row to
@@ -159,58 +159,52 @@ def full_profile(padded: bool = False, words: float = WORDS) -> list[Stage]:
     ]
 
 
-def measured_traffic(figure: Figure) -> float:
-    """Gigabytes moved for each GFLOP, from the time of a step that is not the matrix products'."""
-    seconds = max(figure.ours - figure.floor, 0.0)
-    return seconds * figure.ceiling["copy"] / figure.gflop
+class StepTime(NamedTuple):
+    """Seconds of a step: `start`, and `per_gflop` for each GFLOP of its matrix products."""
+
+    start: float
+    per_gflop: float
+
+    @classmethod
+    def through(cls, small: Figure, large: Figure) -> StepTime:
+        """The straight line through two measured steps."""
+        slope = (large.ours - small.ours) / (large.gflop - small.gflop)
+        return cls(small.ours - slope * small.gflop, slope)
+
+    def times(self, factor: float) -> StepTime:
+        """The same where arithmetic and memory take `factor` times as long; starting does not."""
+        return StepTime(self.start, self.per_gflop * factor)
+
+    def hours(self, work: Work, share: float = 1.0) -> float:
+        """Hours of some work of whose arithmetic this GPU does a share in every step."""
+        return (self.start * work.steps + self.per_gflop * share * work.gflop) / 3600
 
 
-def assumed_traffic(config: BertConfig = CPU.teacher) -> float:
-    """Gigabytes for each GFLOP of a layer's forward pass, by counting passes over fp32 activations.
+def measured_step(results: Mapping[str, Any], precision: str = "bf16") -> tuple[Figure, Figure]:
+    """Steps of general distillation in the smallest and the largest batch measured."""
+    figures = map(Figure.from_json, results["rows"]["general"]["figures"])
+    steps = [figure for figure in figures if figure.job.endswith(f", {precision}")]
+    return steps[0], steps[-1]
 
-    16 over the hidden state (biases, dropout, residuals, LayerNorm), 2 over the inner state (GELU), 7
-    over the attention scores (mask, softmax, dropout).
+
+def slower(device: Mapping[str, Any], measured: Mapping[str, Any], products: float) -> float:
+    """How many times as long a device takes as the measured one, by their data sheets.
+
+    Args:
+        products: share of the measured time that its matrix products need at its own best; the rest
+            is taken to be memory's.
     """
-    hidden, inner = config.hidden_size, config.intermediate_size
-    values = 16 * hidden + 2 * inner + 7 * config.num_attention_heads * FULL_LENGTH
-    one_layer = 2e-9 * encoder_macs(config, FULL_LENGTH) / config.num_hidden_layers / FULL_LENGTH
-    return 4e-9 * values / one_layer
+    arithmetic = measured["bf16_tflops"] / device["bf16_tflops"]
+    memory = measured["bandwidth_gb_s"] / device["bandwidth_gb_s"]
+    return products * arithmetic + (1 - products) * memory
 
 
-def traffic_of(row: Mapping[str, Any], step: Figure) -> tuple[float, str]:
-    """Gigabytes for each GFLOP, and how they were found: measured, unless others used the machine."""
-    cores = row["machine"]["cores"]
-    if row["load"] > cores:
-        traffic = assumed_traffic()
-        return traffic, (
-            f"That run was made on a busy machine\n  (load {row['load']} on {cores} cores), "
-            f"where the difference says nothing; instead {1e3 * traffic:.1f} MB are **assumed** to be\n"
-            "  moved for each GFLOP, by counting passes over activations"
-        )
-    traffic = measured_traffic(step)
-    return traffic, (
-        f"The difference, at the copy rate of that machine ({step.ceiling['copy']:.1f} GB/s), stands for "
-        f"{1e3 * traffic:.1f} MB moved for each GFLOP"
-    )
-
-
-def seconds_per_gflop(device: Mapping[str, Any], traffic: float) -> float:
-    """What a GPU takes for a GFLOP of matrix products and what goes with it."""
-    products = 1 / (1e3 * device["bf16_tflops"] * device["utilisation"])
-    return products + traffic / (device["bandwidth_gb_s"] * device["bandwidth_use"])
-
-
-def hours_of(work: Work, device: Mapping[str, Any], traffic: float) -> float:
-    """Hours of some work on one GPU: its arithmetic, or starting its kernels, whichever takes longer."""
-    arithmetic = work.gflop * seconds_per_gflop(device, traffic)
-    return max(arithmetic, 1e-3 * device["step_ms"] * work.steps) / 3600
-
-
-def hours(stage: Stage, device: Mapping[str, Any], traffic: float) -> float:
+def hours(stage: Stage, device: Mapping[str, Any], step: StepTime) -> float:
     """Wall-clock hours of a stage: chains side by side, or one over all GPUs."""
-    chains = [hours_of(work, device, traffic) for work in stage.chains.values()]
     if stage.splits:
-        return sum(chains) / (device["gpus"] * device["scaling"])
+        share = 1 / (device["gpus"] * device["scaling"])
+        return sum(step.hours(work, share) for work in stage.chains.values())
+    chains = [step.hours(work) for work in stage.chains.values()]
     return max(max(chains), sum(chains) / device["gpus"])
 
 
@@ -220,58 +214,79 @@ def figure_of(results: Mapping[str, Any], row: str, ending: str) -> Figure:
     return Figure.from_json(next(found))
 
 
-def render(results: Mapping[str, Any]) -> str:
-    """The page."""
+def render(gpu: Mapping[str, Any], cpu: Mapping[str, Any]) -> str:
+    """The page.
+
+    Args:
+        gpu, cpu: the results of `make bench-gpu` and `make bench`.
+
+    Raises:
+        UserError: devices.json does not know the card that was measured.
+    """
     table = json.loads(DEVICES.read_text(encoding="utf-8"))
-    devices, first = table["devices"], table["devices"][0]
-    step = figure_of(results, "general", "fp32")
-    pairs = figure_of(results, "pregeneration", "3 epochs")
-    traffic, found = traffic_of(results["rows"]["general"], step)
+    card = gpu["rows"]["general"]["machine"]["gpu"]
+    known = {device["card"]: device for device in reversed(table["devices"])}
+    if card not in known:
+        raise UserError(f"{GPU_RESULTS}: measured on {card}; {DEVICES} knows {', '.join(known)}")
+    measured = known[card]
+    small, large = measured_step(gpu)
+    line, products = StepTime.through(small, large), large.of_ceiling
+    devices = [
+        (device, line.times(slower(device, measured, products))) for device in table["devices"]
+    ]
+    rows = figure_of(gpu, "intermediate-sst2", "bf16")
+    compiled = figure_of(gpu, "general", "--compile")
+    pairs = figure_of(cpu, "pregeneration", "3 epochs")
     tokens, stages = WORDS * PIECES_PER_WORD, full_profile()
     padded = sum(stage.work.gflop for stage in full_profile(padded=True) if stage.published)
     whole_step = layer_step_gflop(CPU.student, CPU.teacher, [FULL_LENGTH])
     linear = FULL_LENGTH * layer_step_gflop(CPU.student, CPU.teacher, [1])
     return TEMPLATE.read_text(encoding="utf-8").format(
-        processor=results["rows"]["general"]["machine"]["processor"],
-        threads=results["rows"]["general"]["machine"]["threads"],
-        step=step.ours,
-        floor=step.floor,
-        traffic=found,
+        card=card,
+        measured=measured["name"],
+        small_job=small.job.removeprefix("general distillation, "),
+        large_job=large.job.removeprefix("general distillation, "),
+        small=1e3 * small.ours,
+        large=1e3 * large.ours,
+        start=1e3 * line.start,
+        rate=1e-3 / line.per_gflop,
+        products=products,
+        compiled=1e3 * compiled.ours,
+        rows_measured=1e3 * rows.ours,
+        rows_computed=1e3 * (line.start + line.per_gflop * rows.gflop),
         pieces_rate=pairs.ours / 1e6,
         words=WORDS / 1e6,
         tokens=tokens / 1e9,
         pieces_per_word=PIECES_PER_WORD,
-        bandwidth_use=first["bandwidth_use"],
         tasks=len(TASKS),
-        device_rows="\n".join(_device_row(device, traffic) for device in devices),
+        device_rows="\n".join(_device_row(device, step) for device, step in devices),
         prices=table["prices"],
-        head=" | ".join(device["name"] for device in devices),
+        head=" | ".join(device["name"] for device, _ in devices),
         rule="---|" * len(devices),
-        hour_rows=_hour_rows(stages, devices, traffic),
+        hour_rows=_hour_rows(stages, devices),
         epochs=GENERAL_EPOCHS,
         pregeneration=GENERAL_EPOCHS * tokens / pairs.ours / 3600,
         full_length=FULL_LENGTH,
         padded=padded / 1e9,
         published_rate=padded / PUBLISHED_HOURS / 3600 / 1e3,
         useful=sum(stage.work.gflop for stage in stages if stage.published) / 1e9,
-        step_ms=first["step_ms"],
-        first_device=first["name"],
-        growth_rows=_growth_rows(first, traffic),
+        first_device=devices[0][0]["name"],
+        growth_rows=_growth_rows(devices[0][1]),
         square=1 - linear / whole_step,
         teacher_share=2e-9 * encoder_macs(CPU.teacher, FULL_LENGTH) / whole_step,
     )
 
 
-def _device_row(device: Mapping[str, Any], traffic: float) -> str:
+def _device_row(device: Mapping[str, Any], step: StepTime) -> str:
     return (
-        f"| {device['name']} | {device['bf16_tflops']:g} | {device['fp32_tflops']:g} | "
-        f"{device['bandwidth_gb_s']:,} | {device['usd_per_hour']:.2f} | {device['utilisation']:.0%} | "
-        f"{device['scaling']:.0%} | {1e-3 / seconds_per_gflop(device, traffic):.0f} | {device['source']} |"
+        f"| {device['name']} | {device['bf16_tflops']:g} | {device['bandwidth_gb_s']:,} | "
+        f"{device['usd_per_hour']:.2f} | {device['scaling']:.0%} | {1e3 * step.start:.1f} | "
+        f"{1e-3 / step.per_gflop:.0f} | {device['source']} |"
     )
 
 
-def _hour_rows(stages: list[Stage], devices: list[Mapping[str, Any]], traffic: float) -> str:
-    taken = [[hours(stage, device, traffic) for device in devices] for stage in stages]
+def _hour_rows(stages: list[Stage], devices: list[tuple[Mapping[str, Any], StepTime]]) -> str:
+    taken = [[hours(stage, device, step) for device, step in devices] for stage in stages]
     totals = [sum(column) for column in zip(*taken, strict=True)]
     rows = [
         f"| {stage.name} | {stage.work.gflop / 1e9:.2g} | {' | '.join(f'{h:.1f}' for h in row)} |"
@@ -283,12 +298,12 @@ def _hour_rows(stages: list[Stage], devices: list[Mapping[str, Any]], traffic: f
     )
     prices = (
         f"{total * device['gpus'] * device['usd_per_hour']:,.0f}"
-        for total, device in zip(totals, devices, strict=True)
+        for total, (device, _) in zip(totals, devices, strict=True)
     )
     return "\n".join([*rows, f"| US dollars | | {' | '.join(prices)} |"])
 
 
-def _growth_rows(device: Mapping[str, Any], traffic: float) -> str:
+def _growth_rows(step: StepTime) -> str:
     jobs = {
         f"general distillation of {name}: 1,000 million words, one epoch": general_epoch(
             student, 1e9, batch
@@ -302,15 +317,13 @@ def _growth_rows(device: Mapping[str, Any], traffic: float) -> str:
         rows, length = task_lengths(task, padded=False)
         size = f"one epoch of {rows:,} augmented rows of {length:.0f} pieces"
         jobs[f"{task}, the layers of 4 layers of 312: {size}"] = layers_epoch(CPU.student, task)
-    return "\n".join(
-        f"| {job} | {hours_of(work, device, traffic):.2f} |" for job, work in jobs.items()
-    )
+    return "\n".join(f"| {job} | {step.hours(work):.2f} |" for job, work in jobs.items())
 
 
 def main() -> int:
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    gpu, cpu = (json.loads(path.read_text(encoding="utf-8")) for path in (GPU_RESULTS, RESULTS))
     with atomic_open(PAGE) as file:
-        file.write(render(results))
+        file.write(render(gpu, cpu))
     return 0
 
 

@@ -55,9 +55,9 @@ def layer_distillation(
         for side in (0, 1)
     ]
 
-    of_pairs = [attention_losses, hidden_losses]
+    of_pairs = []
     if compiled:
-        of_pairs = [torch.compile(losses, dynamic=True) for losses in of_pairs]
+        of_pairs = [torch.compile(of, dynamic=True) for of in (attention_losses, hidden_losses)]
 
     def losses(student: nn.Module, batch: Batch) -> Losses:
         inputs = _inputs(batch)

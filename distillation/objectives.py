@@ -172,22 +172,22 @@ def layer_losses(
     student: EncoderOutput,
     teacher: EncoderOutput,
     weights: LayerWeights,
-    of_attention: PairLosses = attention_losses,
-    of_hidden: PairLosses = hidden_losses,
+    of_attention: PairLosses | None = None,
+    of_hidden: PairLosses | None = None,
 ) -> Losses:
     """The intermediate loss: attention and hidden-state losses, weighted, by name.
 
     Args:
         student, teacher: outputs holding the matched layers in the same order; of the hidden states the
             embedding output comes first, and is left out where its weight is 0.
-        of_attention, of_hidden: the losses of layer pairs; compiled, perhaps.
+        of_attention, of_hidden: in the place of `attention_losses` and `hidden_losses`: the same, compiled.
     """
     parts: dict[str, list[Tensor]] = {}
     if weights.attention:
-        losses = of_attention(student.attentions, teacher.attentions)
+        losses = (of_attention or attention_losses)(student.attentions, teacher.attentions)
         parts["attention_loss"] = [_times(weights.attention, loss) for loss in losses]
     if weights.hidden or weights.embedding:
-        losses = of_hidden(student.hidden_states, teacher.hidden_states)
+        losses = (of_hidden or hidden_losses)(student.hidden_states, teacher.hidden_states)
         factors = [weights.embedding] if weights.embedding else []
         factors += [weights.hidden] * (len(losses) - len(factors))
         parts["hidden_loss"] = [_times(w, loss) for w, loss in zip(factors, losses, strict=True)]
