@@ -19,6 +19,7 @@ from benchmarks.measure import alternate, run_program
 from benchmarks.reference import Classifier, LayerDistillation, PredictionDistillation
 from benchmarks.shapes import classifier_macs, layer_step_gflop, prediction_gflop
 from cli.classification import load_classifier
+from distillation.precision import autocast
 from tasks.evaluation import evaluate
 from tasks.glue import find_task
 from tasks.token_store import TokenStore, encode_pairs
@@ -219,23 +220,30 @@ def evaluation(bench: Bench) -> list[Figure]:
     labels = np.arange(rows) % 2
     theirs = Classifier(bench.sizes.student, bench.device)
     batches = [store.collate(part) for part in np.array_split(np.arange(rows), -(-rows // 32))]
-    ceiling = bench.ceiling()
-    seconds = alternate(
-        {
-            "ours": lambda: evaluate(task, student, {"dev": (store, labels)}, 32, bench.device),
-            "reference": lambda: theirs.evaluate(batches, 128),
-        },
-        ceiling, bench.sizes.repeats,
-    )  # fmt: skip
-    return [
-        bench.figure(
-            row="evaluation", job="evaluation, 4 layers of 312, SST-2, batch 32, fp32", unit="rows/s",
-            ours=rows / statistics.median(seconds["ours"]), samples=bench.sizes.repeats,
-            ceiling=ceiling.rates(), precision="fp32", gflop=_classifier_gflop(bench, store),
-            reference=rows / statistics.median(seconds["reference"]), reference_is=PLAIN,
-            published=73.0, target=Target("published", 12),
-        )
-    ]  # fmt: skip
+    split, gflop = {"dev": (store, labels)}, _classifier_gflop(bench, store)
+    figures = []
+    for precision in ("fp32", "bf16"):
+
+        def ours(precision: str = precision) -> None:
+            context = autocast(precision, bench.device)
+            evaluate(task, student, split, 32, bench.device, context)
+
+        jobs = {"ours": ours, "reference": lambda: theirs.evaluate(batches, 128)}
+        ceiling = bench.ceiling()
+        seconds = {
+            name: statistics.median(taken)
+            for name, taken in alternate(jobs, ceiling, bench.sizes.repeats).items()
+        }
+        figures.append(
+            bench.figure(
+                row="evaluation", job=f"evaluation, 4 layers of 312, SST-2, batch 32, {precision}",
+                unit="rows/s", ours=rows / seconds["ours"], samples=bench.sizes.repeats,
+                ceiling=ceiling.rates(), precision=precision, gflop=gflop,
+                reference=rows / seconds["reference"], reference_is=PLAIN, published=73.0,
+                target=Target("published", 12),
+            )
+        )  # fmt: skip
+    return figures
 
 
 def _classifier_gflop(bench: Bench, store: TokenStore) -> float:
