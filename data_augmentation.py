@@ -72,8 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         ("--M", int, "candidates for each word"),
         ("--p", float, "probability that a word is replaced"),
     ):
-        unset = argparse.SUPPRESS  # --preset then decides
-        group.add_argument(flag, type=kind, default=unset, help=f"{meaning} (default: --preset's)")
+        group.add_argument(flag, type=kind, help=f"{meaning} (default: --preset's)")
     group.add_argument(
         "--preset",
         choices=PRESETS,
@@ -112,7 +111,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
 
     args = parser.parse_args(argv)
-    args = argparse.Namespace(**{**PRESETS[args.preset], **vars(args)})
+    for name, value in PRESETS[args.preset].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     for flag in ("N", "M", "glove_limit", "batch_size"):
         value = getattr(args, flag)
         if value is not None and value < 1:

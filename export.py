@@ -30,6 +30,7 @@ from cli.classification import (
     load_dev,
     recorded_task,
 )
+from cli.flag_files import save_flags
 from cli.flags import add_model_flags, whole_number
 from cli.help import script_parser
 from cli.model_card import write_export_card
@@ -128,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows[name]["metrics"] = evaluate(task, runner, dev, args.eval_batch_size, CPU)
         tokenizer.save_pretrained(folder)
         plain.config.to_json_file(folder / CONFIG_NAME, plain.architecture())
+        save_flags(args, folder)
         for kind in args.to:
             (Path(made) / FILES[kind]).replace(folder / FILES[kind])
     write_record(

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cli import report_ablations, report_figures, report_html, report_models
 from cli import report_tables as tables
+from cli.flag_files import save_flags
 from cli.help import script_parser
 from cli.report_blocks import Block, Section, markdown
 from cli.results import Results, read_results
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         file.write("# Report\n\n" + markdown(sections))
     with atomic_open(folder / "report.html") as file:
         file.write(report_html.page("TinyBERT, reproduced: report", lead(results), sections))
+    save_flags(args, folder)
     shown = [section for section in sections if section.title in PRINTED]
     print("\n" + markdown(shown), end="")
     print(f"wrote {folder / 'report.html'}, report.md and report.csv", file=sys.stderr)

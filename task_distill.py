@@ -35,7 +35,6 @@ from cli.classification import (
     write_submissions,
 )
 from cli.feature_cache import cached_logits, cached_split, feature_cache
-from cli.flag_files import parse_flags
 from cli.flags import (
     add_feature_cache_flag,
     add_head_flag,
@@ -137,7 +136,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         max_seq_length=None,
         warmup_of="; with --pred_distill alone: the layers are learned at a constant rate",
     )
-    return parse_flags(parser, argv)
+    return parser.parse_args(argv)
 
 
 def resolve_defaults(args: argparse.Namespace, task: GlueTask) -> None:

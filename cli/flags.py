@@ -141,12 +141,6 @@ def _add_running_flags(
 ) -> None:
     group = parser.add_argument_group("running")
     group.add_argument(
-        "--config",
-        metavar="FILE",
-        help="JSON or YAML file of flags, such as the flags.json of another run; flags given here win, "
-        "and --no_NAME takes one back, as --no_bf16 does",
-    )
-    group.add_argument(
         "--dry_run",
         action="store_true",
         help="check everything, say what would be done and how long it would take, and stop",
