@@ -64,7 +64,12 @@ def typed(action: argparse.Action):
         value = list(action.choices)[-1]
     else:
         name = getattr(action.type, "__name__", "")
-        special = {"report_targets": "tensorboard,png", "_shard": "2/3", "proportion": 0.5}
+        special = {
+            "report_targets": "tensorboard,png",
+            "_shard": "2/3",
+            "proportion": 0.5,
+            "_mirror": "http://x",
+        }
         value = special.get(name, 7 if action.type else "a b")
     return [value, value] if action.nargs == "+" else value
 
