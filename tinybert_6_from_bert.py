@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cli.flag_files import save_flags
 from cli.help import script_parser
+from cli.model_card import write_layers_card
 from distillation.initialisation import keep_layers
 from transformer.configuration import BertConfig
 from transformer.download import find_model_file
@@ -144,6 +145,7 @@ def write_student(
         save_weights(state, folder / WEIGHTS_NAME)
         config.to_json_file(folder / CONFIG_NAME, architecture)
         save_flags(args, folder)
+        write_layers_card(folder, target.name, source, args.keep_layers, config, is_classifier)
 
 
 if __name__ == "__main__":

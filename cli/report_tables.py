@@ -104,7 +104,7 @@ def results_section(results: Results, models: list[str], tasks: list[str]) -> li
         [label(results, model), *(headline(results, model, task) or "–" for task in tasks)]
         for model in models
     ]
-    names = {"acc": "accuracy", "f1": "F1", "mcc": "Matthews"}
+    names = {"acc": "accuracy", "f1": "F1", "mcc": "Matthews", "corr": "mean correlation"}
     how = ", ".join(f"{t} {names.get(m, m)}" for t, (_, m) in results.headlines.items())
     seeds = max(len(score.values) for score in results.scores.values())
     over = "one seed" if seeds == 1 else f"mean ± standard deviation over up to {seeds} seeds"
