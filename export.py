@@ -130,8 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         tokenizer.save_pretrained(folder)
         plain.config.to_json_file(folder / CONFIG_NAME, plain.architecture())
         save_flags(args, folder)
-        for kind in args.to:
-            (Path(made) / FILES[kind]).replace(folder / FILES[kind])
+        for kind, name in FILES.items():
+            if kind in args.to:
+                (Path(made) / name).replace(folder / name)
+            elif (folder / name).exists():  # perhaps of another model than config.json is now
+                (folder / name).unlink()
+                print(f"note: {folder / name}, of an earlier export, is removed", file=sys.stderr)
     write_record(
         folder / EXPORT_RECORD_NAME, record.complete(threads=torch.get_num_threads(), models=rows)
     )

@@ -122,13 +122,17 @@ def _typed(action: argparse.Action, value: Any, what: str) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """Read a JSON (by its name) or YAML file of flags; null for a flag means: not given."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(
             f"--config {path}: no such file; expected a JSON or YAML file of flags"
         ) from None
     except UnicodeDecodeError:
         raise UserError(f"--config {path}: not UTF-8; expected a JSON or YAML file") from None
+    except OSError as error:
+        raise UserError(
+            f"--config {path}: {error.strerror}; expected a JSON or YAML file"
+        ) from None
     kind, read = ("JSON", _read_json) if path.suffix == ".json" else ("YAML", _read_yaml)
     try:
         values = read(text)

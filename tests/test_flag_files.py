@@ -197,9 +197,16 @@ def test_json_is_read_strictly(parse, content):
 def test_a_file_that_is_missing_or_no_text_is_named(parser, tmp_path):
     with pytest.raises(UserError, match="nowhere.yaml: no such file"):
         parser.parse_args(["--config", "nowhere.yaml"])
+    with pytest.raises(UserError, match="Is a directory; expected a JSON or YAML file"):
+        parser.parse_args(["--config", str(tmp_path)])
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="x.yaml: not UTF-8"):
         parser.parse_args([f"--config={tmp_path / 'x.yaml'}"])
+
+
+@pytest.mark.parametrize("name", ["run.json", "run.yaml"])
+def test_the_mark_that_some_editors_begin_a_file_with_is_no_text(parse, name):
+    assert parse('\ufeff{"output_dir": "out", "seed": 7}', name=name).seed == 7
 
 
 @pytest.mark.parametrize("more", ["", "--report_to none", "--report_to png --max_steps 7 --bf16"])

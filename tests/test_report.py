@@ -367,3 +367,15 @@ def test_a_report_cannot_take_the_place_of_a_file(results, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="--output_dir .*file: is a file; expected a folder"):
         report.main(["--results", str(results), "--output_dir", str(tmp_path / "file")])
+
+
+def test_a_report_leaves_the_flags_that_make_it_again(results, tmp_path):
+    folder = results / "eval" / "final_stsb_teacher"
+    scores = {"metrics": {"dev": {"corr": 0.6}}, "main_metric": "corr"}
+    write_record(folder, task="STS-B", student="models/final_stsb_teacher", **scores)
+    text = report_of(results, "--models", str(tmp_path / "m"), "--embedded_data")
+    assert "STS-B mean correlation" in text
+    flags = str(results / "report" / "flags.json")
+    again = tmp_path / "again"
+    assert report.main(["--config", flags, "--output_dir", str(again)]) == 0
+    assert (again / "report.md").read_text() == text

@@ -183,6 +183,25 @@ def test_an_export_that_differs_is_not_written(place, monkeypatch):
     assert list(Path("out").iterdir()) == []
 
 
+def test_a_folder_holds_one_export_and_what_repeats_it(place):
+    """Weights of one model beside the config of another would be read together."""
+    for package in onnx_models.TO_WRITE:
+        pytest.importorskip(package)
+    for name, labels in (("first", NAMES), ("second", ["a", "b", "c"])):
+        make(Path(name), id2label=labels)
+    succeed("python export.py --model first --to hf --output_dir out --max_seq_length 8")
+    line = "python export.py --model second --to onnx --output_dir out --max_seq_length 8"
+    outcome = succeed(line)
+    assert "note: out/model.safetensors, of an earlier export, is removed" in outcome.stderr
+    assert not Path("out/model.safetensors").exists() and Path("out/model.onnx").exists()
+    answers = succeed("python predict.py --model out --input lines.txt").stdout
+    assert answers.splitlines()[0].split() == ["label", "probability", "a", "b", "c"]
+    again = succeed("python export.py --config out/flags.json --output_dir again --to hf")
+    assert "wrote model.safetensors to again" in again.stderr
+    flags, repeated = (json.loads(Path(f, "flags.json").read_text()) for f in ("out", "again"))
+    assert repeated == flags | {"output_dir": "again", "to": ["hf"]}
+
+
 def test_a_missing_package_is_named_before_anything_is_done(place, monkeypatch):
     monkeypatch.setattr(onnx_models.importlib.util, "find_spec", lambda name: None)
     outcome = run_line("python export.py --model student --to onnx --output_dir out")
