@@ -97,7 +97,8 @@ def make_sections(
     figures = published["scores"] if comparable else []
     write_csv(folder / "report.csv", results, figures)
 
-    problems = models_gone(args.models, results)
+    problems = report_ablations.missing_ablations(results, tasks, published["ablations"])
+    problems += models_gone(args.models, results)
     lineage = report_models.find_lineage(results, tasks)
     if tasks and lineage is None:
         problems.append(
@@ -154,7 +155,11 @@ def make_sections(
 def models_gone(models: str, results: Results) -> list[str]:
     """What to say of models that cannot be looked at any more."""
     told = [] if Path(models).is_dir() else [f"--models {models}: no such folder"]
-    gone = [path for path in results.folders.values() if not (path / CONFIG_NAME).is_file()]
+    gone = [
+        path
+        for (model, _), path in results.folders.items()
+        if not report_ablations.is_ablation(model) and not (path / CONFIG_NAME).is_file()
+    ]
     if gone:
         such = f"{len(gone)} models, such as {gone[0]}" if len(gone) > 1 else str(gone[0])
         told.append(

@@ -297,6 +297,9 @@ def test_ablations_stand_in_a_table_of_their_own_beside_the_published_ones(resul
     assert cells(line_with(ours, "without the attention loss"))[-1] == "40.0 (-10.0)"
     assert cells(line_with(ours, "top mapping"))[-1] == "52.0 (+2.0)"
     assert cells(line_with(ours, "bottom mapping"))[-1] == "–"
+    missing = text.split("## Missing")[1]
+    assert "no score of the ablation bottom mapping (ablation_4l_bottom): CoLA" in missing
+    assert "ablation_4l_no_att" not in missing
     assert "41.1 (-9.7)" in line_with(paper, "without the attention loss")
 
 
