@@ -276,7 +276,7 @@ run_chain() { # STAGE PHASE CHAIN ALONE: the chain's commands, in order, until o
     fi
     printf '%d\n' $((SECONDS - started)) >"$(marker_of "$i")"
     note_progress "$stage" "done $i $((SECONDS - started))"
-    say "  $label: finished in $(clock $((SECONDS - started))); $(forecast "$stage")"
+    say "  $label: finished in $(clock $((SECONDS - started)))$(forecast "$stage" "; ")"
   done
 }
 
@@ -284,18 +284,20 @@ run_chain() { # STAGE PHASE CHAIN ALONE: the chain's commands, in order, until o
 progress_of() { printf '%s/stages/%s.progress' "$RESULTS" "$1"; } # STAGE
 note_progress() { printf '%s\n' "$2" >>"$(progress_of "$1")"; }   # STAGE LINE
 
-forecast() { # STAGE: "3 of 12 commands done, about 1:05 left": each takes as long as those of its title took
+# "3 of 12 commands done, about 1:05 left", where there are several: each takes as long as those of its title took.
+forecast() { # STAGE [TEXT_BEFORE]
   local i
   {
     for i in $(in_stage "$1"); do printf 'plan\t%d\t%s\t%s\t%s\n' "$i" "${PLAN_PHASE[i]}" "${PLAN_CHAIN[i]}" "${PLAN_TITLE[i]}"; done
     tr ' ' '\t' <"$(progress_of "$1")"
-  } | awk -F '\t' -v jobs="$JOBS" -v now="$SECONDS" '
+  } | awk -F '\t' -v jobs="$JOBS" -v now="$SECONDS" -v before="${2:-}" '
     $1 == "plan" { phase[$2] = $3; chain[$2] = $3 FS $4; title[$2] = $5; planned++ }
     $1 == "started" { began[$2] = $3 }
     $1 == "done" { finished[$2]; done++ }
     $1 == "done" && $3 != "" { took[title[$2]] += $3; count[title[$2]]++; took_all += $3; known++ }
     END {
-      printf "%d of %d commands done", done, planned
+      if (planned == 1) exit
+      printf "%s%d of %d commands done", before, done, planned
       if (!known || done == planned) exit
       for (i in title) if (!(i in finished)) {
         left = title[i] in count ? took[title[i]] / count[title[i]] : took_all / known

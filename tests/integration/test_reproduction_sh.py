@@ -514,6 +514,7 @@ def test_a_stage_says_how_many_of_its_commands_are_done_and_how_long_the_others_
     assert [match[2] for match in done if match[1] == "16"] == [None]
     assert all(match[2] for match in done if match[1] != "16")
     assert not list((checkout.folder / "results/stages").glob("*.progress"))
+    assert "commands done" not in checkout.run("--profile", "tiny", "--only", "glue"), "it has one"
 
 
 @pytest.mark.parametrize(
