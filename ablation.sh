@@ -57,8 +57,20 @@ stage_ablation_task() {
       labels_alone "$task" distilled_tinybert_4l "ablation_4l_no_td_$name" "$seed" $LABELS_ONLY_FLAGS
       # The layers are distilled as ever; the classifier then learns the labels of the original rows.
       chain "no_pred-$name"
-      labels_alone "$task" "tmp_distilled_tinybert_4l_$name" "ablation_4l_no_pred_$name" "$seed" $PREDICTION_FLAGS
+      labels_alone "$task" "tmp_distilled_tinybert_4l_$name" "ablation_4l_no_pred_$name" "$seed" \
+        $(for_labels $PREDICTION_FLAGS)
     done
+  done
+}
+
+for_labels() { # FLAG...: without what only learning from a teacher knows
+  while (($#)); do
+    case $1 in
+      --temperature | --ce_reduction) shift ;;
+      --temperature=* | --ce_reduction=* | --hard_labels | --teacher_dropout | --allow_weak_teacher) ;;
+      *) printf '%s ' "$1" ;;
+    esac
+    shift
   done
 }
 

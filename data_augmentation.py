@@ -15,22 +15,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cli.augmentation import language_model, say_counts, write_augmented
+from cli.augmentation import language_model, say_counts, time_of_augmenting, write_augmented
+from cli.foresight import add_dry_run_flag, say_untouched
 from cli.help import script_parser
 from cli.shards import add_shard_flags, check_shard_flags
 from distillation.distributed import Runtime, start_runtime
+from distillation.forecast import duration
+from distillation.records import check_writable
 from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
 from tasks.glue import GlueTask, find_task, read_split, split_path
 from tasks.kept_work import content_key
 from tasks.likely_pieces import likely_pieces, share_out
 from tasks.sentence_words import Sentence, SentenceSplitter, replacement_pieces
-from tasks.shards import Shard, checksum, finish_shard, merge_files
+from tasks.shards import Shard, checksum, finish_shard, finished_shards, merge_files
 from tasks.unfinished import unfinished
 from tasks.word_vectors import nearest_words, read_word_vectors
 from transformer.errors import UserError, run_script
@@ -72,8 +76,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         ("--M", int, "candidates for each word"),
         ("--p", float, "probability that a word is replaced"),
     ):
-        unset = argparse.SUPPRESS  # --preset then decides
-        group.add_argument(flag, type=kind, default=unset, help=f"{meaning} (default: --preset's)")
+        group.add_argument(flag, type=kind, help=f"{meaning} (default: --preset's)")
     group.add_argument(
         "--preset",
         choices=PRESETS,
@@ -105,6 +108,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="bfloat16: faster; candidates of nearly equal score may differ",
     )
+    add_dry_run_flag(group)
     add_shard_flags(group)
     group.add_argument(
         "--resume", action="store_true", help="go on where a stopped run of the same command was"
@@ -112,7 +116,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
 
     args = parser.parse_args(argv)
-    args = argparse.Namespace(**{**PRESETS[args.preset], **vars(args)})
+    for name, value in PRESETS[args.preset].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     for flag in ("N", "M", "glove_limit", "batch_size"):
         value = getattr(args, flag)
         if value is not None and value < 1:
@@ -132,6 +138,12 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{output}: is a folder; expected a file to write, or nothing")
     job: dict[str, Any] = {"input_checksum": checksum([train]), "N": args.N or task.augment_n}
     job |= {name: getattr(args, name) for name in ("M", "p", "seed", "pair_mode", "bf16")}
+    if args.dry_run:
+        check_writable(folder, "--glue_dir")
+    if args.merge_shards and args.dry_run:
+        finished_shards(output, args.merge_shards, job)
+        say_untouched(output)
+        return 0
     if args.merge_shards:
         with sole_writer(output):
             shares = merge_files(output, args.merge_shards, job)
@@ -140,9 +152,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     runtime = start_runtime(args.no_cuda)
     path = args.shard.path(output) if args.shard else output
-    with sole_writer(path) if runtime.is_main else contextlib.nullcontext():
+    writes = runtime.is_main and not args.dry_run
+    with sole_writer(path) if writes else contextlib.nullcontext():
         written = augment(args, task, folder, train, path, job, runtime)
-        if args.shard and runtime.is_main:
+        if args.shard and writes:
             finish_shard(output, args.shard, job, {"rows_written": written})
     return 0
 
@@ -187,7 +200,7 @@ def augment(
     job |= {"glove_checksum": vectors.checksum()}
     with contextlib.ExitStack() as stack:
         file = None
-        if runtime.is_main:
+        if runtime.is_main and not args.dry_run:
             key = content_key(job, shard)
             file = stack.enter_context(unfinished(path, key, args.resume))
         past = runtime.gather(file and file.facts)[0] or {}
@@ -202,7 +215,7 @@ def augment(
                 f"for {len(neighbours):,} of the {len(compounds):,} words of several pieces; "
                 f"{passes:,} words to mask"
             )
-        quiet = passes == 0 or not runtime.is_main
+        quiet = passes == 0 or not runtime.is_main or args.dry_run
         progress = stack.enter_context(progress_bar(passes, "word", "augmenting", disable=quiet))
 
         def pieces(sentences: Sequence[Sentence]) -> list[np.ndarray]:
@@ -218,6 +231,14 @@ def augment(
             job["N"] if runtime.is_main else 0, args.p, args.seed,
             window=BATCHES_PER_WINDOW * args.batch_size * runtime.world, counts=counts,
         )  # fmt: skip
+        if args.dry_run:
+            seconds = time_of_augmenting(
+                augmenter, sides, numbers, passes, args.batch_size * runtime.world
+            )
+            if runtime.is_main:
+                print(f"expected: about {duration(seconds)}", file=sys.stderr)
+                say_untouched(path)
+            return 0
         variants = augmenter.variants(sides, numbers)
         if file is None:
             for _ in variants:

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.downloads import check_checksum, check_mirror, obtain
+from cli.downloads import add_network_flags, check_checksum, obtain
 from cli.help import script_parser
 from transformer.archives import unpack_zip
 from transformer.errors import UserError, run_script
@@ -39,19 +39,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="unpack one file of the zip file to this path: the one of this name, or the only one",
     )
     group.add_argument("--checksum", help="SHA-256, SHA-1 or MD5 of the file, in hexadecimal")
-    group = parser.add_argument_group("network")
-    group.add_argument(
-        "--mirror",
-        metavar="ADDRESS",
-        help="address that serves the same paths as the server in the url",
-    )
-    group.add_argument(
-        "--offline", action="store_true", help="fetch nothing; say what to fetch by hand"
-    )
+    add_network_flags(parser, "address that serves the same paths as the server in the url")
     args = parser.parse_args(argv)
     if not is_address(args.url):
         raise UserError(f"{args.url}: expected an http, https or s3 address")
-    check_mirror(args.mirror)
     args.checksum = check_checksum(args.checksum)
     return args
 

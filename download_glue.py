@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.downloads import by_hand, check_mirror, obtain
+from cli.downloads import add_network_flags, by_hand, obtain
 from cli.help import script_parser
 from cli.origin import note_glue
 from tasks.glue import TASKS, GlueTask
@@ -68,20 +68,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="folder with files fetched by hand, under their own names; they are not downloaded",
     )
-    group = parser.add_argument_group("network")
-    group.add_argument(
-        "--mirror",
-        metavar="ADDRESS",
+    add_network_flags(
+        parser,
+        "address that serves the same paths as the default one",
         default=BASE_URL,
-        help="address that serves the same paths as the default one",
-    )
-    group.add_argument(
-        "--offline",
-        action="store_true",
-        help="fetch nothing; say what to fetch by hand (for --from_local)",
+        then=" (for --from_local)",
     )
     args = parser.parse_args(argv)
-    check_mirror(args.mirror)
     for flag in ("path_to_mrpc", "from_local"):
         if (folder := getattr(args, flag)) and not Path(folder).is_dir():
             raise UserError(f"--{flag} {folder}: no such folder")

@@ -30,6 +30,7 @@ from cli.classification import (
     load_dev,
     recorded_task,
 )
+from cli.flag_files import save_flags
 from cli.flags import add_model_flags, whole_number
 from cli.help import script_parser
 from cli.model_card import write_export_card
@@ -128,8 +129,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows[name]["metrics"] = evaluate(task, runner, dev, args.eval_batch_size, CPU)
         tokenizer.save_pretrained(folder)
         plain.config.to_json_file(folder / CONFIG_NAME, plain.architecture())
-        for kind in args.to:
-            (Path(made) / FILES[kind]).replace(folder / FILES[kind])
+        save_flags(args, folder)
+        for kind, name in FILES.items():
+            if kind in args.to:
+                (Path(made) / name).replace(folder / name)
+            elif (folder / name).exists():  # perhaps of another model than config.json is now
+                (folder / name).unlink()
+                print(f"note: {folder / name}, of an earlier export, is removed", file=sys.stderr)
     write_record(
         folder / EXPORT_RECORD_NAME, record.complete(threads=torch.get_num_threads(), models=rows)
     )

@@ -26,7 +26,6 @@ from cli.classification import (
     train_split_name,
 )
 from cli.feature_cache import cached_split, feature_cache
-from cli.flag_files import parse_flags
 from cli.flags import (
     add_feature_cache_flag,
     add_head_flag,
@@ -83,7 +82,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_model_flags(group)
     add_feature_cache_flag(group)
     add_training_flags(parser, learning_rate=2e-5, eval_step=None)
-    return parse_flags(parser, argv)
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

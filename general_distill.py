@@ -16,7 +16,6 @@ from functools import partial
 
 import torch
 
-from cli.flag_files import parse_flags
 from cli.flags import (
     add_layer_flags,
     add_model_flags,
@@ -86,7 +85,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--reduce_memory", action="store_true", help="data are always memory-mapped"
     )
     ignored.add_argument("--do_eval", action="store_true", help="there is nothing to evaluate on")
-    return parse_flags(parser, argv)
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

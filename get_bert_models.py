@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from cli.downloads import check_mirror
+from cli.downloads import add_network_flags
 from cli.help import script_parser
 from transformer.download import HUB_NAME, is_offline
 from transformer.errors import UserError, run_script
@@ -79,18 +79,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "script; main for other models)",
     )
     group.add_argument("--output_dir", default="models", help="folder to put the model folders in")
-    group = parser.add_argument_group("network")
-    group.add_argument(
-        "--mirror",
-        metavar="ADDRESS",
-        help="address of another hub (default: HF_ENDPOINT, or the hub itself)",
-    )
-    group.add_argument(
-        "--offline", action="store_true", help="fetch nothing; say what to fetch by hand"
-    )
-    args = parser.parse_args(argv)
-    check_mirror(args.mirror)
-    return args
+    add_network_flags(parser, "address of another hub (default: HF_ENDPOINT, or the hub itself)")
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -71,6 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     if "-" not in (args.input, args.output):
         check_no_input("--output", args.output, [args.input])
+    if args.output == "-" and sys.stdout is None:
+        raise UserError("--output -: standard output is closed; name a file")
+    if Path(args.output).is_dir():
+        raise UserError(f"--output {args.output}: is a folder; expected the name of a file")
     device = start_runtime(args.no_cuda).device
     folder, graph = find_graph(args.model)
     config = read_config(folder, args.cache_dir)
@@ -142,6 +146,8 @@ def find_graph(source: str) -> tuple[str, Path | None]:
 
 def open_input(name: str) -> contextlib.AbstractContextManager[io.BufferedReader]:
     if name == "-":
+        if sys.stdin is None:
+            raise UserError("--input -: standard input is closed; name a file")
         return contextlib.nullcontext(sys.stdin.buffer)
     try:
         return open(name, "rb")

@@ -24,12 +24,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from cli.foresight import add_dry_run_flag, say_untouched
 from cli.help import script_parser
-from cli.pregeneration import finished_epochs, kept_documents, key_of, output_folder
+from cli.pregeneration import (
+    check_contents,
+    check_documents,
+    check_temp_dir,
+    finished_epochs,
+    foresee,
+    kept_documents,
+    key_of,
+    make_recipe,
+    output_folder,
+    write_one,
+)
 from cli.shards import add_shard_flags, check_shard_flags
-from tasks.corpus import remove_epochs, write_epoch, write_json_epoch
+from distillation.records import check_writable
+from tasks.corpus import remove_epochs
 from tasks.documents import Documents, join_shares, tokenize_share
 from tasks.parallel import ordered_map
 from tasks.pregeneration import MIN_SEQ_LEN, Examples, PairRecipe, make_examples
@@ -99,6 +110,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
     runtime = parser.add_argument_group("running")
     runtime.add_argument("--num_workers", type=int, default=1, help="processes that make pairs")
+    add_dry_run_flag(runtime)
     add_shard_flags(runtime)
     ignored = parser.add_argument_group("accepted and ignored")
     ignored.add_argument(
@@ -132,16 +144,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokenizer = BertTokenizer.from_pretrained(args.bert_model, args.do_lower_case or None)
     recipe = make_recipe(args, tokenizer)
 
+    job: dict[str, Any] = {}
     if args.shard or args.merge_shards:
         if is_compressed(corpus):
             raise UserError(f"{corpus}: one compressed file cannot be shared; unpack it first")
         job = make_job(args, corpus, tokenizer)
+    flags = {name: getattr(args, name) for name in RECIPE if name != "epochs_to_generate"}
+    key = key_of(corpus, tokenizer, flags)
+    if args.dry_run:
+        dry_run(args, corpus, tokenizer, recipe, key, job)
+        return 0
     if args.shard:
         tokenize_shard(args, corpus, tokenizer, job)
         return 0
     with output_folder(args) as folder:
-        flags = {name: getattr(args, name) for name in RECIPE if name != "epochs_to_generate"}
-        key = key_of(corpus, tokenizer, flags)
         done = finished_epochs(args, folder, key)
         if done == args.epochs_to_generate:
             return 0
@@ -150,11 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             shares = finished_shards(shard_name(folder), args.merge_shards, job)
             join = partial(join_shares, shares, tokenizer, corpus=corpus)
         with kept_documents(args, corpus, tokenizer, folder, join) as documents:
-            if documents.num_documents == 1 and not args.one_seq:
-                raise UserError(
-                    f"{corpus}: is a single document, but half the second texts come from another "
-                    "one; put blank lines between documents, or use --one_seq"
-                )
+            check_documents(args, corpus, documents)
             remove_epochs(folder, keep=done)
             make_part = partial(make_block, documents, recipe)
             num_blocks = len(documents.blocks) - 1
@@ -168,6 +180,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             remove_shards(shard_name(folder), args.merge_shards)
     print(f"{folder}: {args.epochs_to_generate} epoch{'s' * (args.epochs_to_generate > 1)}")
     return 0
+
+
+def dry_run(
+    args: argparse.Namespace,
+    corpus: Path,
+    tokenizer: BertTokenizer,
+    recipe: PairRecipe,
+    key: str,
+    job: Mapping[str, Any],
+) -> None:
+    """Look at what the run looks at, and measure a little piece of it."""
+    folder, done = Path(args.output_dir), 0
+    check_writable(folder)
+    check_temp_dir(args)
+    if not args.shard:
+        check_contents(args, folder)
+        done = finished_epochs(args, folder, key)
+    if args.merge_shards:
+        finished_shards(shard_name(folder), args.merge_shards, job)
+
+    def write_part(place: Path, parts: Iterator[Examples], documents: Documents) -> dict[str, Any]:
+        return write_one(args, place, 0, parts, tokenizer, documents, key)
+
+    if done < args.epochs_to_generate:
+        foresee(args, corpus, tokenizer, recipe, write_part, done)
+    say_untouched(folder)
 
 
 # What makes the examples: shares of one job agree on it.
@@ -204,26 +242,6 @@ def tokenize_shard(
     print(f"{path}: {counts['sentences']:,} sentences, {counts['tokens']:,} tokens")
 
 
-def make_recipe(args: argparse.Namespace, tokenizer: BertTokenizer) -> PairRecipe:
-    """Collect what determines the examples, besides the documents."""
-    continuation = None
-    if args.do_whole_word_mask:
-        continuation = np.array([piece.startswith("##") for piece in tokenizer.ids_to_tokens])
-    return PairRecipe(
-        max_seq_len=args.max_seq_len,
-        short_seq_prob=args.short_seq_prob,
-        one_seq=args.one_seq,
-        seed=args.seed,
-        cls_id=tokenizer.cls_id,
-        sep_id=tokenizer.sep_id,
-        mask_id=tokenizer.mask_id,
-        vocab_size=len(tokenizer),
-        masked_lm_prob=args.masked_lm_prob,
-        max_predictions_per_seq=args.max_predictions_per_seq,
-        continuation=continuation,
-    )
-
-
 def make_block(documents: Documents, recipe: PairRecipe, item: tuple[int, int]) -> Examples:
     """Make the examples of one (epoch, block); runs in the workers."""
     return make_examples(documents, recipe, *item)
@@ -239,18 +257,6 @@ def write(
     key: str,
 ) -> None:
     """Write one epoch with a progress bar and say what it holds."""
-    facts = {
-        "max_seq_len": args.max_seq_len,
-        "vocab_hash": tokenizer.vocab_hash,
-        "vocab_size": len(tokenizer),
-        "do_lower_case": tokenizer.do_lower_case,
-        "masked_lm_prob": args.masked_lm_prob,
-        "short_seq_prob": args.short_seq_prob,
-        "one_seq": args.one_seq,
-        "seed": args.seed,
-        "documents": documents.num_documents,
-        "key": key,
-    }
     start = time.perf_counter()
     num_tokens = 0
     with progress_bar(None, "tok", f"epoch {epoch}") as bar:
@@ -262,12 +268,7 @@ def write(
                 bar.update(len(part.tokens))
                 num_tokens += len(part.tokens)
 
-        if args.format == "json":
-            pieces = tokenizer.ids_to_tokens
-            metrics = write_json_epoch(folder, epoch, counted(), pieces, args.max_seq_len, key)
-        else:
-            masked = args.masked_lm_prob > 0
-            metrics = write_epoch(folder, epoch, counted(), documents.dtype, masked, facts)
+        metrics = write_one(args, folder, epoch, counted(), tokenizer, documents, key)
     print(
         f"epoch {epoch}: {metrics['num_training_examples']:,} examples, {num_tokens:,} tokens; "
         f"{num_tokens / (time.perf_counter() - start):,.0f} tokens/s"

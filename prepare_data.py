@@ -27,8 +27,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from cli.foresight import add_dry_run_flag, say_untouched
 from cli.help import script_parser
+from cli.preparation import foresee
 from cli.shards import add_shard_flags, check_shard_flags
+from distillation.records import check_writable
 from tasks.articles import Prepared, block_text, find_files, join_shares, joined, prepare_block
 from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
 from tasks.parallel import ordered_map
@@ -85,6 +88,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="a dump's templates are not expanded: much faster, some text is lost",
     )
+    add_dry_run_flag(runtime)
     add_shard_flags(runtime)
     args = parser.parse_args(argv)
     check_shard_flags(args)
@@ -103,17 +107,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--output {output}: is a folder; expected the name of a file")
     kind, files = find_files(source)
     check_no_input("--output", output, files)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    if args.temp_dir and not Path(args.temp_dir).is_dir():
+        raise UserError(f"--temp_dir {args.temp_dir}: no such folder; make it first")
+    if args.punkt_dir:  # wanted after a dump's extraction, which takes hours
+        find_punkt(args.language, args.punkt_dir)
+    if not args.dry_run:
+        output.parent.mkdir(parents=True, exist_ok=True)
     if args.shard or args.merge_shards:
         if kind == "dump":
             raise UserError(f"{source}: is a dump; extract it first, then share the folder's files")
         if len(files) == 1 and is_compressed(files[0]):
             raise UserError(f"{source}: one compressed file cannot be shared; unpack it first")
         job = {"input_checksum": checksum(files), "language": args.language}
+        if args.merge_shards and args.dry_run:
+            finished_shards(output, args.merge_shards, job)
+            say_untouched(output)
+            return 0
         if args.merge_shards:
             with sole_writer(output):
                 merge(args, output, job)
             return 0
+    if args.dry_run:
+        check_writable(output.parent, "--output")
+        share = 1 / args.shard.count if args.shard else 1
+        foresee(
+            args, source, kind, files, share, partial(choose_punkt, args), partial(processes, args),
+            BLOCK_BYTES,
+        )  # fmt: skip
+        say_untouched(output)
+        return 0
+    if args.shard:
         parameters = choose_punkt(args, kind, files)
         job |= {"punkt_checksum": punkt_checksum(parameters)}
         share = share_of_files(files, *args.shard)
@@ -141,6 +164,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def processes(args: argparse.Namespace, size: int) -> int:
+    """How many processes split so many bytes."""
+    return min(args.num_workers, 1 + size // WORKER_BYTES)
+
+
 def merge(args: argparse.Namespace, output: Path, job: dict[str, Any]) -> None:
     """Put finished shares together."""
     shares = finished_shards(output, args.merge_shards, job)
@@ -155,7 +183,7 @@ def merge(args: argparse.Namespace, output: Path, job: dict[str, Any]) -> None:
 
 def choose_punkt(args: argparse.Namespace, kind: str, files: list[Path]):
     """Load Punkt's data or train it, and say which."""
-    if args.download_punkt:
+    if args.download_punkt and not args.dry_run:
         download_punkt()
     found = find_punkt(args.language, args.punkt_dir)
     if found is not None:
@@ -192,7 +220,7 @@ def write_corpus(
     """
     key = content_key(source_key, punkt_checksum(parameters), BLOCK_BYTES, metadata.version("nltk"))
     total = sum(os.path.getsize(path) if within is None else len(within) for path, within in parts)
-    workers = min(args.num_workers, 1 + total // WORKER_BYTES)
+    workers = processes(args, total)
     work = partial(prepare_block, kind, parameters)
     with unfinished(output, key, args.resume) as file, progress_bar(total, "B", "splitting") as bar:
         counts = file.facts or dict.fromkeys(("documents", "blocks", *COUNTED), 0) | {

@@ -15,7 +15,6 @@ from dataclasses import replace
 
 import torch
 
-from cli.flag_files import parse_flags
 from cli.flags import (
     add_model_flags,
     add_training_flags,
@@ -74,7 +73,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         eval_step=1000,
         on_corpus=True,
     )
-    return parse_flags(parser, argv)
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,12 +19,13 @@ from pathlib import Path
 
 from cli import report_ablations, report_figures, report_html, report_models
 from cli import report_tables as tables
+from cli.flag_files import save_flags
 from cli.help import script_parser
 from cli.report_blocks import Block, Section, markdown
 from cli.results import Results, read_results
-from distillation.records import METRICS_NAME
+from distillation.records import METRICS_NAME, check_writable
 from transformer.errors import UserError, run_script
-from transformer.file_utils import RUN_RECORD_NAME, atomic_open
+from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, atomic_open
 
 PUBLISHED = Path(__file__).resolve().parent / "published.json"
 
@@ -53,15 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     if not Path(args.results).is_dir():
         raise UserError(f"--results {args.results}: no such folder; expected that of the records")
+    folder = Path(args.output_dir or Path(args.results) / "report")
+    check_writable(folder)
     runs = sorted(path.parent for path in Path(args.models).glob(f"*/{METRICS_NAME}"))
     runs = [run for run in runs if ".previous-" not in run.name]
-    results = read_results(args.results, runs)
-    folder = Path(args.output_dir or Path(args.results) / "report")
+    results = read_results(args.results, runs, home=args.models)
     sections = make_sections(args, results, runs, folder)
     with atomic_open(folder / "report.md") as file:
         file.write("# Report\n\n" + markdown(sections))
     with atomic_open(folder / "report.html") as file:
         file.write(report_html.page("TinyBERT, reproduced: report", lead(results), sections))
+    save_flags(args, folder)
     shown = [section for section in sections if section.title in PRINTED]
     print("\n" + markdown(shown), end="")
     print(f"wrote {folder / 'report.html'}, report.md and report.csv", file=sys.stderr)
@@ -94,8 +97,14 @@ def make_sections(
     figures = published["scores"] if comparable else []
     write_csv(folder / "report.csv", results, figures)
 
-    problems: list[str] = []
+    problems = report_ablations.missing_ablations(results, tasks, published["ablations"])
+    problems += models_gone(args.models, results)
     lineage = report_models.find_lineage(results, tasks)
+    if tasks and lineage is None:
+        problems.append(
+            "attention maps, distances to the teacher: wanted is a distilled student that is on the disk "
+            "with its teacher and the runs it came from"
+        )
 
     def drawn(make: Callable[..., list[Block]], *arguments) -> list[Block]:
         """A section made from models on the disk; what is wrong with them is told, not fatal."""
@@ -141,6 +150,22 @@ def make_sections(
     unfinished = [run.name for run in runs if not (run / RUN_RECORD_NAME).is_file()]
     missing = tables.missing_section(results, tasks, unfinished, problems)
     return [*sections, Section("Missing", missing)]
+
+
+def models_gone(models: str, results: Results) -> list[str]:
+    """What to say of models that cannot be looked at any more."""
+    told = [] if Path(models).is_dir() else [f"--models {models}: no such folder"]
+    gone = [
+        path
+        for (model, _), path in results.folders.items()
+        if not report_ablations.is_ablation(model) and not (path / CONFIG_NAME).is_file()
+    ]
+    if gone:
+        such = f"{len(gone)} models, such as {gone[0]}" if len(gone) > 1 else str(gone[0])
+        told.append(
+            f"scored, but not on the disk (--models {models}): {such}; no latency is measured"
+        )
+    return told
 
 
 def lead(results: Results) -> str:

@@ -37,6 +37,27 @@ declare -A ABOUT=(
   [smart_init]="6-layer students that start from the teacher's own layers, with and without distillation"
   [report]="the report: tables and figures on one page"
 )
+DOES=( # of several in a command the last counts
+  [mkdir]="making folders"
+  [environment]="noting machine and versions"
+  [demo.make]="making embedded data"
+  [download_file.py]="downloading"
+  [download_glue.py]="downloading GLUE"
+  [get_bert_models.py]="downloading models"
+  [wikiextractor.WikiExtractor]="extracting the dump"
+  [prepare_data.py]="finding sentences"
+  [pregenerate_training_data.py]="making sentence pairs"
+  [pretrain_mlm.py]="masked language modelling"
+  [general_distill.py]="general distillation"
+  [data_augmentation.py]="augmenting"
+  [fix_teacher_layers.py]="giving weights their names"
+  [finetune_teacher.py]="fine-tuning"
+  [tinybert_6_from_bert.py]="keeping some of the layers"
+  [task_distill.py]="distilling the layers"
+  [--pred_distill]="distilling the predictions"
+  [--do_eval]="scoring"
+  [report.py]="drawing the report"
+)
 
 # ------------------------------------------------------------------------------------------------ inputs
 

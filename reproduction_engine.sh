@@ -9,7 +9,8 @@
 # the change touches and what is built on that, and nothing else. What is *not* noticed: edited programs and
 # hand-edited files; --force repeats the chosen stages whatever was finished.
 
-PLAN_STAGE=() PLAN_PHASE=() PLAN_CHAIN=() PLAN_COMMAND=() PLAN_OUTPUTS=() PLAN_PRINT=() PLAN_KIND=()
+PLAN_STAGE=() PLAN_PHASE=() PLAN_CHAIN=() PLAN_COMMAND=() PLAN_OUTPUTS=() PLAN_PRINT=() PLAN_KIND=() PLAN_TITLE=()
+declare -A DOES=()        # a program, or a flag of it -> what it does, in plain words
 declare -A MADE_BY=()     # path -> fingerprint of the planned command that makes it
 STAGE='' PHASE=0 CHAIN='' # where the next planned command goes
 OUTPUTS=() NEEDS=()       # of the next planned command
@@ -46,7 +47,8 @@ plan() {
   local print
   print=$(fingerprint "$@" "${NEEDS[@]}")
   PLAN_STAGE+=("$STAGE") PLAN_PHASE+=("$PHASE") PLAN_CHAIN+=("$CHAIN") PLAN_KIND+=("$kind")
-  PLAN_COMMAND+=("$words") PLAN_PRINT+=("$print")
+  PLAN_COMMAND+=("$words") PLAN_PRINT+=("$print") PLAN_TITLE+=("$1")
+  for word in "$@"; do [[ -z ${DOES[$word]:-} ]] || PLAN_TITLE[-1]=${DOES[$word]}; done
   PLAN_OUTPUTS+=("$(quoted "${OUTPUTS[@]}")")
   for word in "${OUTPUTS[@]}"; do MADE_BY[$word]=$print; done
   OUTPUTS=() NEEDS=()
@@ -179,10 +181,12 @@ run_stage() { # STAGE NUMBER COUNT
     return 0
   fi
   say "[stage $2/$3] $stage: ${ABOUT[$stage]}"
+  : >"$(progress_of "$stage")"
   [[ -e $done_file ]] && rm -f "$done_file" "$seconds_file" # what it took is counted anew
   for phase in $(phases_of "$stage"); do
     run_phase "$stage" "$phase" || { status=1 && break; }
   done
+  rm -f "$(progress_of "$stage")"
   # Several attempts at one stage add up.
   printf '%d\n' "$(($(cat "$seconds_file" 2>/dev/null || echo 0) + SECONDS - started))" >"$seconds_file"
   ((status == 0)) || return 1
@@ -207,6 +211,7 @@ run_phase() { # STAGE PHASE: start chains, $JOBS at a time; after a failure star
       ((${#RUNNING[@]} == 0)) || say "waiting for what else is running: ${RUNNING[*]} (Ctrl-C stops it)"
     fi
     if ((!alone && SECONDS - heartbeat >= pause)); then
+      say "  $(forecast "$stage")"
       for name in "${RUNNING[@]}"; do say "  $name: $(last_line "$(log_of "$stage" "$name")")"; done
       heartbeat=$SECONDS
     fi
@@ -244,10 +249,12 @@ run_chain() { # STAGE PHASE CHAIN ALONE: the chain's commands, in order, until o
     label=$(label_of "$i")
     if ((!FORCE)) && command_finished "$i"; then
       say "  $label: finished before, skipped"
+      note_progress "$stage" "done $i $(cat "$(marker_of "$i")" 2>/dev/null)"
       continue
     fi
     say "  $label: started"
     started=$SECONDS status=0
+    note_progress "$stage" "started $i $started"
     flag=$(again_flag "$i")
     command="${PLAN_COMMAND[i]}${flag:+ $flag}"
     note_start "$i"
@@ -268,21 +275,50 @@ run_chain() { # STAGE PHASE CHAIN ALONE: the chain's commands, in order, until o
       return 1
     fi
     printf '%d\n' $((SECONDS - started)) >"$(marker_of "$i")"
-    say "  $label: finished in $(clock $((SECONDS - started)))"
+    note_progress "$stage" "done $i $((SECONDS - started))"
+    say "  $label: finished in $(clock $((SECONDS - started)))$(forecast "$stage" "; ")"
   done
+}
+
+# While a stage runs, its commands note here when they started and how long they took.
+progress_of() { printf '%s/stages/%s.progress' "$RESULTS" "$1"; } # STAGE
+note_progress() { printf '%s\n' "$2" >>"$(progress_of "$1")"; }   # STAGE LINE
+
+# "3 of 12 commands done, about 1:05 left", where there are several: each takes as long as those of its title took.
+forecast() { # STAGE [TEXT_BEFORE]
+  local i
+  {
+    for i in $(in_stage "$1"); do printf 'plan\t%d\t%s\t%s\t%s\n' "$i" "${PLAN_PHASE[i]}" "${PLAN_CHAIN[i]}" "${PLAN_TITLE[i]}"; done
+    tr ' ' '\t' <"$(progress_of "$1")"
+  } | awk -F '\t' -v jobs="$JOBS" -v now="$SECONDS" -v before="${2:-}" '
+    $1 == "plan" { phase[$2] = $3; chain[$2] = $3 FS $4; title[$2] = $5; planned++ }
+    $1 == "started" { began[$2] = $3 }
+    $1 == "done" { finished[$2]; done++ }
+    $1 == "done" && $3 != "" { took[title[$2]] += $3; count[title[$2]]++; took_all += $3; known++ }
+    END {
+      if (planned == 1) exit
+      printf "%s%d of %d commands done", before, done, planned
+      if (!known || done == planned) exit
+      for (i in title) if (!(i in finished)) {
+        left = title[i] in count ? took[title[i]] / count[title[i]] : took_all / known
+        if (i in began) left -= now - began[i]
+        if (left < 0) left = 0
+        sum[phase[i]] += left
+        of_chain[chain[i]] += left
+        if (of_chain[chain[i]] > longest[phase[i]]) longest[phase[i]] = of_chain[chain[i]]
+      }
+      for (p in sum) seconds += sum[p] / jobs > longest[p] ? sum[p] / jobs : longest[p]
+      minutes = int((seconds + 59) / 60)
+      printf ", about %d:%02d left", minutes / 60, minutes % 60
+    }'
 }
 
 log_of() { printf '%s/logs/%s%s.log' "$RESULTS" "$1" "${2:+-$2}"; } # STAGE CHAIN
 
-label_of() { # INDEX: what a progress line calls a command, like "rte: task_distill.py -> final_rte_teacher"
-  local outputs words word program=''
+label_of() { # INDEX: what a progress line calls a command, like "rte: fine-tuning -> final_rte_teacher"
+  local outputs
   eval "outputs=(${PLAN_OUTPUTS[$1]})"
-  eval "words=(${PLAN_COMMAND[$1]})"
-  for word in "${words[@]}"; do
-    [[ -n $program || $word == python || $word == -m ]] || program=$word
-    [[ $word == --do_eval ]] && program='evaluation'
-  done
-  printf '%s%s%s' "${PLAN_CHAIN[$1]:+${PLAN_CHAIN[$1]}: }" "$program" "${outputs[0]:+ -> ${outputs[0]##*/}}"
+  printf '%s%s%s' "${PLAN_CHAIN[$1]:+${PLAN_CHAIN[$1]}: }" "${PLAN_TITLE[$1]}" "${outputs[0]:+ -> ${outputs[0]##*/}}"
 }
 
 last_line() { tail -c 2000 "$1" 2>/dev/null | tr '\r' '\n' | awk 'NF { line = $0 } END { print substr(line, 1, 150) }'; }

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,13 +28,12 @@ from cli.classification import (
     freeze_unused,
     load_classifier,
     load_dev,
+    load_student,
+    score_student,
     score_teacher,
-    sized_for,
     train_split_name,
-    write_submissions,
 )
 from cli.feature_cache import cached_logits, cached_split, feature_cache
-from cli.flag_files import parse_flags
 from cli.flags import (
     add_feature_cache_flag,
     add_head_flag,
@@ -53,11 +51,9 @@ from cli.training import (
     check_length,
     check_start,
     check_vocabulary,
-    describe_model,
     load_tokenizer,
     read_config,
     run_training,
-    write_results,
 )
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import Runtime, start_runtime
@@ -68,7 +64,7 @@ from distillation.loss_functions import (
 )
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives import LayerWeights, check_heads
-from distillation.records import RunRecord, check_writable, write_record
+from distillation.records import RunRecord
 from distillation.training import (
     LossFunction,
     TrainingSettings,
@@ -140,7 +136,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         max_seq_length=None,
         warmup_of="; with --pred_distill alone: the layers are learned at a constant rate",
     )
-    return parse_flags(parser, argv)
+    return parser.parse_args(argv)
 
 
 def resolve_defaults(args: argparse.Namespace, task: GlueTask) -> None:
@@ -257,21 +253,6 @@ def train_student(
     )  # fmt: skip
 
 
-def load_student(
-    args: argparse.Namespace, task: GlueTask, teacher_width: int
-) -> TinyBertForSequenceClassification:
-    """Load the student, or make it; a general student has no classifier yet and gets a fresh one."""
-    config = read_config(args.student_model, args.cache_dir)
-    settings = {**sized_for(task, config), "fit_size": teacher_width}
-    if args.head:
-        settings["classifier_head"] = args.head
-    if args.from_scratch:
-        return TinyBertForSequenceClassification.from_scratch(config, **settings)
-    return load_classifier(
-        task, args.student_model, ("classifier.", "bert.pooler."), args.cache_dir, **settings
-    )
-
-
 def choose_losses(
     args: argparse.Namespace,
     task: GlueTask,
@@ -323,34 +304,6 @@ def make_keeper(
     return ModelKeeper(
         student, folder, evaluation, lambda metrics: metrics[next(iter(dev))][task.main_metric]
     )
-
-
-def score_student(args: argparse.Namespace, task: GlueTask, device: torch.device) -> None:
-    """Score the student on the dev sets, predict the test sets, or both."""
-    folder = Path(args.output_dir)
-    check_writable(folder)
-    tokenizer = load_tokenizer(args, args.student_model)
-    student = load_classifier(task, args.student_model, (), args.cache_dir).to(device)
-    check_vocabulary(tokenizer, student.config, args.student_model, args.cache_dir)
-    check_length(student.config, args.max_seq_length, args.student_model)
-    if args.do_eval:
-        dev = load_dev(task, args.data_dir, tokenizer, args.max_seq_length)
-        record = RunRecord(
-            "evaluate", vars(args), task=task.folder, student=args.student_model, teacher=None,
-            output_dir=args.output_dir, data=data_facts(task, args.data_dir, dev),
-            main_metric=task.main_metric, model=describe_model(student),
-        )  # fmt: skip
-        precision = precision_of(args, device)
-        metrics = evaluate(task, student, dev, args.eval_batch_size, device, precision)
-        written = record.complete(metrics=metrics)
-        write_record(folder / "eval.json", written)
-        print(write_results(folder, written))
-    if args.do_predict:
-        for path in write_submissions(
-            task, student, args.data_dir, tokenizer, args.max_seq_length, args.eval_batch_size,
-            device, folder, precision_of(args, device),
-        ):  # fmt: skip
-            print(f"wrote {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

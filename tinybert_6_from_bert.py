@@ -18,7 +18,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from cli.flag_files import save_flags
 from cli.help import script_parser
+from cli.model_card import write_layers_card
 from distillation.initialisation import keep_layers
 from transformer.configuration import BertConfig
 from transformer.download import find_model_file
@@ -86,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_inputs_stay(target, [source for source, _ in pairs])
     students = [(source, target, read_kept(source, layers)) for source, target in pairs]
     for source, target, (config, state) in students:
-        write_student(source, target, config, state)
+        write_student(source, target, config, state, args)
         print(f"{target}: layers {args.keep_layers} of {source}", file=sys.stderr)
     return 0
 
@@ -128,7 +130,13 @@ def check_place(target: Path, overwrite: bool) -> None:
         )
 
 
-def write_student(source: Path, target: Path, config: BertConfig, state: dict[str, Tensor]) -> None:
+def write_student(
+    source: Path,
+    target: Path,
+    config: BertConfig,
+    state: dict[str, Tensor],
+    args: argparse.Namespace,
+) -> None:
     """Write a complete model folder: it appears with all its files, or not at all."""
     is_classifier = "classifier.weight" in state
     architecture = config.classifier_architecture if is_classifier else BertModel.__name__
@@ -136,6 +144,8 @@ def write_student(source: Path, target: Path, config: BertConfig, state: dict[st
         BertTokenizer.from_pretrained(source).save_pretrained(folder)
         save_weights(state, folder / WEIGHTS_NAME)
         config.to_json_file(folder / CONFIG_NAME, architecture)
+        save_flags(args, folder)
+        write_layers_card(folder, target.name, source, args.keep_layers, config, is_classifier)
 
 
 if __name__ == "__main__":

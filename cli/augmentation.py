@@ -1,20 +1,23 @@
-"""How data_augmentation.py asks its language model, and what it writes and tells."""
+"""How data_augmentation.py asks its language model, and what it writes, tells and foresees."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tasks.augmentation import Counts, augmented_rows
+from tasks.augmentation import Augmenter, Counts, augmented_rows
 from tasks.glue import GlueTask
 from tasks.tsv import read_rows
 from tasks.unfinished import Unfinished
 from transformer.modeling import BertForMaskedLM
+
+MEASURED_BATCHES = 4
 
 
 def language_model(model: BertForMaskedLM, allowed: np.ndarray, bf16: bool):
@@ -45,6 +48,39 @@ def language_model(model: BertForMaskedLM, allowed: np.ndarray, bf16: bool):
         return values.cpu().numpy(), pieces.cpu().numpy()
 
     return predict
+
+
+def time_of_augmenting(
+    augmenter: Augmenter, sides: Sequence[Sequence[str]], rows: range, passes: int, batch_size: int
+) -> float:
+    """Foresee the seconds that augmenting `rows` takes from those of the first few.
+
+    Args:
+        passes: the masked passes that all of them need.
+        batch_size: of the language model, in all processes together.
+    """
+    for batches in (1, MEASURED_BATCHES):  # the very first is slower than those to come
+        few, asked = first_rows(augmenter, sides, rows, batches * batch_size)
+        start = time.perf_counter()
+        for _ in augmenter.variants(sides, few):
+            pass
+        seconds = time.perf_counter() - start
+    return seconds * (passes / asked if asked else len(rows) / len(few))
+
+
+def first_rows(
+    augmenter: Augmenter, sides: Sequence[Sequence[str]], rows: range, passes: int
+) -> tuple[range, int]:
+    """The first rows that need so many masked passes, and how many they need."""
+    texts: set[str] = set()
+    asked = 0
+    for number in rows:
+        for text in {side[number] for side in sides} - texts:
+            texts.add(text)
+            asked += len(augmenter.splitter(text).masked)
+        if asked >= passes:
+            return range(rows.start, number + 1), asked
+    return rows, asked
 
 
 def write_augmented(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -14,8 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from cli.flags import precision_of
 from cli.origin import dataset_of
-from distillation.records import file_facts
+from cli.training import (
+    check_length,
+    check_vocabulary,
+    describe_model,
+    load_tokenizer,
+    read_config,
+    write_results,
+)
+from distillation.records import RunRecord, check_writable, file_facts, write_record
 from tasks.evaluation import evaluate, predict_logits, predictions_of
 from tasks.features import Split
 from tasks.glue import (
@@ -169,6 +179,49 @@ def label_names(task: GlueTask) -> list[str]:
 def sized_for(task: GlueTask, config: BertConfig) -> dict[str, Any]:
     """The config setting that gives a model without a classifier one of the task's width."""
     return {} if config.id2label else {"id2label": label_names(task)}
+
+
+def load_student(
+    args: argparse.Namespace, task: GlueTask, teacher_width: int
+) -> TinyBertForSequenceClassification:
+    """Load the student, or make it; a general student has no classifier yet and gets a fresh one."""
+    config = read_config(args.student_model, args.cache_dir)
+    settings = {**sized_for(task, config), "fit_size": teacher_width}
+    if args.head:
+        settings["classifier_head"] = args.head
+    if args.from_scratch:
+        return TinyBertForSequenceClassification.from_scratch(config, **settings)
+    return load_classifier(
+        task, args.student_model, ("classifier.", "bert.pooler."), args.cache_dir, **settings
+    )
+
+
+def score_student(args: argparse.Namespace, task: GlueTask, device: torch.device) -> None:
+    """Score the student on the dev sets, predict the test sets, or both."""
+    folder = Path(args.output_dir)
+    check_writable(folder)
+    tokenizer = load_tokenizer(args, args.student_model)
+    student = load_classifier(task, args.student_model, (), args.cache_dir).to(device)
+    check_vocabulary(tokenizer, student.config, args.student_model, args.cache_dir)
+    check_length(student.config, args.max_seq_length, args.student_model)
+    if args.do_eval:
+        dev = load_dev(task, args.data_dir, tokenizer, args.max_seq_length)
+        record = RunRecord(
+            "evaluate", vars(args), task=task.folder, student=args.student_model, teacher=None,
+            output_dir=args.output_dir, data=data_facts(task, args.data_dir, dev),
+            main_metric=task.main_metric, model=describe_model(student),
+        )  # fmt: skip
+        precision = precision_of(args, device)
+        metrics = evaluate(task, student, dev, args.eval_batch_size, device, precision)
+        written = record.complete(metrics=metrics)
+        write_record(folder / "eval.json", written)
+        print(write_results(folder, written))
+    if args.do_predict:
+        for path in write_submissions(
+            task, student, args.data_dir, tokenizer, args.max_seq_length, args.eval_batch_size,
+            device, folder, precision_of(args, device),
+        ):  # fmt: skip
+            print(f"wrote {path}", file=sys.stderr)
 
 
 def write_submissions(

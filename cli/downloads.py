@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import urllib.parse
@@ -80,10 +81,21 @@ def checksum_of(url: str) -> str | None:
     return table().get(url, {}).get("sha256")
 
 
-def check_mirror(mirror: str | None) -> None:
-    """Refuse what cannot be a mirror."""
-    if mirror is not None and not is_address(mirror):
-        raise UserError(f"--mirror {mirror}: expected an http, https or s3 address")
+def add_network_flags(
+    parser: argparse.ArgumentParser, mirror: str, default: str | None = None, then: str = ""
+) -> None:
+    """Add --mirror, explained by `mirror`, and --offline, with `then` after its explanation."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--mirror", metavar="ADDRESS", type=_mirror, default=default, help=mirror)
+    group.add_argument(
+        "--offline", action="store_true", help=f"fetch nothing; say what to fetch by hand{then}"
+    )
+
+
+def _mirror(text: str) -> str:
+    if not is_address(text):
+        raise UserError(f"--mirror {text}: expected an http, https or s3 address")
+    return text
 
 
 def check_checksum(checksum: str | None) -> str | None:

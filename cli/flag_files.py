@@ -6,8 +6,6 @@ import argparse
 import difflib
 import json
 import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +18,34 @@ _NOT_IN_FILES = {"help", "config"}
 _NOT_SAVED = {"config", "dry_run", "resume", "overwrite_output_dir", "local_rank"}
 
 
-def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse a command line; what it leaves open is taken from its --config FILE, if it names one.
+def with_file(parser: argparse.ArgumentParser, argv: list[str]) -> list[str]:
+    """Return a command line with the flags of its --config FILE, if it names one, before its own.
 
     Raises:
         UserError: the file cannot be read, or has an unknown flag or a value of another type.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
-    finder = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS)
+    finder = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS, allow_abbrev=False)
     finder.add_argument("--config")
     path = finder.parse_known_args(argv)[0].config
-    if path is not None:
-        argv = [*_words(parser, Path(path)), *argv]  # of two values the later one counts
-    _add_opposites(parser)
-    return parser.parse_args(argv)
+    if path is None:
+        return argv
+    return [*_words(parser, Path(path)), *argv]  # of two values the later one counts
 
 
 def save_flags(args: argparse.Namespace, folder: Path) -> None:
-    """Write every flag with the value it had in the end, for another run's --config."""
+    """Write every flag with the value it had in the end, for another run's --config.
+
+    Only a folder that the run has to itself gets this file. A folder of data others read (a GLUE task,
+    pregenerated sequences, downloads) holds nothing but data, and what an evaluation writes may lie in the
+    model's own folder, whose flags are those of its training.
+    """
     values = {name: value for name, value in vars(args).items() if name not in _NOT_SAVED}
     with atomic_open(folder / FLAGS_NAME) as file:
         json.dump(values, file, indent=2, sort_keys=True)
         file.write("\n")
 
 
-def _add_opposites(parser: argparse.ArgumentParser) -> None:
+def add_opposites(parser: argparse.ArgumentParser) -> None:
     """Let --no_NAME, --no-NAME too, take back what a file sets; of --no_cuda it is --cuda.
 
     Flags that have a default to type instead are left out; --help does not list these.
@@ -90,8 +91,17 @@ def _word(action: argparse.Action, value: Any, what: str) -> list[str]:
         if not isinstance(value, bool):
             raise UserError(f"{what} is {value!r}; expected true or false")
         return [flag] if value else []
+    if action.nargs == "+":
+        items = value if isinstance(value, list) else [value]
+        if not items:
+            raise UserError(f"{what} is empty; expected one value or more")
+        return [flag, *(_typed(action, item, what) for item in items)]
     if isinstance(value, list) and action.type and all(isinstance(item, str) for item in value):
         value = ",".join(value) or "none"  # as flags of several names are typed
+    return [f"{flag}={_typed(action, value, what)}"]
+
+
+def _typed(action: argparse.Action, value: Any, what: str) -> str:
     kind = getattr(action.type, "__name__", "")
     if kind in ("int", "float", "whole_number", "proportion"):
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -106,19 +116,23 @@ def _word(action: argparse.Action, value: Any, what: str) -> list[str]:
         raise UserError(f"{what} is {value!r}; expected a whole number") from None
     if action.choices and checked not in action.choices:
         raise UserError(f"{what} is {value!r}; expected one of {', '.join(action.choices)}")
-    return [f"{flag}={value}"]
+    return str(value)
 
 
 def _read(path: Path) -> dict[str, Any]:
     """Read a JSON (by its name) or YAML file of flags; null for a flag means: not given."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(
             f"--config {path}: no such file; expected a JSON or YAML file of flags"
         ) from None
     except UnicodeDecodeError:
         raise UserError(f"--config {path}: not UTF-8; expected a JSON or YAML file") from None
+    except OSError as error:
+        raise UserError(
+            f"--config {path}: {error.strerror}; expected a JSON or YAML file"
+        ) from None
     kind, read = ("JSON", _read_json) if path.suffix == ".json" else ("YAML", _read_yaml)
     try:
         values = read(text)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cli.curves import check_targets, report_targets
+from cli.foresight import add_dry_run_flag
 from distillation.precision import autocast
 from distillation.training import TrainingSettings
 from transformer.configuration import CLASSIFIER_HEADS
@@ -140,17 +141,7 @@ def _add_running_flags(
     parser: argparse.ArgumentParser, eval_step: int | None, on_corpus: bool
 ) -> None:
     group = parser.add_argument_group("running")
-    group.add_argument(
-        "--config",
-        metavar="FILE",
-        help="JSON or YAML file of flags, such as the flags.json of another run; flags given here win, "
-        "and --no_NAME takes one back, as --no_bf16 does",
-    )
-    group.add_argument(
-        "--dry_run",
-        action="store_true",
-        help="check everything, say what would be done and how long it would take, and stop",
-    )
+    add_dry_run_flag(group)
     what = "save" if on_corpus else "evaluate and save"
     group.add_argument(
         "--eval_step",

@@ -1,4 +1,4 @@
-"""How every script answers --help: its docstring, and under headings what each flag means."""
+"""The command line of every script: --help, flags from a file with --config, and mistyped flags."""
 
 from __future__ import annotations
 
@@ -6,31 +6,53 @@ import argparse
 import difflib
 import math
 import re
+import sys
 import textwrap
 from collections.abc import Iterable
 from typing import Any
+
+from cli.flag_files import add_opposites, with_file
 
 _NUMBERS = {"int": "N", "whole_number": "N", "float": "X", "proportion": "X"}
 
 
 def script_parser(docstring: str) -> argparse.ArgumentParser:
-    """Make a parser that shows a script's docstring, with the commands in it, above the flags."""
-    return _Parser(description=docstring.strip(), formatter_class=HelpFormatter)
+    """Make a parser that shows a script's docstring, with the commands in it, above the flags.
+
+    Every script has --config FILE; flags are written in full.
+    """
+    parser = _Parser(
+        description=docstring.strip(), formatter_class=HelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="JSON or YAML file of flags, such as the flags.json of another run; flags given here win, "
+        "and --no_NAME takes one back, as --no_bf16 does where there is --bf16",
+    )
+    return parser
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says which flag an unknown one is like."""
+    """Takes flags from --config FILE as well, and says which flag an unknown one is like."""
 
-    def error(self, message):
-        start, _, unknown = message.partition("unrecognized arguments: ")
+    def parse_args(self, args=None, namespace=None):
+        words = with_file(self, sys.argv[1:] if args is None else list(args))
+        add_opposites(self)
+        for word in words:  # before anything is found to be missing: here it may stand, mistyped
+            self._check_known(word)
+        return super().parse_args(words, namespace)
+
+    def _check_known(self, word: str) -> None:
+        name = word.partition("=")[0]
+        # As argparse sees it, a word with a blank in it is a value.
+        if not re.match("--?[a-zA-Z]", word) or " " in word or name in self._option_string_actions:
+            return
         known = [
             name for a in self._actions if a.help != argparse.SUPPRESS for name in a.option_strings
         ]
-        if not start and (
-            near := difflib.get_close_matches(re.split(r"[ =]", unknown)[0], known, 1)
-        ):
-            message += f"; is it {near[0]}?"
-        super().error(message)
+        near = difflib.get_close_matches(name, known, 1)
+        self.error(f"unrecognized arguments: {word}" + (f"; is it {near[0]}?" if near else ""))
 
 
 class HelpFormatter(argparse.HelpFormatter):

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from cli.origin import GLUE
+from transformer.configuration import BertConfig
 from transformer.download import HUB_NAME
 from transformer.file_utils import RUN_RECORD_NAME, atomic_open
 
 CARD_NAME = "README.md"
 SOURCE_NAME = "source.json"  # of get_bert_models.py: which model of the hub a folder holds
+LICENCE = "Apache-2.0, as BERT and the code it was made with."
 METRICS = {  # ours -> the hub's
     "acc": "accuracy",
     "f1": "f1",
@@ -52,6 +54,41 @@ def write_export_card(folder: Path, source: Path, files: Mapping[str, Mapping[st
     record = _read(source / RUN_RECORD_NAME)
     if record.get("stage") in STAGES:
         write_card(folder, record, files)
+
+
+def write_layers_card(
+    folder: Path, name: str, source: Path, layers: str, config: BertConfig, is_classifier: bool
+) -> None:
+    """Write the card of a student that is made of its teacher's layers, and has not been trained.
+
+    Args:
+        name: what the folder will be called.
+        layers: those that were kept, as they were typed.
+    """
+    from huggingface_hub import ModelCardData
+
+    facts: dict[str, Any] = {"pipeline_tag": "text-classification"} if is_classifier else {}
+    own = is_classifier and config.classifier_head == "tinybert"
+    header = ModelCardData(
+        license="apache-2.0",
+        library_name="transformers",
+        tags=["bert", "tinybert", *["custom_code"] * own],
+        base_model=base_model(source),
+        model_name=name,
+        **facts,
+    )
+    kind = "AutoModelForSequenceClassification" if is_classifier else "AutoModel"
+    shape = f"{config.num_hidden_layers} layers, {config.hidden_size} wide"
+    sections = [
+        f"---\n{header.to_yaml(line_break=chr(10)).strip()}\n---\n\n# {name}",
+        f"A student to be distilled: layers {layers} of `{source}`, counted from 0, with its embeddings, "
+        "pooler and classifier where it has them. Nothing was trained and nothing has been scored.",
+        f"- size: {shape}\n- the model it was made from: `{source}`",
+        f"## Use\n\n{_loading(name, kind, own)}",
+        f"## Licence\n\n{LICENCE}",
+    ]
+    with atomic_open(folder / CARD_NAME) as file:
+        file.write("\n\n".join(sections) + "\n")
 
 
 def base_model(source: str | os.PathLike | None) -> str | None:
@@ -164,36 +201,36 @@ def _sections(
     yield (
         f"{record['steps']:,} steps, {record['examples']:,} examples, "
         f"{record['examples_per_second']:,} examples a second on {where}; {versions}; commit "
-        f"{record['git_commit']}."
+        f"{record['git_commit'] or 'not known'}."
         + " Every flag is in `flags.json`, the rest in `run.json`."
         * (files is None)
     )
-    yield (
-        "## Licence\n\nApache-2.0, as BERT and the code it was trained with. The training data have "
-        "licences of their own."
-    )
+    yield f"## Licence\n\n{LICENCE} The training data have licences of their own."
 
 
 def _use(folder: Path, record: Mapping[str, Any]) -> str:
     name = folder.resolve().name
     if record["task"] is None:
-        kind, more = ("AutoModelForMaskedLM" if record["stage"] == "mlm" else "AutoModel"), ""
-    else:
-        kind = "AutoModelForSequenceClassification"
-        own = record["model"]["config"].get("classifier_head") == "tinybert"
-        more = ", trust_remote_code=True" if own else ""
+        kind = "AutoModelForMaskedLM" if record["stage"] == "mlm" else "AutoModel"
+        return _loading(name, kind, False)
+    own = record["model"]["config"].get("classifier_head") == "tinybert"
+    text = _loading(name, "AutoModelForSequenceClassification", own)
+    return f"{text}\n\nOr, a line at a time: `python predict.py --model {name} --input lines.txt`."
+
+
+def _loading(name: str, kind: str, own: bool) -> str:
+    """How transformers loads a model; `own` says that the folder brings its class along."""
+    more = ", trust_remote_code=True" if own else ""
     text = (
         f"```python\nfrom transformers import AutoTokenizer, {kind}\n\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
         f'model = {kind}.from_pretrained("{name}"{more})\n```'
     )
-    if more:
+    if own:
         text += (
             "\n\nThe head is TinyBERT's, `classifier(relu(pooled))`: without `trust_remote_code=True` "
             "transformers takes its own and gives other logits."
         )
-    if record["task"] is not None:
-        text += f"\n\nOr, a line at a time: `python predict.py --model {name} --input lines.txt`."
     return text
 
 

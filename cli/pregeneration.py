@@ -1,48 +1,64 @@
-"""What pregenerate_training_data.py keeps of a run that was stopped, and where it may write."""
+"""What pregenerate_training_data.py keeps of a stopped run, where it writes, what it foresees."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasks.corpus import epoch_key
+import numpy as np
+
+from cli.foresight import folder_bytes, of_size, print_facts
+from distillation.forecast import duration
+from distillation.records import check_writable
+from tasks.corpus import epoch_key, write_epoch, write_json_epoch
 from tasks.documents import Documents, tokenize_corpus
 from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
+from tasks.pregeneration import Examples, PairRecipe, make_examples
+from tasks.text_files import unpacked_size
 from transformer.errors import UserError
 from transformer.file_utils import contents
 from transformer.locks import sole_writer
 from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer
 
+SAMPLE_READS = 3  # of two megabytes
+
 
 @contextlib.contextmanager
 def output_folder(args: argparse.Namespace) -> Iterator[Path]:
     """Make --output_dir, or check that it may be written; remove it again if nothing came of it."""
     folder = Path(args.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output_dir {folder}: is a file; expected a folder")
+    check_writable(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with sole_writer(folder):
-            present = contents(folder)
-            if args.merge_shards:
-                present = [name for name in present if not name.startswith("documents.shard-")]
-            if present and not (args.overwrite or args.resume):
-                raise UserError(
-                    f"--output_dir {folder}: is not empty; name another folder, --resume to keep the "
-                    "epochs that this command has finished, or --overwrite to replace the epochs in it"
-                )
+            check_contents(args, folder)
             yield folder
     finally:
         with contextlib.suppress(OSError):
             for path in missing:
                 path.rmdir()  # fails, as it should, unless it is empty
+
+
+def check_contents(args: argparse.Namespace, folder: Path) -> None:
+    """Refuse a folder that holds something, unless that may be gone on with or replaced."""
+    present = contents(folder)
+    if args.merge_shards:
+        present = [name for name in present if not name.startswith("documents.shard-")]
+    if present and not (args.overwrite or args.resume):
+        raise UserError(
+            f"--output_dir {folder}: is not empty; name another folder, --resume to keep the "
+            "epochs that this command has finished, or --overwrite to replace the epochs in it"
+        )
 
 
 def key_of(corpus: Path, tokenizer: BertTokenizer, flags: Mapping[str, Any]) -> str:
@@ -88,8 +104,7 @@ def kept_documents(
         join: puts shares together in a folder; None tokenises.
     """
     parent = Path(args.temp_dir or folder)
-    if not parent.is_dir():
-        raise UserError(f"--temp_dir {parent}: no such folder; make it first")
+    check_temp_dir(args)
     key = content_key(
         identity([corpus]), tokenizer.vocab_hash, tokenizer.do_lower_case, str(folder.resolve())
     )
@@ -104,6 +119,81 @@ def kept_documents(
         yield documents
 
 
+def check_temp_dir(args: argparse.Namespace) -> None:
+    """Refuse a --temp_dir that is not there."""
+    if args.temp_dir and not Path(args.temp_dir).is_dir():
+        raise UserError(f"--temp_dir {args.temp_dir}: no such folder; make it first")
+
+
+def check_documents(args: argparse.Namespace, corpus: Path, documents: Documents) -> None:
+    """Refuse a corpus without another document to draw second texts from."""
+    if documents.num_documents == 1 and not args.one_seq:
+        raise UserError(
+            f"{corpus}: is a single document, but half the second texts come from another "
+            "one; put blank lines between documents, or use --one_seq"
+        )
+
+
+def foresee(
+    args: argparse.Namespace,
+    corpus: Path,
+    tokenizer: BertTokenizer,
+    recipe: PairRecipe,
+    write_part: Callable[[Path, Iterator[Examples], Documents], Mapping[str, Any]],
+    done: int,
+) -> None:
+    """Do the first megabytes of the corpus, in a temporary folder, and say what the whole will take.
+
+    Args:
+        write_part: writes examples into a folder as an epoch; returns its metrics.
+        done: epochs that are finished.
+    """
+    size = unpacked_size(corpus)
+    share = len(args.shard.part(size)) if args.shard else size
+    read = 0
+
+    def count(num_bytes: int) -> None:
+        nonlocal read
+        read += num_bytes
+
+    with tempfile.TemporaryDirectory() as name:
+        scratch, start = Path(name), time.perf_counter()
+        documents = tokenize_corpus(corpus, tokenizer, scratch, count, reads=SAMPLE_READS)
+        tokenized, kept = time.perf_counter(), folder_bytes(scratch)
+        if read == size:
+            check_documents(args, corpus, documents)
+        # Of a long document its beginning may be all there is here.
+        recipe = replace(recipe, one_seq=recipe.one_seq or documents.num_documents == 1)
+        blocks = range(len(documents.blocks) - 1)
+        made = (make_examples(documents, recipe, 0, block) for block in blocks)
+        (scratch / "epoch").mkdir()
+        rows = write_part(scratch / "epoch", made, documents)["num_training_examples"]
+        paired, written = time.perf_counter(), folder_bytes(scratch / "epoch")
+
+    factor, epochs = share / read, args.epochs_to_generate - done
+    tokenizing = (tokenized - start) * factor
+    pairs = (paired - tokenized) * factor * epochs / min(args.num_workers, os.cpu_count() or 1)
+    facts = {
+        "corpus": f"{corpus}: {of_size(size)} of text, about {documents.num_tokens * size / read:,.0f} "
+        f"tokens",
+        "measured": f"its first {of_size(read)}",
+    }
+    if args.shard:
+        facts["share"] = f"{args.shard.index} of {args.shard.count}, {of_size(share)} of the text"
+        facts["expected"] = f"about {duration(tokenizing)} to tokenise it, {of_size(kept * factor)}"
+    else:
+        tokenizing *= not args.merge_shards  # the shares are
+        facts["epochs"] = (
+            f"{epochs} of about {rows * factor:,.0f} sequences and {of_size(written * factor)} each, "
+            f"and {of_size(kept * factor)} on the way"
+        )
+        facts["expected"] = (
+            f"about {duration(tokenizing + pairs)}: {duration(tokenizing)} to tokenise, "
+            f"{duration(pairs)} for the pairs"
+        )
+    print_facts("pregeneration", facts)
+
+
 def tokenize(corpus: Path, tokenizer: BertTokenizer, folder: Path) -> Documents:
     """Tokenise the corpus with a progress bar and say what it holds."""
     start = time.perf_counter()
@@ -116,3 +206,52 @@ def tokenize(corpus: Path, tokenizer: BertTokenizer, folder: Path) -> Documents:
         f"{documents.num_tokens:,} tokens; {rate:,.0f} tokens/s"
     )
     return documents
+
+
+def write_one(
+    args: argparse.Namespace,
+    folder: Path,
+    epoch: int,
+    parts: Iterator[Examples],
+    tokenizer: BertTokenizer,
+    documents: Documents,
+    key: str,
+) -> dict[str, Any]:
+    """Write one epoch in the chosen format; return its metrics."""
+    if args.format == "json":
+        pieces = tokenizer.ids_to_tokens
+        return write_json_epoch(folder, epoch, parts, pieces, args.max_seq_len, key)
+    facts = {
+        "max_seq_len": args.max_seq_len,
+        "vocab_hash": tokenizer.vocab_hash,
+        "vocab_size": len(tokenizer),
+        "do_lower_case": tokenizer.do_lower_case,
+        "masked_lm_prob": args.masked_lm_prob,
+        "short_seq_prob": args.short_seq_prob,
+        "one_seq": args.one_seq,
+        "seed": args.seed,
+        "documents": documents.num_documents,
+        "key": key,
+    }
+    masked = args.masked_lm_prob > 0
+    return write_epoch(folder, epoch, parts, documents.dtype, masked, facts)
+
+
+def make_recipe(args: argparse.Namespace, tokenizer: BertTokenizer) -> PairRecipe:
+    """Collect what determines the examples, besides the documents."""
+    continuation = None
+    if args.do_whole_word_mask:
+        continuation = np.array([piece.startswith("##") for piece in tokenizer.ids_to_tokens])
+    return PairRecipe(
+        max_seq_len=args.max_seq_len,
+        short_seq_prob=args.short_seq_prob,
+        one_seq=args.one_seq,
+        seed=args.seed,
+        cls_id=tokenizer.cls_id,
+        sep_id=tokenizer.sep_id,
+        mask_id=tokenizer.mask_id,
+        vocab_size=len(tokenizer),
+        masked_lm_prob=args.masked_lm_prob,
+        max_predictions_per_seq=args.max_predictions_per_seq,
+        continuation=continuation,
+    )

@@ -17,17 +17,26 @@ def is_ablation(model: str) -> bool:
     return model.startswith(PREFIX)
 
 
+def ablated_tasks(results: Results, tasks: Sequence[str], published: list[dict]) -> list[str]:
+    """The tasks on which at least one ablation was scored."""
+    models = [entry["model"] for entry in published if is_ablation(entry["model"])]
+    return [task for task in tasks if any(headline(results, model, task) for model in models)]
+
+
+def missing_ablations(results: Results, tasks: Sequence[str], published: list[dict]) -> list[str]:
+    """What the table lacks on those tasks, a line each."""
+    return [
+        f"no score of the ablation {entry['variant']} ({entry['model']}): {task}"
+        for task in ablated_tasks(results, tasks, published)
+        for entry in published
+        if is_ablation(entry["model"]) and headline(results, entry["model"], task) is None
+    ]
+
+
 def ablations_section(results: Results, tasks: Sequence[str], published: list[dict]) -> list[Block]:
     """Two tables: scores here with the difference to the whole method, and the published ones."""
     whole = published[0]
-    tasks = [
-        task
-        for task in tasks
-        if any(
-            is_ablation(entry["model"]) and headline(results, entry["model"], task)
-            for entry in published
-        )
-    ]
+    tasks = ablated_tasks(results, tasks, published)
     if not tasks:
         return []
 

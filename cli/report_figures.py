@@ -120,7 +120,7 @@ def attention_section(lineage: models_of.Lineage, sentence: str | None) -> list[
     student = list(lineage.stages.values())[-1].name
     return [
         f"{student} and {lineage.teacher.name}, averaged over the heads; a row shows where its piece "
-        f"looks. Another sentence: --sentence.",
+        f"looks. Another sentence: --sentence; of a long one the first {models_of.PIECES} pieces.",
         Figures(drawn),
     ]
 

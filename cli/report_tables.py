@@ -104,7 +104,7 @@ def results_section(results: Results, models: list[str], tasks: list[str]) -> li
         [label(results, model), *(headline(results, model, task) or "–" for task in tasks)]
         for model in models
     ]
-    names = {"acc": "accuracy", "f1": "F1", "mcc": "Matthews"}
+    names = {"acc": "accuracy", "f1": "F1", "mcc": "Matthews", "corr": "mean correlation"}
     how = ", ".join(f"{t} {names.get(m, m)}" for t, (_, m) in results.headlines.items())
     seeds = max(len(score.values) for score in results.scores.values())
     over = "one seed" if seeds == 1 else f"mean ± standard deviation over up to {seeds} seeds"
@@ -229,6 +229,29 @@ def missing_section(
         if absent or not tasks:
             told = ", ".join(absent) or "no task at all"
             lines.append(f"no score of {label(results, model)} ({model}): {told}")
+    lines += missing_seeds(results, tasks)
     lines += [f"unfinished training: {run}" for run in unfinished]
     lines += [*results.problems, *problems]
     return [Bullets(lines)] if lines else []
+
+
+def missing_seeds(results: Results, tasks: Sequence[str]) -> list[str]:
+    """Which models lack seeds that others have on the task, of those that were run with several."""
+    found = {
+        (model, task): set(score.seeds)
+        for model in {model for model, *_ in results.scores}
+        for task in tasks
+        if (score := headline(results, model, task))
+    }
+    several = {model for (model, _), seeds in found.items() if len(seeds) > 1}
+    lines = []
+    for task in tasks:
+        every = set().union(*(found.get((model, task), set()) for model in several))
+        for model in in_order(several, MODELS):
+            own = found.get((model, task))
+            if own and (absent := sorted(every - own)):
+                told = ", ".join(seed or "the first" for seed in absent)
+                lines.append(
+                    f"no score of {label(results, model)} ({model}) on {task}: seed {told}"
+                )
+    return lines

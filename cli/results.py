@@ -64,17 +64,20 @@ def model_of(folder: str | Path, task: str | None) -> tuple[str, str]:
     return name or Path(folder).name, seed
 
 
-def read_results(folder: str | Path, models: Sequence[Path] = ()) -> Results:
+def read_results(
+    folder: str | Path, models: Sequence[Path] = (), home: str | Path | None = None
+) -> Results:
     """Read every record under `folder`, and those of the models they name, back to the first.
 
     Args:
         models: folders of further training runs, to be told of whether anything was scored or not.
+        home: where models lie that are not where their records say: the runs were moved.
 
-    A record that is torn or no record is left out and named in `problems`.
+    A record that is torn or no record, and a score that is no number, is left out and named in `problems`.
     """
     folder = Path(folder)
     problems: list[str] = []
-    evaluations = _read_all(sorted(folder.rglob(EVAL_RECORD_NAME)), problems)
+    evaluations = _read_all(sorted(folder.rglob(EVAL_RECORD_NAME)), problems, home)
     runs = _follow(
         [
             *sorted(folder.rglob(RUN_RECORD_NAME)),
@@ -82,6 +85,7 @@ def read_results(folder: str | Path, models: Sequence[Path] = ()) -> Results:
             *(_run_of(str(model)) for model in models),
         ],
         problems,
+        home,
     )
     scored = {str(record.get("student")) for record in evaluations}
     evaluations += [
@@ -109,11 +113,13 @@ def read_results(folder: str | Path, models: Sequence[Path] = ()) -> Results:
             layers[model] = facts["config"]["num_hidden_layers"]
         for split, metrics in record["metrics"].items():
             for metric, value in metrics.items():
-                values.setdefault((model, task, split, metric), {})[seed] = 100 * value
+                if math.isfinite(value):
+                    values.setdefault((model, task, split, metric), {})[seed] = 100 * value
+                else:
+                    problems.append(f"{record['student']}: its {metric} on {split} is {value}")
     scores = {
         key: Score(tuple(by_seed[seed] for seed in sorted(by_seed)), tuple(sorted(by_seed)))
         for key, by_seed in values.items()
-        if all(math.isfinite(value) for value in by_seed.values())
     }
     return Results(scores, headlines, dev_rows, parameters, layers, folders, runs, problems)
 
@@ -122,7 +128,9 @@ def _run_of(folder: Any) -> Path | None:
     return Path(folder) / RUN_RECORD_NAME if isinstance(folder, str) else None
 
 
-def _follow(paths: Iterable[Path | None], problems: list[str]) -> list[dict[str, Any]]:
+def _follow(
+    paths: Iterable[Path | None], problems: list[str], home: str | Path | None
+) -> list[dict[str, Any]]:
     """Read run records and those of the students and teachers they started from."""
     found: dict[Path, dict[str, Any]] = {}
     waiting = list(paths)
@@ -130,13 +138,15 @@ def _follow(paths: Iterable[Path | None], problems: list[str]) -> list[dict[str,
         path = waiting.pop(0)
         if path is None or path in found or not path.is_file() or ".previous-" in str(path):
             continue
-        for record in _read_all([path], problems):
+        for record in _read_all([path], problems, home):
             found[path] = record
             waiting += [_run_of(record.get("student")), _run_of(record.get("teacher"))]
     return list(found.values())
 
 
-def _read_all(paths: Sequence[Path], problems: list[str]) -> list[dict[str, Any]]:
+def _read_all(
+    paths: Sequence[Path], problems: list[str], home: str | Path | None
+) -> list[dict[str, Any]]:
     records = []
     for path in paths:
         try:
@@ -152,5 +162,15 @@ def _read_all(paths: Sequence[Path], problems: list[str]) -> list[dict[str, Any]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             problems.append(f"{path}: not a run record")
         else:
-            records.append(record)
+            records.append(_placed(record, home))
     return records
+
+
+def _placed(record: dict[str, Any], home: str | Path | None) -> dict[str, Any]:
+    """The record with models that are not where it says looked for in `home`, by their names."""
+    moved = {}
+    for key in ("student", "teacher", "output_dir") if home is not None else ():
+        path = Path(record.get(key) or "")
+        if path.name and not path.exists() and (there := Path(home) / path.name).is_dir():
+            moved[key] = str(there)
+    return record | moved

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
+from cli.foresight import print_facts
 from distillation.distributed import Runtime
 from distillation.training import TrainingSettings, number_of_steps
 from tasks.batching import StoreBatches
@@ -55,10 +55,4 @@ def show_plan(
         "on": f"{runtime.device.type}, {settings.precision}{processes}, seed {settings.seed}",
         "into": args.output_dir,
     }
-    facts = {**facts, **common}
-    width = max(map(len, facts)) + 2
-    gap = "\n" + " " * (width + 2)
-    lines = (
-        f"  {name:<{width}}{str(value).replace(chr(10), gap)}" for name, value in facts.items()
-    )
-    print("\n".join([title, *lines]), file=sys.stderr)
+    print_facts(title, {**facts, **common})

@@ -18,6 +18,7 @@ import torch
 
 from cli.curves import EventFiles, draw_curves
 from cli.flag_files import save_flags
+from cli.foresight import say_untouched
 from cli.model_card import write_card
 from distillation.batches import BatchSource
 from distillation.checkpoint import Checkpoints, ModelKeeper
@@ -159,10 +160,8 @@ def run_training(
         seconds = time_step(model, losses, source, settings, runtime)
         if runtime.is_main:
             told = time_of(number_of_steps(source, settings), seconds)
-            print(
-                f"expected: {told}{ON_TOP * scored}\ndry run: {folder} is as it was",
-                file=sys.stderr,
-            )
+            print(f"expected: {told}{ON_TOP * scored}", file=sys.stderr)
+            say_untouched(folder)
         return
     if args.resume and (folder / RUN_RECORD_NAME).is_file():
         if runtime.is_main:

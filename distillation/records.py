@@ -81,7 +81,7 @@ def check_output_dir(folder: Path, overwrite: bool = False, resume: bool = False
     return present
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, flag: str = "--output_dir") -> None:
     """Refuse an output folder that is none, or where nothing can be written; nothing is changed.
 
     Raises:
@@ -91,16 +91,14 @@ def check_writable(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.lstat(folder)
             if not folder.exists():
-                raise UserError(f"--output_dir {folder}: is a link that leads nowhere")
+                raise UserError(f"{flag} {folder}: is a link that leads nowhere")
             if not folder.is_dir():
-                raise UserError(f"--output_dir {folder}: is a file; expected a folder")
+                raise UserError(f"{flag} {folder}: is a file; expected a folder")
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         with tempfile.TemporaryFile(dir=nearest):  # without a name wherever the system can
             pass
     except OSError as error:
-        raise UserError(
-            f"--output_dir {folder}: cannot be written there ({error.strerror})"
-        ) from None
+        raise UserError(f"{flag} {folder}: cannot be written there ({error.strerror})") from None
 
 
 def _empty(folder: Path, names: Iterable[str]) -> None:

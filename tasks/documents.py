@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,16 +177,21 @@ def tokenize_corpus(
     tokenizer: BertTokenizer,
     folder: str | os.PathLike,
     on_progress: Callable[[int], object] = lambda num_bytes: None,
+    reads: int | None = None,
 ) -> Documents:
     """Tokenise a corpus (one sentence a line, a blank line between documents) into `folder`.
 
     Sentences of which no token is left are dropped. Memory stays bounded whatever the corpus.
 
+    Args:
+        reads: go no further than so many times two megabytes; None goes to the end.
+
     Raises:
         UserError: the file is missing, empty or not UTF-8 (with the line).
     """
     with _Writer(Path(folder), token_dtype(len(tokenizer))) as writer:
-        for piece in _tokenized(read_blocks(corpus, _READ_BYTES), tokenizer, on_progress):
+        blocks = islice(read_blocks(corpus, _READ_BYTES), reads)
+        for piece in _tokenized(blocks, tokenizer, on_progress):
             writer.add(*piece)
         documents = writer.close(_placeholder(tokenizer))
     return _checked(documents, corpus)

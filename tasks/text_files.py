@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 from transformer.errors import UserError
 
 LONGEST_LINE = 1 << 30  # bytes
+_GUESS_BYTES = 1 << 23
 _OPENERS = {b"BZh": bz2.open, b"\x1f\x8b": gzip.open}
 
 
@@ -121,6 +122,19 @@ def is_compressed(path: str | os.PathLike) -> bool:
     """Whether a file is one that `open_binary` unpacks."""
     with open_binary(path) as file:
         return isinstance(file, bz2.BZ2File | gzip.GzipFile)
+
+
+def unpacked_size(path: str | os.PathLike) -> int:
+    """Bytes of a file once it is unpacked: guessed from its first megabytes where it is compressed."""
+    with open(path, "rb") as packed:
+        head, size = packed.peek(3), os.path.getsize(path)
+        opener = next(
+            (opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None
+        )
+        if opener is None:
+            return size
+        data = read_some(opener(packed), _GUESS_BYTES, path)
+        return size * len(data) // packed.tell()
 
 
 def share_of_files(

@@ -1,20 +1,27 @@
 """--config: a file of flags is as good as a command line, and a mistake in it is one line."""
 
 import argparse
+import importlib
 import json
+from pathlib import Path
 
 import pytest
 
-from cli.flag_files import FLAGS_NAME, parse_flags, save_flags
+from cli.flag_files import FLAGS_NAME, save_flags
 from cli.flags import add_model_flags, add_training_flags
+from cli.help import script_parser
 from transformer.errors import UserError
+
+SCRIPTS = sorted(path.stem for path in Path(__file__).resolve().parent.parent.glob("*.py"))
 
 
 @pytest.fixture
-def parser():
-    parser = argparse.ArgumentParser(prog="train.py")
+def parser(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    parser = script_parser("Trains.")
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--layer_map", default="uniform")
+    parser.add_argument("--kinds", nargs="+", choices=["x", "y"], default=["x"])
     add_model_flags(parser)
     add_training_flags(parser)
     return parser
@@ -27,7 +34,7 @@ def parse(parser, tmp_path):
     def parse(content, *argv, name="run.yaml"):
         text = content if isinstance(content, str) else json.dumps(content)
         (tmp_path / name).write_text(text, encoding="utf-8")
-        return parse_flags(parser, ["--config", str(tmp_path / name), *argv])
+        return parser.parse_args(["--config", str(tmp_path / name), *argv])
 
     return parse
 
@@ -42,11 +49,61 @@ def parse(parser, tmp_path):
 )  # fmt: skip
 def test_either_format_sets_what_the_command_line_would(parse, parser, name, content):
     line = ["--output_dir", "out", "--learning_rate", "3e-5", "--bf16", "--wd", "0", "--seed", "-1"]
-    expected = vars(parse_flags(parser, line))
+    expected = vars(parser.parse_args(line))
     assert expected["learning_rate"] == 3e-5 and expected["bf16"] is True
     actual = vars(parse(content, name=name))
     assert actual.pop("config").endswith(name) and expected.pop("config") is None
     assert actual == expected
+
+
+def typed(action: argparse.Action):
+    """A value for a flag, as a file holds it."""
+    if action.nargs == 0:
+        return True
+    if action.choices:
+        value = list(action.choices)[-1]
+    else:
+        name = getattr(action.type, "__name__", "")
+        special = {
+            "report_targets": "tensorboard,png",
+            "_shard": "2/3",
+            "proportion": 0.5,
+            "_mirror": "http://x",
+        }
+        value = special.get(name, 7 if action.type else "a b")
+    return [value, value] if action.nargs == "+" else value
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("as_text", [json.dumps, lambda flags: "\n".join(
+    f"{name}: {json.dumps(value)}" for name, value in flags.items()
+)], ids=["json", "yaml"])  # fmt: skip
+def test_a_file_sets_every_flag_of_every_script(script, as_text, tmp_path, monkeypatch):
+    parsers = []
+    parse_known = argparse.ArgumentParser.parse_known_args
+    monkeypatch.setattr(
+        argparse.ArgumentParser,
+        "parse_known_args",
+        lambda self, *a, **k: (parsers.append(self), parse_known(self, *a, **k))[1],
+    )
+    with pytest.raises(SystemExit):
+        importlib.import_module(script).parse_args(["--help"])
+    parser = parsers[-1]
+    flags, line, alone = {}, [], []
+    for action in parser._actions:
+        if not action.option_strings:
+            alone.append("http://x")
+        elif action.dest not in ("help", "config") and action.help != argparse.SUPPRESS:
+            value = flags[action.option_strings[0].removeprefix("--")] = typed(action)
+            line.append(action.option_strings[0])
+            line += [] if value is True else map(str, value if isinstance(value, list) else [value])
+    assert len(flags) >= 4
+    path = tmp_path / ("flags.json" if as_text is json.dumps else "flags.yaml")
+    path.write_text(as_text(flags))
+    by_file = vars(parser.parse_args(["--config", str(path), *alone]))
+    assert by_file | {"config": None} == vars(parser.parse_args([*alone, *line]))
+    changed = [name for name in by_file if by_file[name] != parser.get_default(name)]
+    assert set(changed) >= {name.replace("-", "_") for name in flags} - {"config"}
 
 
 def test_the_command_line_wins(parse):
@@ -113,6 +170,8 @@ def test_null_leaves_a_default(parse):
         ({"layer_map": 4}, "layer_map is 4; expected a text"),
         ({"layer_map": ["top"]}, "layer_map is ['top']; expected a text"),
         ({"report_to": ["pdf"]}, "report_to: pdf: expected none, or some of"),
+        ({"kinds": []}, "kinds is empty; expected one value or more"),
+        ({"kinds": ["x", "z"]}, "kinds is 'z'; expected one of x, y"),
         ({"nan_policy": "ignore"}, "nan_policy is 'ignore'; expected one of stop, skip"),
         ("seed: 1\nseed: 2", "not YAML (seed is there twice)"),
         ("seed: [1", "not YAML ("),
@@ -137,18 +196,25 @@ def test_json_is_read_strictly(parse, content):
 
 def test_a_file_that_is_missing_or_no_text_is_named(parser, tmp_path):
     with pytest.raises(UserError, match="nowhere.yaml: no such file"):
-        parse_flags(parser, ["--config", "nowhere.yaml"])
+        parser.parse_args(["--config", "nowhere.yaml"])
+    with pytest.raises(UserError, match="Is a directory; expected a JSON or YAML file"):
+        parser.parse_args(["--config", str(tmp_path)])
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="x.yaml: not UTF-8"):
-        parse_flags(parser, [f"--config={tmp_path / 'x.yaml'}"])
+        parser.parse_args([f"--config={tmp_path / 'x.yaml'}"])
+
+
+@pytest.mark.parametrize("name", ["run.json", "run.yaml"])
+def test_the_mark_that_some_editors_begin_a_file_with_is_no_text(parse, name):
+    assert parse('\ufeff{"output_dir": "out", "seed": 7}', name=name).seed == 7
 
 
 @pytest.mark.parametrize("more", ["", "--report_to none", "--report_to png --max_steps 7 --bf16"])
 def test_the_file_that_a_run_leaves_gives_the_same_run(parser, tmp_path, more):
     line = f"--output_dir out --learning_rate 3e-5 --cache_dir /c {more}".split()
-    args = parse_flags(parser, line)
+    args = parser.parse_args(line)
     save_flags(args, tmp_path)
-    again = parse_flags(parser, ["--config", str(tmp_path / FLAGS_NAME)])
+    again = parser.parse_args(["--config", str(tmp_path / FLAGS_NAME)])
     assert vars(args) | {"config": None} == vars(again) | {"config": None}
 
 
@@ -162,7 +228,7 @@ def test_resuming_and_overwriting_are_not_handed_on(parser, tmp_path):
         "--local_rank",
         "3",
     ]
-    save_flags(parse_flags(parser, line), tmp_path)
-    again = parse_flags(parser, ["--config", str(tmp_path / FLAGS_NAME)])
+    save_flags(parser.parse_args(line), tmp_path)
+    again = parser.parse_args(["--config", str(tmp_path / FLAGS_NAME)])
     assert not (again.resume or again.overwrite_output_dir or again.dry_run)
     assert again.local_rank == -1

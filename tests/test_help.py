@@ -48,7 +48,8 @@ def test_every_flag_is_explained_under_a_heading(helped):
         if group not in (parser._positionals, parser._optionals)
         for action in group._group_actions
     }
-    listed = [a for a in parser._actions if a.help != argparse.SUPPRESS and a.dest != "help"]
+    common = ("help", "config")  # of every script
+    listed = [a for a in parser._actions if a.help != argparse.SUPPRESS and a.dest not in common]
     assert listed
     for action in listed:
         assert action.help and id(action) in named, action.dest
@@ -98,7 +99,10 @@ def test_defaults_are_shown_as_they_are_typed(capsys):
 @pytest.mark.parametrize(
     "line, told",
     [
-        ("--lerning_rate 1", "--lerning_rate 1; is it --learning_rate?"),
+        ("--lerning_rate 1", "--lerning_rate; is it --learning_rate?"),
+        ("--learning_rat 1", "--learning_rat; is it --learning_rate?"),
+        ("--learning-rate 1", "--learning-rate; is it --learning_rate?"),
+        ("-learning_rate 1", "-learning_rate; is it --learning_rate?"),
         ("--lerning_rate=1", "--lerning_rate=1; is it --learning_rate?"),
         ("--qqq", "--qqq\n"),
         ("x", "x\n"),
@@ -107,6 +111,8 @@ def test_defaults_are_shown_as_they_are_typed(capsys):
 def test_an_unknown_flag_is_answered_with_the_one_it_is_like(capsys, line, told):
     parser = script_parser("Does it.")
     parser.add_argument("--learning_rate")
+    if line != "x":  # a missing flag may be the mistyped one, which is told first
+        parser.add_argument("--needed", required=True)
     with pytest.raises(SystemExit) as end:
         parser.parse_args(line.split())
     assert end.value.code == 2

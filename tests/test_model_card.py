@@ -1,11 +1,20 @@
 """README.md of a trained model: a header the hub accepts, and the facts of the run."""
 
+import dataclasses
 import json
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
-from cli.model_card import CARD_NAME, base_model, write_card, write_export_card
+from cli.model_card import (
+    CARD_NAME,
+    base_model,
+    write_card,
+    write_export_card,
+    write_layers_card,
+)
+from transformer.configuration import BertConfig
 from transformer.file_utils import RUN_RECORD_NAME
 
 RECORD = {
@@ -170,3 +179,38 @@ def test_the_base_model_is_found_by_the_records_on_the_way(tmp_path):
     assert base_model(student) is None, "a path of this machine is no model of the hub"
     (base / RUN_RECORD_NAME).write_text(json.dumps({"student": str(base)}))
     assert base_model(student) is None
+
+
+def test_a_run_outside_a_repository_has_no_commit(card):
+    assert "; commit not known." in card(RECORD | {"git_commit": None}).text
+
+
+@pytest.mark.parametrize("head", [None, "tinybert", "hf"])
+def test_a_student_made_of_layers_has_a_card_that_claims_no_score(tmp_path, head):
+    config = BertConfig(vocab_size=9, num_hidden_layers=3, hidden_size=12, num_attention_heads=2)
+    config = dataclasses.replace(config, classifier_head=head or "tinybert")
+    source = tmp_path / "teacher"
+    source.mkdir()
+    (source / "source.json").write_text(json.dumps({"model": "google-bert/bert-base-uncased"}))
+    write_layers_card(tmp_path, "smart", source, "0,2,4", config, head is not None)
+    card = ModelCard.load(tmp_path / CARD_NAME)
+    assert card.data.base_model == "google-bert/bert-base-uncased"
+    assert card.data.model_name == "smart" and card.data.eval_results is None
+    assert card.data.pipeline_tag == (head and "text-classification")
+    assert ("trust_remote_code" in card.text) == (head == "tinybert")
+    assert ("AutoModelForSequenceClassification" in card.text) == (head is not None)
+    for told in ("layers 0,2,4 of", "nothing has been scored", "3 layers, 12 wide", "Apache-2.0"):
+        assert told in card.text
+
+
+@pytest.mark.parametrize(
+    "name", ["no", "1.0", "null", "a: b", "# x", "- y", "é'\"", "2026-01-01", "{z"]
+)
+def test_the_header_is_yaml_whatever_the_folder_is_called(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    write_card(folder, RECORD)
+    header = (folder / CARD_NAME).read_text(encoding="utf-8").split("---\n")[1]
+    values = yaml.safe_load(header)
+    assert values["model-index"][0]["name"] == name and values["license"] == "apache-2.0"
+    ModelCard.load(folder / CARD_NAME)

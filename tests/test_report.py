@@ -297,6 +297,9 @@ def test_ablations_stand_in_a_table_of_their_own_beside_the_published_ones(resul
     assert cells(line_with(ours, "without the attention loss"))[-1] == "40.0 (-10.0)"
     assert cells(line_with(ours, "top mapping"))[-1] == "52.0 (+2.0)"
     assert cells(line_with(ours, "bottom mapping"))[-1] == "–"
+    missing = text.split("## Missing")[1]
+    assert "no score of the ablation bottom mapping (ablation_4l_bottom): CoLA" in missing
+    assert "ablation_4l_no_att" not in missing
     assert "41.1 (-9.7)" in line_with(paper, "without the attention loss")
 
 
@@ -313,3 +316,69 @@ def test_published_ablations_are_those_of_the_paper():
     ]  # fmt: skip
     for row in figures:  # the average is over the four
         assert row[-1] == pytest.approx(sum(row[:-1]) / 4, abs=0.06)
+
+
+def test_of_three_seeds_the_one_that_failed_is_told_and_the_others_are_averaged(results):
+    for seed, acc in (("", 0.4), ("-seed43", 0.6), ("-seed44", float("nan"))):
+        evaluation(results, f"distilled_tinybert_4l_rte{seed}", "RTE", acc=acc)
+        evaluation(results, f"labels_only_4l_rte{seed}", "RTE", acc=0.5)
+    (results / "eval" / "labels_only_4l_rte-seed43" / "eval.json").unlink()
+    text = report_of(results)
+    assert cells(line_with(text, "| TinyBERT_4, general + task"))[1] == "50.0 ± 14.1"
+    missing = text.split("## Missing")[1]
+    assert line_with(missing, "labels_only_4l").endswith("(labels_only_4l) on RTE: seed 43")
+    assert "distilled_tinybert_4l_rte-seed44: its acc on dev is nan" in missing
+    line = "no score of TinyBERT_4, general + task (distilled_tinybert_4l) on RTE: seed 44"
+    assert line in missing
+
+
+def test_no_seed_is_missed_of_a_model_that_is_run_once(results):
+    for seed in ("", "-seed43"):
+        evaluation(results, f"distilled_tinybert_4l_rte{seed}", "RTE", acc=0.4)
+    evaluation(results, "final_rte_teacher", "RTE", acc=0.5)
+    assert "seed 43" not in report_of(results)
+
+
+def test_models_are_found_where_the_runs_were_moved_to(results, tmp_path):
+    evaluation(results, "distilled_tinybert_4l_rte", "RTE", acc=0.4)
+    models = tmp_path / "elsewhere"
+    write_record(
+        models / "distilled_tinybert_4l_rte",
+        "run.json",
+        stage="prediction",
+        task="RTE",
+        student=str(tmp_path / "models" / "tmp_rte"),
+        metrics={},
+        output_dir=str(tmp_path / "models" / "distilled_tinybert_4l_rte"),
+    )
+    (models / "tmp_rte").mkdir()
+    found = read_results(results, home=models)
+    assert found.folders["distilled_tinybert_4l", "RTE"] == models / "distilled_tinybert_4l_rte"
+    assert [run["student"] for run in found.runs] == [str(models / "tmp_rte")]
+
+
+def test_what_hides_the_models_is_told(results, tmp_path):
+    evaluation(results, "distilled_tinybert_4l_rte", "RTE", acc=0.4)
+    missing = report_of(results, "--models", str(tmp_path / "nowhere")).split("## Missing")[1]
+    assert "nowhere: no such folder" in missing
+    assert "models/distilled_tinybert_4l_rte; no latency is measured" in missing
+    assert "attention maps, distances to the teacher: wanted is" in missing
+
+
+def test_a_report_cannot_take_the_place_of_a_file(results, tmp_path):
+    results.mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="--output_dir .*file: is a file; expected a folder"):
+        report.main(["--results", str(results), "--output_dir", str(tmp_path / "file")])
+
+
+def test_a_report_leaves_the_flags_that_make_it_again(results, tmp_path):
+    folder = results / "eval" / "final_stsb_teacher"
+    scores = {"metrics": {"dev": {"corr": 0.6}}, "main_metric": "corr"}
+    write_record(folder, task="STS-B", student="models/final_stsb_teacher", **scores)
+    text = report_of(results, "--models", str(tmp_path / "m"), "--embedded_data")
+    assert "STS-B mean correlation" in text
+    flags = str(results / "report" / "flags.json")
+    again = tmp_path / "again"
+    assert report.main(["--config", flags, "--output_dir", str(again)]) == 0
+    assert (again / "report.md").read_text() == text

@@ -79,6 +79,20 @@ def test_a_loss_is_left_out_of_both_distillations_and_nothing_else_is(
     assert f"models/ablation_4l_{variant}" in made[f"tmp_ablation_4l_{variant}_cola"]
 
 
+def test_labels_alone_are_learned_without_the_flags_of_learning_from_a_teacher(tmp_path):
+    profile = tmp_path / "own.env"
+    flags = (
+        "--temperature 2 --ce_reduction=batchmean --num_train_epochs 5 --allow_weak_teacher --bf16"
+    )
+    profile.write_text(f'source profiles/full.env\nPREDICTION_FLAGS="{flags}"\n')
+    made = trainings(commands("--profile", str(profile), "--tasks", "CoLA"))
+    command = made["ablation_4l_no_pred_cola"]
+    finetune_teacher = importlib.import_module("finetune_teacher")
+    args = finetune_teacher.parse_args(command[1:])  # it knows every one of them
+    assert args.num_train_epochs == 5 and args.bf16
+    assert flags.split()[0] in made["ablation_4l_no_da_cola"]
+
+
 def test_the_other_ablations_leave_out_what_they_say(planned):
     made = trainings(planned)
     for stage in ("tmp_ablation_4l_no_da_cola", "ablation_4l_no_da_cola"):

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,12 +124,82 @@ def test_the_safetensors_are_read_by_transformers(world, monkeypatch, tmp_path):
         torch.testing.assert_close(theirs(ids).logits, model(ids).output, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("head", ["tinybert", "hf"])
+@pytest.mark.parametrize("names", [["contradiction", "entailment", "neutral"], ["LABEL_0"]])
+def test_of_any_number_of_classes_transformers_and_the_graph_say_what_predict_says(
+    place, head, names
+):
+    """A process that knows nothing of this repository reads the export, a very long line included."""
+    for package in (*onnx_models.TO_WRITE, "transformers"):
+        pytest.importorskip(package)
+    make(Path("student"), id2label=names, classifier_head=head)
+    succeed("python export.py --model student --to hf onnx --output_dir out")
+    lines = ["the cat", "It is a good dog, that is not a house!", "the queen was bright . " * 60]
+    Path("three.txt").write_text("\n".join(lines) + "\n")
+    answers = succeed("python predict.py --model student --input three.txt --format jsonl").stdout
+    Path("fresh.py").write_text(FRESH)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    told = subprocess.run(
+        [sys.executable, "fresh.py"], cwd=place, capture_output=True, text=True, timeout=120,
+        env=environment | {"HF_HOME": str(place / "hub")},
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    theirs, graph, alone = json.loads(told.stdout)
+    np.testing.assert_allclose(graph, theirs, atol=1e-4)
+    np.testing.assert_allclose(alone, theirs[2:], atol=1e-4)
+    for row, logits in zip(map(json.loads, answers.splitlines()), theirs, strict=True):
+        if len(names) == 1:
+            assert row["score"] == pytest.approx(logits[0], abs=1e-5)
+        else:
+            assert list(row["probabilities"]) == names
+            odds = np.exp(logits) / np.exp(logits).sum()
+            np.testing.assert_allclose(list(row["probabilities"].values()), odds, atol=1e-5)
+
+
+FRESH = """
+import json, onnxruntime, torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+lines = open("three.txt").read().splitlines()
+tokenizer = AutoTokenizer.from_pretrained("out")
+model = AutoModelForSequenceClassification.from_pretrained("out", trust_remote_code=True)
+graph = onnxruntime.InferenceSession("out/model.onnx")
+cut = {"truncation": True, "max_length": 64, "padding": True}
+with torch.no_grad():
+    theirs = model(**tokenizer(lines, return_tensors="pt", **cut)).logits.tolist()
+found = [
+    graph.run(["logits"], dict(tokenizer(some, return_tensors="np", **cut)))[0].tolist()
+    for some in (lines, lines[2:])
+]
+print(json.dumps([theirs, *found]))
+"""
+
+
 def test_an_export_that_differs_is_not_written(place, monkeypatch):
     make(Path("student"), id2label=NAMES)
     monkeypatch.setattr(export, "largest_difference", lambda runner, model: 0.1)
     outcome = run_line("python export.py --model student --to hf --output_dir out")
     assert outcome.status == 2 and "its logits differ by 0.1; not written" in outcome.stderr
     assert list(Path("out").iterdir()) == []
+
+
+def test_a_folder_holds_one_export_and_what_repeats_it(place):
+    """Weights of one model beside the config of another would be read together."""
+    for package in onnx_models.TO_WRITE:
+        pytest.importorskip(package)
+    for name, labels in (("first", NAMES), ("second", ["a", "b", "c"])):
+        make(Path(name), id2label=labels)
+    succeed("python export.py --model first --to hf --output_dir out --max_seq_length 8")
+    line = "python export.py --model second --to onnx --output_dir out --max_seq_length 8"
+    outcome = succeed(line)
+    assert "note: out/model.safetensors, of an earlier export, is removed" in outcome.stderr
+    assert not Path("out/model.safetensors").exists() and Path("out/model.onnx").exists()
+    answers = succeed("python predict.py --model out --input lines.txt").stdout
+    assert answers.splitlines()[0].split() == ["label", "probability", "a", "b", "c"]
+    again = succeed("python export.py --config out/flags.json --output_dir again --to hf")
+    assert "wrote model.safetensors to again" in again.stderr
+    flags, repeated = (json.loads(Path(f, "flags.json").read_text()) for f in ("out", "again"))
+    assert repeated == flags | {"output_dir": "again", "to": ["hf"]}
 
 
 def test_a_missing_package_is_named_before_anything_is_done(place, monkeypatch):
@@ -303,6 +375,25 @@ def test_an_input_that_cannot_be_read_is_named(student, name, reason):
     outcome = run_line(f"python predict.py --model student --input {name} --output out.tsv")
     assert outcome.status == 2 and not Path("out.tsv").exists()
     assert outcome.stderr.splitlines()[-1].startswith(f"error: --input {name}: {reason}")
+
+
+@pytest.mark.parametrize(
+    "stream, flag",
+    [("stdin", "--input -: standard input"), ("stdout", "--output -: standard output")],
+)
+def test_a_closed_stream_is_told(student, monkeypatch, stream, flag):
+    """As `predict.py <&-` and `>&-` leave it."""
+    script = Path(predict.__file__)
+    line = f"{sys.executable} {script} --model student {'<' if stream == 'stdin' else '>'}&-"
+    told = subprocess.run(["bash", "-c", line], input=b"", stderr=subprocess.PIPE, timeout=60)
+    assert told.returncode == 2
+    assert told.stderr.decode().splitlines()[-1] == f"error: {flag} is closed; name a file"
+
+
+def test_a_folder_is_no_output(student):
+    outcome = run_line("python predict.py --model student --input lines.txt --output student")
+    assert outcome.status == 2
+    assert outcome.stderr == "error: --output student: is a folder; expected the name of a file\n"
 
 
 def test_a_folder_of_several_graphs_asks_for_one(world, place):

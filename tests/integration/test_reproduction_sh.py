@@ -4,6 +4,7 @@ The programs are replaced by a stub `python` that notes its command line and mak
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -499,3 +500,61 @@ def test_a_mistyped_option_is_one_line_and_status_2(checkout, flags, message):
     output = checkout.run(*flags, status=2)
     assert message in output and len(output.splitlines()) == 1
     assert checkout.calls() == []
+
+
+def test_a_stage_says_how_many_of_its_commands_are_done_and_how_long_the_others_take(checkout):
+    checkout.write_profile(PROFILE.replace("JOBS=2", "JOBS=1"))
+    output = checkout.run("--profile", "tiny", "--only", "task_4l")
+    lines = [line[9:] for line in output.splitlines() if " commands done" in line]
+    done = [
+        re.search(r"; (\d+) of 16 commands done(, about \d+:\d\d left)?$", line) for line in lines
+    ]
+    assert all(done), lines
+    assert [int(match[1]) for match in done] == list(range(1, 17))
+    assert [match[2] for match in done if match[1] == "16"] == [None]
+    assert all(match[2] for match in done if match[1] != "16")
+    assert not list((checkout.folder / "results/stages").glob("*.progress"))
+    assert "commands done" not in checkout.run("--profile", "tiny", "--only", "glue"), "it has one"
+
+
+@pytest.mark.parametrize(
+    "noted, told",
+    [
+        ("", "0 of 4 commands done"),
+        ("started 0 40", "0 of 4 commands done"),
+        # Another of the same kind as long, the two others as long as all on average: in two chains.
+        ("started 0 0|done 0 3600", "1 of 4 commands done, about 2:00 left"),
+        ("done 0 600|done 1 1800", "2 of 4 commands done, about 0:40 left"),
+        ("done 0 600|done 1 1800|started 2 -300", "2 of 4 commands done, about 0:35 left"),
+        ("done 0 600|done 1 1800|started 2 -9000", "2 of 4 commands done, about 0:30 left"),
+        ("done 0|done 1 1800", "2 of 4 commands done, about 1:00 left"),
+        ("done 0 1|done 1 1|done 2 1|done 3 1", "4 of 4 commands done"),
+    ],
+)
+def test_the_time_left_is_that_of_the_longest_chain_or_of_all_by_the_jobs(tmp_path, noted, told):
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "x.progress").write_text(
+        "".join(f"{n}\n" for n in noted.split("|") if n)
+    )
+    plan = "STAGE=x; " + "".join(
+        f"chain {name}; run layers; run scores; " for name in ("rte", "cola")
+    )
+    at = f"RESULTS={tmp_path} JOBS=2 SECONDS=0;"
+    done = subprocess.run(
+        ["bash", "-c", f"source reproduction_engine.sh; {plan}{at} forecast x"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == told, done.stderr
+
+
+def test_every_command_has_a_title_in_plain_words():
+    check = (
+        "source ./reproduction.sh; PROFILE=x; for f in demo full; do source profiles/$f.env; "
+        'plan_stages "${STAGES[@]}"; done; printf "%s\\n" "${PLAN_TITLE[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    titles = set(done.stdout.splitlines())
+    assert {"making folders", "distilling the predictions", "scoring"} <= titles, done.stderr
+    assert not [title for title in titles if re.search(r"\.py|bash|python|mkdir", title)]

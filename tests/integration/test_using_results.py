@@ -104,6 +104,15 @@ def test_a_runs_flags_file_repeats_it_bit_for_bit():
     assert again == flags | {"output_dir": "again"}
 
 
+def test_a_student_made_of_layers_is_made_again_from_its_flags_file():
+    line = "python tinybert_6_from_bert.py --source teacher --output_dir smart --keep_layers 0,2"
+    succeed(line)
+    succeed("python tinybert_6_from_bert.py --config smart/flags.json --output_dir again")
+    for name in ("pytorch_model.bin", "config.json"):
+        assert Path("smart", name).read_bytes() == Path("again", name).read_bytes()
+    assert ModelCard.load("smart/README.md").data.model_name == "smart"
+
+
 def test_a_mistake_in_a_flags_file_leaves_nothing_behind():
     Path("run.yaml").write_text("learning_rte: 3e-5\n")
     outcome = run_line(f"{DISTIL} --config run.yaml")
