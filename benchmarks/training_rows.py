@@ -220,30 +220,32 @@ def evaluation(bench: Bench) -> list[Figure]:
     labels = np.arange(rows) % 2
     theirs = Classifier(bench.sizes.student, bench.device)
     batches = [store.collate(part) for part in np.array_split(np.arange(rows), -(-rows // 32))]
-    split, gflop = {"dev": (store, labels)}, _classifier_gflop(bench, store)
-    figures = []
-    for precision in ("fp32", "bf16"):
+    split = {"dev": (store, labels)}
 
-        def ours(precision: str = precision) -> None:
-            context = autocast(precision, bench.device)
-            evaluate(task, student, split, 32, bench.device, context)
+    def ours(precision: str) -> None:
+        context = autocast(precision, bench.device)
+        evaluate(task, student, split, 32, bench.device, context)
 
-        jobs = {"ours": ours, "reference": lambda: theirs.evaluate(batches, 128)}
-        ceiling = bench.ceiling()
-        seconds = {
-            name: statistics.median(taken)
-            for name, taken in alternate(jobs, ceiling, bench.sizes.repeats).items()
-        }
-        figures.append(
-            bench.figure(
-                row="evaluation", job=f"evaluation, 4 layers of 312, SST-2, batch 32, {precision}",
-                unit="rows/s", ours=rows / seconds["ours"], samples=bench.sizes.repeats,
-                ceiling=ceiling.rates(), precision=precision, gflop=gflop,
-                reference=rows / seconds["reference"], reference_is=PLAIN, published=73.0,
-                target=Target("published", 12),
-            )
-        )  # fmt: skip
-    return figures
+    ceiling = bench.ceiling()
+    seconds = alternate(
+        {
+            "fp32": lambda: ours("fp32"),
+            "bf16": lambda: ours("bf16"),
+            "reference": lambda: theirs.evaluate(batches, 128),
+        },
+        ceiling, bench.sizes.repeats,
+    )  # fmt: skip
+    rates = {name: rows / statistics.median(taken) for name, taken in seconds.items()}
+    return [
+        bench.figure(
+            row="evaluation", job=f"evaluation, 4 layers of 312, SST-2, batch 32, {precision}",
+            unit="rows/s", ours=rates[precision], samples=bench.sizes.repeats,
+            ceiling=ceiling.rates(), precision=precision, gflop=_classifier_gflop(bench, store),
+            reference=rates["reference"], reference_is=PLAIN, published=73.0,
+            target=Target("published", 12),
+        )
+        for precision in ("fp32", "bf16")
+    ]  # fmt: skip
 
 
 def _classifier_gflop(bench: Bench, store: TokenStore) -> float:
