@@ -79,7 +79,7 @@ class Figure:
 
     @property
     def floor(self) -> float | None:
-        """What the unit would be if the useful work ran at the fp32 ceiling."""
+        """What the unit would be if the useful work ran at the rate of torch's own fp32 product."""
         if self.gflop is None:
             return None
         return (
@@ -88,11 +88,12 @@ class Figure:
 
     @property
     def of_ceiling(self) -> float | None:
-        """Useful work per second as a share of the ceiling of its own precision."""
+        """Useful work per second as a share of the ceiling of its own precision; fp32's is the higher."""
         if self.gflop is None or self.precision is None:
             return None
         rate = self.ours * self.gflop if self.is_rate else self.gflop / self.ours
-        return rate / self.ceiling[self.precision]
+        kinds = ("fp32", "linear") if self.precision == "fp32" else ("bf16",)
+        return rate / max(self.ceiling.get(kind, 0.0) for kind in kinds)
 
     def times(self, other: float | None) -> float | None:
         """How many times better ours is than `other`, a figure of the same unit."""

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from distillation.batches import Batch
+from transformer.linear import linear
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +40,9 @@ TINY_SIZES = CeilingSizes(side=96, products=1, copied=1 << 16)
 class Ceiling:
     """What the machine can do at best: matrix products in fp32 and bf16, and copying.
 
+    On a CPU fp32 is measured twice: as `torch.matmul` does it, like the published figures' machine, and as
+    the models' linear layers do (transformer/linear.py).
+
     `sample()` measures each once; the rates are medians over the samples. The threads are those the
     measured code uses.
     """
@@ -53,13 +57,17 @@ class Ceiling:
             "bf16": partial(self._products, [factor.bfloat16() for factor in factors]),
             "copy": self._copier(),
         }
+        if device.type == "cpu":
+            self._work["linear"] = partial(self._products, factors, linear)
         self._samples: dict[str, list[float]] = {name: [] for name in self._work}
         for work in self._work.values():  # the first call of each kernel takes longer
             work()
 
-    def _products(self, factors: Sequence[torch.Tensor]) -> float:
+    def _products(
+        self, factors: Sequence[torch.Tensor], multiply: Callable = torch.matmul
+    ) -> float:
         for _ in range(self.sizes.products):
-            factors[0] @ factors[1]
+            multiply(*factors)
         return 2e-9 * self.sizes.products * self.sizes.side**3
 
     def _copier(self) -> Callable[[], float]:
@@ -79,7 +87,7 @@ class Ceiling:
             self._samples[name].append(amount / seconds)
 
     def rates(self) -> dict[str, float]:
-        """Medians: `fp32` and `bf16` in GFLOP/s, `copy` in GB/s (bytes read and written)."""
+        """Medians: `fp32`, `linear` and `bf16` in GFLOP/s, `copy` in GB/s (bytes read and written)."""
         return {name: statistics.median(samples) for name, samples in self._samples.items()}
 
 

@@ -18,13 +18,14 @@ from transformer.configuration import BertConfig
 from transformer.download import find_model_file
 from transformer.encoder import ACTIVATIONS, BertBody, Dropout, EncoderOutput
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+from transformer.linear import Linear, linear
 from transformer.weights import load_weights, read_weights, report_fresh, save_weights
 
 
 class BertPredictionHeadTransform(nn.Module):
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
@@ -41,7 +42,7 @@ class BertLMPredictionHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
-        return F.linear(self.transform(hidden), word_embeddings, self.bias)
+        return linear(self.transform(hidden), word_embeddings, self.bias)
 
 
 class BertHeads(nn.Module):
@@ -52,7 +53,7 @@ class BertHeads(nn.Module):
         if predictions:
             self.predictions = BertLMPredictionHead(config)
         if next_sentence:
-            self.seq_relationship = nn.Linear(config.hidden_size, 2)
+            self.seq_relationship = Linear(config.hidden_size, 2)
 
 
 class BertPreTrainedModel(nn.Module):
@@ -240,11 +241,11 @@ class StudentModel(BertPreTrainedModel):
         if config.fit_size is None:
             return
         if config.fit_dense == "shared":
-            self.fit_dense = nn.Linear(config.hidden_size, config.fit_size)
+            self.fit_dense = Linear(config.hidden_size, config.fit_size)
         else:
             states = config.num_hidden_layers + 1
             self.fit_denses = nn.ModuleList(
-                nn.Linear(config.hidden_size, config.fit_size) for _ in range(states)
+                Linear(config.hidden_size, config.fit_size) for _ in range(states)
             )
 
     def _project(self, out: EncoderOutput, hidden_layers: Sequence[int] | None) -> EncoderOutput:
@@ -301,7 +302,7 @@ class TinyBertForSequenceClassification(StudentModel):
         super().__init__(config)
         self.bert = BertBody(config)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = Linear(config.hidden_size, config.num_labels)
         self._add_projection(config)
         self._init_weights()
 

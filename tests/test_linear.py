@@ -1,0 +1,109 @@
+"""The linear layers of a CPU's faster library compute what torch's own do."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from transformer import linear as module
+from transformer.encoder import BertLayer
+from transformer.linear import SMALL, Linear, linear, onednn_multiplies
+
+wanted = pytest.mark.skipif(not onednn_multiplies(), reason="this torch lacks the operator")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Lists the products that oneDNN computes."""
+    product, made = module._product, []
+
+    def counted(values, weight, bias=None):
+        made.append((tuple(values.shape), tuple(weight.shape)))
+        return product(values, weight, bias)
+
+    monkeypatch.setattr(module, "_product", counted)
+    return made
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@wanted
+@pytest.mark.parametrize("shape", [(4096,), (64, 64), (8, 16, 32)])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_values_and_gradients_are_those_of_torch_in_double_precision(calls, shape, with_bias):
+    values, weight, bias = normal(*shape, 96), normal(48, 96, seed=1), normal(48, seed=2)
+    given = [values, weight, bias][: 2 + with_bias]
+    found = {}
+    for kind, of in ((torch.float32, linear), (torch.float64, F.linear)):
+        inputs = [tensor.to(kind).requires_grad_() for tensor in given]
+        output = of(*inputs)
+        gradients = torch.autograd.grad(output, inputs, normal(*shape, 48, seed=3).to(kind))
+        found[kind] = [tensor.double() for tensor in (output.detach(), *gradients)]
+    assert len(calls) == 3
+    for ours, exact in zip(*found.values(), strict=True):
+        assert (ours - exact).norm() < 1e-6 * exact.norm()
+
+
+@wanted
+def test_turned_and_cut_tensors_are_read_right(calls):
+    values, weight = normal(96, 4096).t(), normal(96, 48, seed=1).t()
+    torch.testing.assert_close(
+        linear(values, weight), F.linear(values, weight), rtol=1e-5, atol=1e-4
+    )
+    first = normal(4096, 3, 96)[:, 0]
+    torch.testing.assert_close(linear(first, weight), F.linear(first, weight), rtol=1e-5, atol=1e-4)
+    assert len(calls) == 2
+
+
+@wanted
+def test_a_layer_of_bert_trains_alike(calls, tiny_config, monkeypatch):
+    layer = BertLayer(tiny_config(hidden_size=64, intermediate_size=256)).train()
+    hidden, mask = normal(32, 24, 64), torch.zeros(32, 1, 1, 24)
+    gradients = []
+    for small in (0, 2**62):
+        monkeypatch.setattr(module, "SMALL", small)
+        twin = copy.deepcopy(layer)
+        twin(hidden, mask, True)[0].square().sum().backward()
+        gradients.append({name: p.grad for name, p in twin.named_parameters()})
+    assert len(calls) == 6 * 3 - 3  # the hidden state itself needs no gradient
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
+
+
+@wanted
+def test_the_same_product_has_the_same_bits():
+    values, weight, bias = normal(4096, 96), normal(48, 96, seed=1), normal(48, seed=2)
+    first = linear(values, weight, bias)
+    assert all(torch.equal(linear(values, weight, bias), first) for _ in range(20))
+
+
+@pytest.mark.parametrize("case", ["small", "double", "autocast", "meta", "no operator"])
+def test_elsewhere_torchs_own_layer_is_called(calls, case, monkeypatch):
+    layer, values = Linear(96, 48), normal(4096, 96)
+    if case == "small":
+        values = values[: SMALL // 96 // 48]
+    if case in ("double", "meta"):
+        change = {"dtype": torch.float64} if case == "double" else {"device": "meta"}
+        layer, values = layer.to(**change), values.to(**change)
+    if case == "no operator":
+        monkeypatch.setattr(module, "onednn_multiplies", lambda: False)
+    with torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"):
+        output = layer(values)
+        expected = F.linear(values, layer.weight, layer.bias)
+    assert not calls and output.dtype == expected.dtype
+    assert case == "meta" or torch.equal(output, expected)
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError])
+def test_an_operator_that_is_missing_or_has_changed_is_done_without(monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(module, "_product", fail)
+    assert onednn_multiplies.__wrapped__() is False
+    monkeypatch.setattr(
+        module, "_product", lambda values, weight, bias=None: 1.001 * F.linear(values, weight, bias)
+    )
+    assert onednn_multiplies.__wrapped__() is False
