@@ -160,6 +160,7 @@ def train(
                 log.check()
                 state = run_state(model, optimizer, scaler, keeper, log, step, runtime)
                 if runtime.is_main:
+                    keeper.check()
                     checkpoints.save(identity | state)
                 saved = time.monotonic()
             if wish > 1 and step < total:

@@ -108,7 +108,9 @@ def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) 
             "pregenerate_training_data.py with this model as --bert_model"
         )
     prefix = folder / f"epoch_{epoch}"
-    store = replace(TokenStore.open(prefix), vocab_size=len(tokenizer), path=f"{prefix}.tokens.npy")
+    store = replace(
+        TokenStore.open(prefix), vocab_size=len(tokenizer), longest=metrics["max_seq_len"]
+    )
     is_random_next = _load(prefix, "is_random_next")
     masks = None
     if metrics.get("masked"):
@@ -139,7 +141,7 @@ def check_corpus(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> No
     for number, epoch in enumerate(epochs):
         prefix = Path(folder) / f"epoch_{number}"
         path = Path(f"{prefix}.tokens.npy")
-        if len(epoch.store) > LARGE and epoch.store.check(prefix) > epoch.max_seq_len:
+        if len(epoch.store) > LARGE and epoch.store.check() > epoch.max_seq_len:
             raise _of_another(prefix, len(epoch.store), epoch.max_seq_len)
         digest, largest = hashlib.sha256(), 0
         for start in range(0, len(epoch.store.tokens), _CHECKED_TOKENS):
@@ -332,6 +334,8 @@ def _read_metrics(folder: Path, epoch: int) -> dict:
     needed = ("num_training_examples", "max_seq_len")
     if not isinstance(metrics, dict) or any(type(metrics.get(key)) is not int for key in needed):
         raise UserError(f"{path}: expected a JSON object with the numbers {' and '.join(needed)}")
+    if metrics["num_training_examples"] < 1:
+        raise UserError(f"{path}: an epoch without examples; {_AGAIN}")
     return metrics
 
 

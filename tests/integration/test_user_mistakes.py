@@ -686,20 +686,33 @@ def test_a_mistake_is_one_line_and_writes_nothing(
 
 
 @pytest.mark.parametrize("line", [GENERAL, MLM])
-def test_a_token_that_is_none_is_one_line_though_the_check_has_not_come_to_it(
-    world, tmp_path, monkeypatch, line
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("tokens", len(VOCABULARY), "tokens.npy: sequence 0 holds the id"),
+        ("offsets", 2**40, "offsets.npy, .boundaries.npy: sequence "),
+        ("offsets", -1, "offsets.npy, .boundaries.npy: sequence "),
+        ("boundaries", 60_000, "offsets.npy, .boundaries.npy: sequence 5 "),
+    ],
+)
+def test_what_is_damaged_is_one_line_though_the_check_has_not_come_to_it(
+    world, tmp_path, monkeypatch, line, name, value, told
 ):
+    """In an epoch so large that nobody looks at each sequence before the first step."""
     shutil.copytree(world, tmp_path / "world")
     monkeypatch.chdir(tmp_path / "world")
     monkeypatch.setattr("tasks.corpus._CHECK_FIRST_SECONDS", 0.01)
     monkeypatch.setattr("tasks.corpus.check_corpus", lambda *given: threading.Event().wait(60))
-    tokens = np.load("pairs/epoch_0.tokens.npy")
-    tokens[5] = len(VOCABULARY)
-    np.save("pairs/epoch_0.tokens.npy", tokens)
+    for module in ("corpus", "token_store", "batching"):
+        monkeypatch.setattr(f"tasks.{module}.LARGE", 1)
+    array = np.load(f"pairs/epoch_0.{name}.npy")
+    array[5] = value
+    np.save(f"pairs/epoch_0.{name}.npy", array)
     outcome = run_line(f"{line} --num_train_epochs 1 --train_batch_size 4")
     assert outcome.status == 2 and "Traceback" not in outcome.stderr
     last = outcome.stderr.splitlines()[-1]
-    assert last.startswith("error: pairs/epoch_0.tokens.npy: sequence 0 holds the id"), last
+    assert last.startswith(f"error: pairs/epoch_0.{told}"), last
+    assert not list(Path("out/new").glob("*.bin")), "no model of damaged data is left"
 
 
 EARLY = {
