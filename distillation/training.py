@@ -130,7 +130,7 @@ def train(
         disable=not runtime.is_main,
     )  # fmt: skip
     opened = open_log(folder / METRICS_NAME, log_bytes, runtime.is_main)
-    with opened as file, bar, StopRequest() as asked:
+    with opened as file, bar, StopRequest() as asked, runtime.exchange():
         skip = settings.nan_policy == "skip"
         log = RunLog(file, bar, runtime.highest_each, runtime.total, skip, tell)
         if past is not None:

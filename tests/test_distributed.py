@@ -122,6 +122,33 @@ def general(corpus, tiny_model_dir, tmp_path):
 
     return command
 
+# One of two processes fails while the other waits for it, and has an exchange under way that the other never
+# joins; or both end well, or stop.
+ENDS = """
+import atexit, sys
+import torch
+import torch.distributed as dist
+from distillation.distributed import start_runtime
+from transformer.errors import Stopped, UserError, run_script
+
+def main():
+    runtime = start_runtime(no_cuda=True)
+    runtime.wait()
+    if how == "well":
+        return 0
+    if how == "stopped":
+        raise Stopped(15, "after step 3")
+    if runtime.rank == 1:
+        global exchange
+        exchange = dist.all_reduce(torch.ones(9), async_op=True)
+        raise {"mistake": UserError, "fault": KeyError}[how]("mine")
+    runtime.wait()
+
+how = sys.argv[1]
+atexit.register(lambda: sys.stdout.write(f"group: {dist.is_initialized()}\\n"))
+run_script(main)
+"""
+
 
 def weights(folder):
     return torch.load(folder / WEIGHTS_NAME)
@@ -244,6 +271,33 @@ def test_two_machines_give_the_weights_of_one_process(general, tmp_path):
         said = node.communicate(timeout=120)[1]
         assert node.returncode == 0, said[-3000:]
     assert same_weights(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("how", "status"), [("well", 0), ("stopped", 143), ("mistake", 2), ("fault", 1)]
+)
+def test_a_process_parts_from_the_others_however_it_ends(tmp_path, how, status):
+    """And waits for none that waits for it; who is left behind says so in a line."""
+    (tmp_path / "ends.py").write_text(ENDS)
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, tmp_path / "ends.py", how],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert time.monotonic() - began < 25, "torchrun kills those that hang after 30 seconds"
+    said = done.stderr
+    if how in ("well", "stopped"):
+        assert done.stdout.count("group: False\n") == 2
+        assert (done.returncode == 0) == (how == "well")
+    else:
+        assert done.stdout == "", "the interpreter's end would wait for the exchange"
+        assert said.count("error: mine") == (how == "mistake")
+        assert said.count("KeyError: 'mine'") == (how == "fault")
+        lost = "error: process 0 of 2: another process of this run has ended; its own message says why"
+        assert lost in said or "exitcode  : 143" in said, said  # torchrun may be faster
+        assert "gloo" not in said
+    if status:
+        assert f"exitcode  : {status} " in said, said
 
 
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(general, tmp_path, capsys):

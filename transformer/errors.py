@@ -16,6 +16,11 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LONGEST_MESSAGE = 2000  # characters
 
 
+# The exit status, once `run_script` has seen its program fail: what runs at the interpreter's end cannot ask
+# for it.
+failed_with = 0
+
+
 class UserError(Exception):
     """A mistake the user can mend.
 
@@ -69,21 +74,27 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     standard error and exit status 2; Ctrl-C exits with 130, SIGTERM with 143, both after temporary files
     have been removed. Anything else is a fault of ours and keeps its traceback.
     """
+    global failed_with
+    failed_with = 1  # for what keeps its traceback
     try:
         with _exit_on_sigterm():
-            status = main()
+            status = main() or 0
+        failed_with = 0
     except UserError as error:
-        sys.exit(_say(str(error)))
+        status = failed_with = _say(str(error))
     except OSError as error:
         if error.filename is None and error.errno not in _NO_ROOM:
             raise
-        sys.exit(_say(f"{error.filename or 'output'}: {error.strerror}"))
+        status = failed_with = _say(f"{error.filename or 'output'}: {error.strerror}")
     except Stopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)
-        sys.exit(128 + stop.signum)
+        status, failed_with = 128 + stop.signum, 0
     except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(status or 0)
+        status = failed_with = 130
+    except SystemExit as end:
+        failed_with = end.code
+        raise
+    sys.exit(status)
 
 
 @contextlib.contextmanager
