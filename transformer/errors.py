@@ -70,7 +70,7 @@ class StopRequest:
 def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` and exit with its status.
 
-    A `UserError`, or an `OSError` about a named file or a full disk, becomes one line on
+    A `UserError`, an `OSError` about a named file or a full disk, or a want of memory becomes one line on
     standard error and exit status 2; Ctrl-C exits with 130, SIGTERM with 143, both after temporary files
     have been removed. Anything else is a fault of ours and keeps its traceback.
     """
@@ -86,6 +86,13 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         if error.filename is None and error.errno not in _NO_ROOM:
             raise
         status = failed_with = _say(f"{error.filename or 'output'}: {error.strerror}")
+    except (MemoryError, RuntimeError) as error:
+        if not _wants_memory(error):
+            raise
+        status = failed_with = _say(
+            f"not enough memory ({str(error).partition(chr(10))[0]}); make batches smaller, or have them "
+            "computed in parts (--gradient_accumulation_steps), or use a smaller model"
+        )
     except Stopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         status, failed_with = 128 + stop.signum, 0
@@ -108,6 +115,12 @@ def _exit_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _wants_memory(error: Exception) -> bool:
+    """Whether that is what Python, NumPy, or torch on a GPU or a CPU, mean."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
 
 
 def _say(message: str) -> int:
