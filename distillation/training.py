@@ -12,9 +12,10 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -81,8 +82,9 @@ def train(
     folder: Path,
     keeper: ModelKeeper,
     resume: bool = False,
-    data_id: str = "",
+    told_by: Mapping[str, Any] = MappingProxyType({}),
     tell: Callable[[dict[str, Any]], None] | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train `model` and keep what `keeper` keeps.
 
@@ -93,8 +95,10 @@ def train(
             them is logged.
         folder: receives `metrics.jsonl` and, while training, a checkpoint to resume from.
         resume: go on from the newest whole checkpoint in `folder`, if one is there.
-        data_id: what tells these data from others; a checkpoint of other data is refused.
+        told_by: what tells this run from others besides its settings: `data`, `teacher`, flags, each a
+            plain value; a checkpoint with others is refused.
         tell: called on the main process with each line of the log once it is written.
+        begin: called on the main process before anything is written, a checkpoint having been accepted.
 
     Returns:
         Facts for the run record: steps, epochs, examples, seconds in the loop, examples per second.
@@ -115,7 +119,7 @@ def train(
     torch.manual_seed(settings.seed + runtime.rank)
 
     checkpoints = Checkpoints(folder)
-    identity = {"total": total, "data": data_id, **identity_of(settings)}
+    identity = {"total": total, **identity_of(settings), **told_by}
     step, log_bytes, past = 0, 0, None
     if resume and (found := checkpoints.load()) is not None:
         path, past = found
@@ -123,6 +127,8 @@ def train(
         step, log_bytes = past["step"], past["log_bytes"]
         if runtime.is_main:
             print(f"resuming after step {step} of {total}", file=sys.stderr)
+    if runtime.is_main:
+        begin()
     started = saved = time.monotonic()
     model.train()
     bar = progress_bar(

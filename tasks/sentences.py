@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
 _MODEL_FILE = "abbrev_types.txt"
-# nltk gives a match up after 5 s by the clock on the wall: a long paragraph on a busy machine, or a machine put
-# to sleep, would end the run.
+# nltk gives a match up after 5 s by the clock on the wall: a long paragraph on a busy machine, or a machine
+# put to sleep, would end the run.
 _SECONDS = 600.0
 # Punkt wants white space after a full stop; Chinese and Japanese write none.
 _CJK_END = re.compile(

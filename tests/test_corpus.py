@@ -376,7 +376,9 @@ def test_a_batch_that_meets_a_sequence_that_is_none_names_it(
     source = MaskedBatches([open_epoch(folder, 0, tokenizer).store], 2, 0, tokenizer=tokenizer)
     (rows,) = source.plan(0)
     for ask in (source.width, source.tokens, source.weights, partial(source.collate, width=6)):
-        with pytest.raises(UserError, match=r"epoch_0\.offsets\.npy, .boundaries\.npy: sequence \d "):
+        with pytest.raises(
+            UserError, match=r"epoch_0\.offsets\.npy, .boundaries\.npy: sequence \d "
+        ):
             ask(0, rows)
 
 

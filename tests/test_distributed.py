@@ -122,6 +122,7 @@ def general(corpus, tiny_model_dir, tmp_path):
 
     return command
 
+
 # One of two processes fails while the other waits for it, and has an exchange under way that the other never
 # joins; or both end well, or stop.
 ENDS = """
@@ -293,7 +294,9 @@ def test_a_process_parts_from_the_others_however_it_ends(tmp_path, how, status):
         assert done.stdout == "", "the interpreter's end would wait for the exchange"
         assert said.count("error: mine") == (how == "mistake")
         assert said.count("KeyError: 'mine'") == (how == "fault")
-        lost = "error: process 0 of 2: another process of this run has ended; its own message says why"
+        lost = (
+            "error: process 0 of 2: another process of this run has ended; its own message says why"
+        )
         assert lost in said or "exitcode  : 143" in said, said  # torchrun may be faster
         assert "gloo" not in said
     if status:

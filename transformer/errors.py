@@ -85,7 +85,8 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     except OSError as error:
         if error.filename is None and error.errno not in _NO_ROOM:
             raise
-        status = failed_with = _say(f"{error.filename or 'output'}: {error.strerror}")
+        where = error.filename2 or error.filename or "output"  # of two, what was to be made
+        status = failed_with = _say(f"{where}: {error.strerror}")
     except (MemoryError, RuntimeError) as error:
         if not _wants_memory(error):
             raise
@@ -120,7 +121,9 @@ def _exit_on_sigterm() -> Iterator[None]:
 def _wants_memory(error: Exception) -> bool:
     """Whether that is what Python, NumPy, or torch on a GPU or a CPU, mean."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(
+        error
+    )
 
 
 def _say(message: str) -> int:

@@ -286,7 +286,9 @@ def test_text_that_punkt_does_not_come_to_an_end_with_is_named(tmp_path, monkeyp
     monkeypatch.setattr("tasks.sentences._SECONDS", 1e-4)
     if not training:
         monkeypatch.setattr("prepare_data.train_punkt", lambda texts: parameters)
-    with pytest.raises(UserError, match="a text of 120,000 characters that begins 'Fine. Fine.*drop"):
+    with pytest.raises(
+        UserError, match="a text of 120,000 characters that begins 'Fine. Fine.*drop"
+    ):
         prepare(source, tmp_path / "out.txt")
     assert not (tmp_path / "out.txt").exists()
 
