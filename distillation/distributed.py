@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from transformer import errors
-from transformer.errors import UserError
+from transformer.errors import Mishap, UserError
 
 # Others wait while one process evaluates, converts or downloads. A process that died is noticed by
 # torchrun, which ends the others; no clock is needed for that.
@@ -101,14 +101,14 @@ class Runtime:
         """Around what the processes do together: one that has ended is named as the reason.
 
         Raises:
-            UserError: in place of what torch raises where another process is gone.
+            Mishap: in place of what torch raises where another process is gone.
         """
         try:
             yield
         except RuntimeError as error:
             if self.world == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
-            raise UserError(
+            raise Mishap(
                 f"process {self.rank} of {self.world}: another process of this run has ended; its own "
                 "message says why"
             ) from error

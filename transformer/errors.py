@@ -28,6 +28,10 @@ class UserError(Exception):
     """
 
 
+class Mishap(UserError):
+    """One that lies in the machine, not in what the program was given: what it has done is worth keeping."""
+
+
 class Stopped(Exception):
     """The program was asked to stop (Ctrl-C, SIGTERM), and what it had done is safe on disk.
 
