@@ -143,9 +143,12 @@ def train(
             log.load_state_dict(log_of(past, runtime), runtime.device)
         examples_before = log.examples
         log_step = max(1, min(50, total // 20))
-        forecast = Forecast(
-            total - step, lambda line: bar.write(line, file=bar.fp), keeper.evaluate is not None
-        )
+
+        def say(line: str) -> None:
+            if runtime.is_main:  # the others' bars have nowhere to write
+                bar.write(line, file=bar.fp)
+
+        forecast = Forecast(total - step, say, keeper.evaluate is not None)
         for whole in whole_batches(source, settings.accumulation, runtime, counts, step, total):
             step += 1
             _step(wrapped, losses, whole, step, optimizer, scaler, settings, runtime, log)
