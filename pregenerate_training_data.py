@@ -29,7 +29,7 @@ import numpy as np
 from cli.help import script_parser
 from cli.pregeneration import finished_epochs, kept_documents, key_of, output_folder
 from cli.shards import add_shard_flags, check_shard_flags
-from tasks.corpus import remove_epochs, write_epoch, write_json_epoch
+from tasks.corpus_writing import remove_epochs, write_epoch, write_json_epoch
 from tasks.documents import Documents, join_shares, tokenize_share
 from tasks.parallel import ordered_map
 from tasks.pregeneration import MIN_SEQ_LEN, Examples, PairRecipe, make_examples

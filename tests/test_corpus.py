@@ -16,11 +16,9 @@ from tasks.corpus import (
     check_corpus,
     corpus_facts,
     open_epoch,
-    remove_epochs,
     start_check,
-    write_epoch,
-    write_json_epoch,
 )
+from tasks.corpus_writing import remove_epochs, write_epoch, write_json_epoch
 from tasks.masking import MaskedBatches
 from tasks.pregeneration import Examples, Masks
 from transformer.errors import UserError

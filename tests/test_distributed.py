@@ -19,7 +19,7 @@ import task_distill
 from distillation.checkpoint import CHECKPOINT_NAME, Checkpoints
 from distillation.distributed import start_runtime
 from distillation.records import METRICS_NAME
-from tasks.corpus import write_epoch, write_json_epoch
+from tasks.corpus_writing import write_epoch, write_json_epoch
 from tasks.pregeneration import Examples
 from transformer.errors import UserError
 from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, WEIGHTS_NAME
