@@ -229,7 +229,7 @@ def open_log(path: Path, keep_bytes: int, writes: bool) -> Iterator[IO[str] | No
         yield None
         return
     kept = path.read_bytes()[:keep_bytes] if keep_bytes and path.exists() else b""
-    whole = b"".join(filter(_is_line, kept.splitlines(keepends=True)))
+    whole = b"".join(filter(is_log_line, kept.splitlines(keepends=True)))
     if len(whole) < keep_bytes:
         print(f"note: {path}: is damaged; what is left of it is kept", file=sys.stderr)
     with atomic_open(path, "wb") as file:
@@ -238,8 +238,12 @@ def open_log(path: Path, keep_bytes: int, writes: bool) -> Iterator[IO[str] | No
         yield file
 
 
-def _is_line(line: bytes) -> bool:
+def is_log_line(line: bytes) -> bool:
+    """Whether this is a whole line of `metrics.jsonl`: an object of numbers, and lists and tables of them."""
     try:
-        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+        values = json.loads(line)
     except (ValueError, RecursionError):
         return False
+    kinds = (int, float, list, dict)
+    whole = line.endswith(b"\n") and isinstance(values, dict) and type(values.get("step")) is int
+    return whole and all(isinstance(value, kinds) for value in values.values())
