@@ -303,6 +303,31 @@ def test_a_process_parts_from_the_others_however_it_ends(tmp_path, how, status):
         assert f"exitcode  : {status} " in said, said
 
 
+def test_two_processes_asked_to_stop_go_on_to_the_same_weights(general, tmp_path):
+    """SIGTERM to torchrun; the run is long enough for a forecast of its time."""
+    more = ["--num_train_epochs=60", "--eval_step=100", "--save_steps=1"]
+
+    def start(name, *flags):
+        words = [*TORCHRUN, ROOT / "general_distill.py", *general(name, *more, *flags, dropout=0.2)]
+        return subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    process = start("stopped")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "stopped" / CHECKPOINT_NAME).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert said.count("--resume goes on from there") == 2, said
+    for process in (start("stopped", "--resume"), start("whole")):
+        said = process.communicate(timeout=120)[1]
+        assert process.returncode == 0 and said.count("expected: about") == 1, said[-3000:]
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(general, tmp_path, capsys):
     """kill -9 of the real script; dropout on."""
     more = ["--train_batch_size=1", "--num_train_epochs=5", "--eval_step=100"]
