@@ -46,6 +46,7 @@ from tasks.corpus import available_epochs, corpus_facts, open_epoch, start_check
 from transformer.errors import run_script
 from transformer.file_utils import find_input
 from transformer.modeling import BertModel, TinyBertForPreTraining
+from transformer.weights import weights_checksum
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -117,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checked = start_check(data, epochs) if runtime.is_main else None
     torch.manual_seed(args.seed)
     teacher = BertModel.from_pretrained(args.teacher_model, cache_dir=args.cache_dir)
+    teacher_weights = weights_checksum(teacher.state_dict())
     prepare_teacher(teacher.to(runtime.device), settings, args.teacher_dropout)
     shape = {"fit_size": teacher_config.hidden_size}
     if args.continue_train:
@@ -143,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         task=None,
         student=args.student_model,
         teacher=args.teacher_model,
+        teacher_weights=teacher_weights,
         output_dir=args.output_dir,
         mapping=mapping._asdict(),
         data={"train": corpus_facts(data, epochs)},

@@ -40,7 +40,7 @@ from cli.pregeneration import (
 )
 from cli.shards import add_shard_flags, check_shard_flags
 from distillation.records import check_writable
-from tasks.corpus import remove_epochs
+from tasks.corpus_writing import remove_epochs
 from tasks.documents import Documents, join_shares, tokenize_share
 from tasks.parallel import ordered_map
 from tasks.pregeneration import MIN_SEQ_LEN, Examples, PairRecipe, make_examples

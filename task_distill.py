@@ -78,6 +78,7 @@ from tasks.glue import GlueTask, find_task
 from transformer.errors import UserError, run_script
 from transformer.file_utils import find_input
 from transformer.modeling import TinyBertForSequenceClassification
+from transformer.weights import weights_checksum
 
 PREDICTION_EPOCHS = 3
 
@@ -193,6 +194,7 @@ def train_student(
 
     torch.manual_seed(args.seed)
     teacher = load_classifier(task, args.teacher_model, (), args.cache_dir)
+    teacher_weights = weights_checksum(teacher.state_dict())
     teacher.requires_grad_(False).to(runtime.device)
     student = load_student(args, task, teacher.config.hidden_size).to(runtime.device)
     losses, learns, mapping = choose_losses(args, task, student, teacher)
@@ -241,6 +243,7 @@ def train_student(
         task=task.folder,
         student=args.student_model,
         teacher=args.teacher_model,
+        teacher_weights=teacher_weights,
         output_dir=args.output_dir,
         mapping=mapping and mapping._asdict(),
         data=data_facts(task, args.data_dir, {name: train, **dev}),

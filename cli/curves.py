@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distillation.records import METRICS_NAME
+from distillation.run_log import is_log_line
 from transformer.errors import UserError
 from transformer.file_utils import RUN_RECORD_NAME
 
@@ -46,14 +47,9 @@ def check_targets(targets: list[str]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's log; a last one that was cut off is left out."""
-    lines = []
-    for text in (folder / METRICS_NAME).read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines
+    """The whole lines of a run's log; those that were cut off or damaged are left out."""
+    lines = (folder / METRICS_NAME).read_bytes().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if is_log_line(line)]
 
 
 def draw_curves(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Tokenised rows and teachers' logits on disk: made once, memory-mapped by every run that needs the same.
 
 An entry is `KIND-KEY.*` beside `KIND-KEY.json`, which is written last; the key is a checksum of all that
-the entry depends on, so that one made from other inputs is never read. Where the file or folder it was
+the entry depends on, so that one made from other inputs is never read. It holds the checksums of the others:
+a damaged entry is made again. Where the file or folder it was
 made from has changed since, the old entry is removed and a line says so.
 """
 
@@ -175,19 +176,44 @@ def _entry(
     record = folder / f"{prefix.name}.json"
     folder.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(folder):
+        if record.exists() and _read_record(record).get("files") != _checksums(prefix):
+            print(f"note: {record}: what belongs to it is damaged; made again", file=sys.stderr)
+            _remove(record)
         if not record.exists():
             for other in folder.glob(f"{kind}-*.json"):
-                if json.loads(other.read_text(encoding="utf-8"))["origin"] == origin:
+                if _read_record(other).get("origin") == origin:
                     changed = origin.get("teacher") or origin["file"]
                     print(
                         f"note: {other}: {changed} has changed since; made again", file=sys.stderr
                     )
-                    for path in (other, *folder.glob(f"{other.stem}.*")):
-                        path.unlink(missing_ok=True)
+                    _remove(other)
             make(prefix)
+            facts = {"origin": origin, "content": content, "files": _checksums(prefix)}
             with atomic_open(record) as file:
-                json.dump({"origin": origin, "content": content}, file, indent=2, sort_keys=True)
+                json.dump(facts, file, indent=2, sort_keys=True)
     return prefix
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """What is known of an entry; nothing if it cannot be read."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _checksums(prefix: Path) -> dict[str, str]:
+    """The SHA-256 of each array of an entry."""
+    return {
+        Path(facts["path"]).name: facts["sha256"]
+        for facts in file_facts(sorted(prefix.parent.glob(f"{prefix.name}.*.npy")))
+    }
+
+
+def _remove(record: Path) -> None:
+    for path in (record, *record.parent.glob(f"{record.stem}.*")):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

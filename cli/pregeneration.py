@@ -18,7 +18,8 @@ import numpy as np
 from cli.foresight import folder_bytes, of_size, print_facts
 from distillation.forecast import duration
 from distillation.records import check_writable
-from tasks.corpus import epoch_key, write_epoch, write_json_epoch
+from tasks.corpus import epoch_key
+from tasks.corpus_writing import write_epoch, write_json_epoch
 from tasks.documents import Documents, tokenize_corpus
 from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
 from tasks.pregeneration import Examples, PairRecipe, make_examples

@@ -159,7 +159,7 @@ def _read_all(
                 raise ValueError("incomplete")
             for metrics in record["metrics"].values():
                 {name: float(value) for name, value in metrics.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             problems.append(f"{path}: not a run record")
         else:
             records.append(_placed(record, home))

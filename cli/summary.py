@@ -30,7 +30,9 @@ def show_plan(
     """
     if not runtime.is_main:
         return
-    lengths = source.store(0).lengths
+    store = source.store(0)
+    # Of pregenerated data only a bound is known: there may be too many to look at each.
+    longest = store.lengths.max() if store.longest is None else store.longest
     steps, epochs = number_of_steps(source, settings), settings.epochs
     counts = sorted({source.count(epoch) for epoch in range(epochs)})
     epoch = " to ".join(f"{count:,}" for count in (counts[0], counts[-1])[: len(counts)])
@@ -48,7 +50,7 @@ def show_plan(
     accumulation = f" in {settings.accumulation} micro-steps" * (settings.accumulation > 1)
     processes = f", {runtime.world} processes" * (runtime.world > 1)
     common = {
-        "lengths": f"{lengths.mean():.1f} pieces on average, {lengths.max()} at most",
+        "lengths": f"{len(store.tokens) / len(store):.1f} pieces on average, {longest} at most",
         "parameters": f"{encoder:,} in the encoder; {trained:,} are trained",
         "steps": f"{steps:,} of {args.train_batch_size} rows{accumulation}, {length}",
         "optimiser": f"{rate}; weight decay {settings.weight_decay:g}",

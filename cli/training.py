@@ -49,6 +49,14 @@ from transformer.modeling import BertPreTrainedModel
 from transformer.tokenization import BertTokenizer
 
 INPUT_FLAGS = ("teacher_model", "student_model", "bert_model", "vocab_model", "cache_dir", "config")
+# In these a run that goes on may differ from what it was: they say where something is (what matters of it is
+# compared by content), what is told and kept, and how the same numbers are computed.
+FREE_FLAGS = {
+    *INPUT_FLAGS, "data_dir", "task_name", "pregenerated_data", "output_dir", "feature_cache",
+    "do_lower_case", "allow_weak_teacher", "dry_run", "resume", "overwrite_output_dir", "report_to",
+    "eval_step", "eval_batch_size", "save_minutes", "save_steps", "nan_policy",
+    "gradient_accumulation_steps", "no_cuda", "no_cuda_graphs", "local_rank", "reduce_memory", "do_eval", "data_url",
+}  # fmt: skip
 
 
 def load_tokenizer(args: argparse.Namespace, *sources: str | os.PathLike | None) -> BertTokenizer:
@@ -171,19 +179,29 @@ def run_training(
     with contextlib.ExitStack() as stack:
         if runtime.is_main:
             stack.enter_context(claim_output_dir(folder, args.overwrite_output_dir, args.resume))
-            tokenizer.save_pretrained(folder)
-            save_flags(args, folder)
-            model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
         runtime.wait()
         keeper = make_keeper(folder)
         sums = [facts.get("sha256") for facts in record.facts["data"].values()]
-        data_id = json.dumps([tokenizer.vocab_hash, sums])
+        told_by = {name: value for name, value in vars(args).items() if name not in FREE_FLAGS}
+        told_by |= {
+            "data": json.dumps([tokenizer.vocab_hash, sums]),
+            "teacher": record.facts.get("teacher_weights"),
+            "do_lower_case": tokenizer.do_lower_case,
+            **{f"config.{name}": value for name, value in model.config.to_dict().items()},
+        }
+
+        def begin() -> None:
+            tokenizer.save_pretrained(folder)
+            save_flags(args, folder)
+            model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
+
         tell = None
         if "tensorboard" in args.report_to and runtime.is_main:
             tell = stack.enter_context(contextlib.closing(EventFiles(folder)))
         facts = train(
-            model, losses, source, settings, runtime, folder, keeper, args.resume, data_id, tell
-        )
+            model, losses, source, settings, runtime, folder, keeper, args.resume, told_by, tell,
+            begin,
+        )  # fmt: skip
         if runtime.is_main:
             metrics = {
                 "metrics": keeper.best,

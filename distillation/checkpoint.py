@@ -47,10 +47,10 @@ class ModelKeeper:
             evaluate: returns the metrics of every dev set.
             score: the number of those to select on; higher is better.
             keep_steps: also keep `step_N_pytorch_model.bin`, as the published general distillation.
-            check: called before a model is written; raises if it should not be, because what it has
-                learned from proved damaged.
+            check: called before a model or a checkpoint is written; raises if it should not be, because
+                what it has learned from proved damaged.
         """
-        self.model, self.folder, self.check = model, Path(folder), check
+        self.model, self.folder, self.check = model, Path(folder), check or (lambda: None)
         self.evaluate, self.score, self.keep_steps = evaluate, score, keep_steps
         self.best_score, self.best_step = -math.inf, 0
         self.best: Metrics = {}
@@ -58,8 +58,7 @@ class ModelKeeper:
 
     def __call__(self, step: int, write: bool = True) -> Metrics:
         """Evaluate and save after optimiser step `step`; return the metrics."""
-        if self.check is not None:
-            self.check()
+        self.check()
         if self.evaluate is None:
             self.best_step = step
             if write:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from transformer.errors import UserError
+from transformer import errors
+from transformer.errors import Mishap, UserError
 
 # Others wait while one process evaluates, converts or downloads. A process that died is noticed by
 # torchrun, which ends the others; no clock is needed for that.
@@ -46,19 +49,22 @@ class Runtime:
         if self.world == 1:
             return value
         values = torch.tensor([value])
-        dist.all_reduce(values, dist.ReduceOp.MAX, group=self.host_group)
+        with self.exchange():
+            dist.all_reduce(values, dist.ReduceOp.MAX, group=self.host_group)
         return int(values)
 
     def highest_each(self, values: Tensor) -> Tensor:
         """The highest of the processes' values in each place of a tensor on their devices."""
         if self.world > 1:
-            dist.all_reduce(values, dist.ReduceOp.MAX)
+            with self.exchange():
+                dist.all_reduce(values, dist.ReduceOp.MAX)
         return values
 
     def total(self, values: Tensor) -> Tensor:
         """The sum of the processes' values in each place of a tensor on their devices."""
         if self.world > 1:
-            dist.all_reduce(values)
+            with self.exchange():
+                dist.all_reduce(values)
         return values
 
     def gather(self, value: Any) -> list[Any]:
@@ -66,7 +72,8 @@ class Runtime:
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value, group=self.host_group)
+        with self.exchange():
+            dist.all_gather_object(values, value, group=self.host_group)
         return values
 
     @contextlib.contextmanager
@@ -86,7 +93,25 @@ class Runtime:
     def wait(self) -> None:
         """Wait until every process has come here."""
         if self.world > 1:
-            dist.barrier()
+            with self.exchange():
+                dist.barrier()
+
+    @contextlib.contextmanager
+    def exchange(self) -> Iterator[None]:
+        """Around what the processes do together: one that has ended is named as the reason.
+
+        Raises:
+            Mishap: in place of what torch raises where another process is gone.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.world == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+                raise
+            raise Mishap(
+                f"process {self.rank} of {self.world}: another process of this run has ended; its own "
+                "message says why"
+            ) from error
 
 
 def start_runtime(no_cuda: bool = False, local_rank: int = -1) -> Runtime:
@@ -116,5 +141,19 @@ def start_runtime(no_cuda: bool = False, local_rank: int = -1) -> Runtime:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+        atexit.register(_part)
     group = dist.new_group(backend="gloo", timeout=_PATIENCE) if cuda else None
     return Runtime(device, dist.get_rank(), dist.get_world_size(), local_rank, group)
+
+
+def _part() -> None:
+    """Part from the other processes, while the interpreter is still whole.
+
+    torch's threads may hold tensors of the last exchange; freed any later they end the process with SIGABRT.
+    A process that has failed leaves an exchange behind that nobody will finish, and would wait for it.
+    """
+    if errors.failed_with:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(errors.failed_with)
+    dist.destroy_process_group()

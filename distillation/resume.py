@@ -78,6 +78,8 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
                 kind = f"a run of {state[name]} steps, this one has {own}"
             elif name == "data":
                 kind = "a run on other data"
+            elif name == "teacher":
+                kind = "a run with another teacher"
             else:
                 kind = f"a run with {name} {state[name]}, this one has {own}"
             raise UserError(f"{path}: belongs to {kind}; {again}")

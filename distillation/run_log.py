@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -221,11 +221,29 @@ def write_text_log(metrics: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def open_log(path: Path, keep_bytes: int, writes: bool) -> Iterator[IO[str] | None]:
-    """Open a log cut back to its first `keep_bytes`; None where this process does not write."""
+    """Open a log cut back to its first `keep_bytes`; None where this process does not write.
+
+    What is no line of a log among them is left out, and a note says so.
+    """
     if not writes:
         yield None
         return
+    kept = path.read_bytes()[:keep_bytes] if keep_bytes and path.exists() else b""
+    whole = b"".join(filter(is_log_line, kept.splitlines(keepends=True)))
+    if len(whole) < keep_bytes:
+        print(f"note: {path}: is damaged; what is left of it is kept", file=sys.stderr)
+    with atomic_open(path, "wb") as file:
+        file.write(whole)
     with open(path, "a", encoding="utf-8") as file:
-        file.truncate(min(keep_bytes, file.tell()))  # never longer: that would be a hole of zeros
-        file.seek(0, os.SEEK_END)
         yield file
+
+
+def is_log_line(line: bytes) -> bool:
+    """Whether this is a whole line of `metrics.jsonl`: an object of numbers, and lists and tables of them."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    kinds = (int, float, list, dict)
+    whole = line.endswith(b"\n") and isinstance(values, dict) and type(values.get("step")) is int
+    return whole and all(isinstance(value, kinds) for value in values.values())

@@ -10,9 +10,10 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -80,8 +81,9 @@ def train(
     folder: Path,
     keeper: ModelKeeper,
     resume: bool = False,
-    data_id: str = "",
+    told_by: Mapping[str, Any] = MappingProxyType({}),
     tell: Callable[[dict[str, Any]], None] | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train `model` and keep what `keeper` keeps.
 
@@ -92,8 +94,10 @@ def train(
             them is logged.
         folder: receives `metrics.jsonl` and, while training, a checkpoint to resume from.
         resume: go on from the newest whole checkpoint in `folder`, if one is there.
-        data_id: what tells these data from others; a checkpoint of other data is refused.
+        told_by: what tells this run from others besides its settings: `data`, `teacher`, flags, each a
+            plain value; a checkpoint with others is refused.
         tell: called on the main process with each line of the log once it is written.
+        begin: called on the main process before anything is written, a checkpoint having been accepted.
 
     Returns:
         Facts for the run record: steps, epochs, examples, seconds in the loop, examples per second.
@@ -114,7 +118,7 @@ def train(
     torch.manual_seed(settings.seed + runtime.rank)
 
     checkpoints = Checkpoints(folder)
-    identity = {"total": total, "data": data_id, **identity_of(settings)}
+    identity = {"total": total, **identity_of(settings), **told_by}
     step, log_bytes, past = 0, 0, None
     if resume and (found := checkpoints.load()) is not None:
         path, past = found
@@ -122,6 +126,8 @@ def train(
         step, log_bytes = past["step"], past["log_bytes"]
         if runtime.is_main:
             print(f"resuming after step {step} of {total}", file=sys.stderr)
+    if runtime.is_main:
+        begin()
     started = saved = time.monotonic()
     model.train()
     bar = progress_bar(
@@ -129,16 +135,19 @@ def train(
         disable=not runtime.is_main,
     )  # fmt: skip
     opened = open_log(folder / METRICS_NAME, log_bytes, runtime.is_main)
-    with opened as file, bar, StopRequest() as asked:
+    with opened as file, bar, StopRequest() as asked, runtime.exchange():
         skip = settings.nan_policy == "skip"
         log = RunLog(file, bar, runtime.highest_each, runtime.total, skip, tell)
         if past is not None:
             log.load_state_dict(log_of(past, runtime), runtime.device)
         examples_before = log.examples
         log_step = max(1, min(50, total // 20))
-        forecast = Forecast(
-            total - step, lambda line: bar.write(line, file=bar.fp), keeper.evaluate is not None
-        )
+
+        def say(line: str) -> None:
+            if runtime.is_main:  # the others' bars have nowhere to write
+                bar.write(line, file=bar.fp)
+
+        forecast = Forecast(total - step, say, keeper.evaluate is not None)
         for whole in whole_batches(source, settings.accumulation, runtime, counts, step, total):
             step += 1
             _step(whole, step, gradients, optimizer, log)
@@ -159,6 +168,7 @@ def train(
                 log.check()
                 state = run_state(model, optimizer, scaler, keeper, log, step, runtime)
                 if runtime.is_main:
+                    keeper.check()
                     checkpoints.save(identity | state)
                 saved = time.monotonic()
             if wish > 1 and step < total:

@@ -113,13 +113,11 @@ class StoreBatches:
         """Padded length of a batch of these rows."""
         if self.pad_to is not None:
             return self.pad_to
-        offsets = self.store(epoch).offsets
-        return int((offsets[rows + 1] - offsets[rows]).max())
+        return int(self.store(epoch).spans(rows)[1].max())
 
     def tokens(self, epoch: int, rows: np.ndarray) -> int:
         """Number of tokens in these rows, padding not counted."""
-        offsets = self.store(epoch).offsets
-        return int((offsets[rows + 1] - offsets[rows]).sum())
+        return int(self.store(epoch).spans(rows)[1].sum())
 
     def weights(self, epoch: int, rows: np.ndarray) -> np.ndarray:
         """What each row counts in a batch's mean losses, int64 [B]: all the same."""

@@ -18,7 +18,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -31,28 +30,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.corpus_json import read_json, write_json
+from tasks.corpus_json import read_json
+from tasks.corpus_writing import CACHE, MASK_ARRAYS, metrics_path, write_epoch
 from tasks.pregeneration import Examples, Masks
-from tasks.token_store import (
-    LARGE,
-    TokenStore,
-    TokenStoreWriter,
-    load_array,
-    token_dtype,
-    write_array_header,
-)
+from tasks.token_store import LARGE, TokenStore, load_array, token_dtype
 from transformer.errors import UserError
-from transformer.file_utils import atomic_open
 
 if TYPE_CHECKING:
     from transformer.tokenization import BertTokenizer
 
-_MASK_ARRAYS = ("masked_positions", "masked_labels", "masked_offsets")
-_ARRAYS = ("tokens", "offsets", "boundaries", "is_random_next", *_MASK_ARRAYS)
-_EPOCH_FILE = re.compile(
-    rf"epoch_(?P<number>\d+)(_metrics\.json|\.json|\.({'|'.join(_ARRAYS)})\.npy)"
-)
-_CACHE = ".flat"  # inside a folder of the published format: the same epochs as arrays
 _CHECK_FIRST_SECONDS = 0.5
 _CHECKED_TOKENS = 1 << 24  # compared at a time
 _AGAIN = "run pregenerate_training_data.py again"
@@ -78,7 +64,7 @@ def available_epochs(folder: str | os.PathLike) -> int:
         UserError: there is none.
     """
     count = 0
-    while _metrics_path(folder, count).is_file():
+    while metrics_path(folder, count).is_file():
         count += 1
     if count == 0:
         raise UserError(
@@ -103,16 +89,18 @@ def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) 
         folder, metrics = _flatten(folder, epoch, metrics, tokenizer)
     if metrics.get("vocab_hash") != tokenizer.vocab_hash:
         raise UserError(
-            f"{_metrics_path(folder, epoch)}: the data was made with another vocabulary "
+            f"{metrics_path(folder, epoch)}: the data was made with another vocabulary "
             f"({metrics.get('vocab_size')} pieces) than the model's ({len(tokenizer)} pieces); run "
             "pregenerate_training_data.py with this model as --bert_model"
         )
     prefix = folder / f"epoch_{epoch}"
-    store = replace(TokenStore.open(prefix), vocab_size=len(tokenizer), path=f"{prefix}.tokens.npy")
+    store = replace(
+        TokenStore.open(prefix), vocab_size=len(tokenizer), longest=metrics["max_seq_len"]
+    )
     is_random_next = _load(prefix, "is_random_next")
     masks = None
     if metrics.get("masked"):
-        masks = Masks(*(_load(prefix, name) for name in _MASK_ARRAYS))
+        masks = Masks(*(_load(prefix, name) for name in MASK_ARRAYS))
     if (
         not len(store) == len(is_random_next) == metrics["num_training_examples"]
         or (masks and len(masks.offsets) != len(store) + 1)
@@ -139,7 +127,7 @@ def check_corpus(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> No
     for number, epoch in enumerate(epochs):
         prefix = Path(folder) / f"epoch_{number}"
         path = Path(f"{prefix}.tokens.npy")
-        if len(epoch.store) > LARGE and epoch.store.check(prefix) > epoch.max_seq_len:
+        if len(epoch.store) > LARGE and epoch.store.check() > epoch.max_seq_len:
             raise _of_another(prefix, len(epoch.store), epoch.max_seq_len)
         digest, largest = hashlib.sha256(), 0
         for start in range(0, len(epoch.store.tokens), _CHECKED_TOKENS):
@@ -198,79 +186,11 @@ def corpus_facts(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> di
     }
 
 
-def write_epoch(
-    folder: str | os.PathLike,
-    epoch: int,
-    parts: Iterable[Examples],
-    dtype: np.dtype,
-    masked: bool,
-    facts: dict,
-) -> dict:
-    """Write one epoch piece by piece in constant memory; return its metrics.
-
-    Args:
-        dtype: of the tokens.
-        masked: whether the parts have masks.
-        facts: further entries of the metrics file; max_seq_len, vocab_hash and vocab_size are
-            needed to open the epoch again.
-    """
-    prefix = Path(folder) / f"epoch_{epoch}"
-    num_examples = num_tokens = num_masked = 0
-    digest = hashlib.sha256()
-    with contextlib.ExitStack() as stack:
-        store = stack.enter_context(TokenStoreWriter(prefix, dtype))
-        append_random = stack.enter_context(_array_writer(prefix, "is_random_next", np.uint8))
-        if masked:
-            append_positions, append_labels, append_offsets = (
-                stack.enter_context(_array_writer(prefix, name, kind))
-                for name, kind in zip(_MASK_ARRAYS, (np.uint16, dtype, np.int64), strict=True)
-            )
-            append_offsets(np.zeros(1))
-        for part in parts:
-            store.append(part.tokens, part.lengths, part.boundaries)
-            digest.update(np.ascontiguousarray(part.tokens, dtype).data)
-            append_random(part.is_random_next)
-            if masked:
-                append_positions(part.masks.positions)
-                append_labels(part.masks.labels)
-                append_offsets(num_masked + part.masks.offsets[1:])
-                num_masked += len(part.masks.labels)
-            num_examples += len(part.lengths)
-            num_tokens += len(part.tokens)
-    metrics = {"num_training_examples": num_examples, "num_tokens": num_tokens}
-    metrics["sha256"] = digest.hexdigest()
-    return _write_metrics(folder, epoch, metrics | facts | {"masked": masked, "format": "flat"})
-
-
-def write_json_epoch(
-    folder: str | os.PathLike,
-    epoch: int,
-    parts: Iterable[Examples],
-    pieces: list[str],
-    max_seq_len: int,
-    key: str | None = None,
-) -> dict:
-    """Write one epoch in the published format, `pieces` being the vocabulary."""
-    num_examples = write_json(Path(folder) / f"epoch_{epoch}.json", parts, pieces)
-    metrics = {"num_training_examples": num_examples, "max_seq_len": max_seq_len}
-    return _write_metrics(folder, epoch, metrics | {"format": "json", "key": key})
-
-
 def epoch_key(folder: str | os.PathLike, epoch: int) -> str | None:
     """The `key` among the facts of an epoch; "" if it has none, None if it is not finished."""
-    if not _metrics_path(folder, epoch).is_file():
+    if not metrics_path(folder, epoch).is_file():
         return None
     return str(_read_metrics(Path(folder), epoch).get("key") or "")
-
-
-def remove_epochs(folder: str | os.PathLike, keep: int = 0) -> None:
-    """Remove the epochs of a folder from number `keep` on, in either format, and nothing else."""
-    matches = filter(None, map(_EPOCH_FILE.fullmatch, os.listdir(folder)))
-    names = [match.group() for match in matches if int(match["number"]) >= keep]
-    # The metrics go first: an epoch without them is not finished.
-    for name in sorted(names, key=lambda name: not name.endswith("_metrics.json")):
-        os.unlink(Path(folder) / name)
-    shutil.rmtree(Path(folder) / _CACHE, ignore_errors=True)
 
 
 def _flatten(
@@ -288,14 +208,14 @@ def _flatten(
         "vocab_size": len(tokenizer),
         "max_seq_len": metrics["max_seq_len"],
     }
-    cache = folder / _CACHE
-    if _metrics_path(cache, epoch).is_file():
+    cache = folder / CACHE
+    if metrics_path(cache, epoch).is_file():
         known = _read_metrics(cache, epoch)
         if all(known.get(key) == value for key, value in facts.items()):
             return cache, known
     try:
         cache.mkdir(exist_ok=True)
-        _metrics_path(cache, epoch).unlink(missing_ok=True)
+        metrics_path(cache, epoch).unlink(missing_ok=True)
     except OSError:
         cache = Path(tempfile.mkdtemp(prefix="pregenerated-"))
         atexit.register(shutil.rmtree, cache, ignore_errors=True)
@@ -317,12 +237,8 @@ def _counted(parts: Iterable[Examples], expected: int, source: Path) -> Iterator
         )
 
 
-def _metrics_path(folder: str | os.PathLike, epoch: int) -> Path:
-    return Path(folder) / f"epoch_{epoch}_metrics.json"
-
-
 def _read_metrics(folder: Path, epoch: int) -> dict:
-    path = _metrics_path(folder, epoch)
+    path = metrics_path(folder, epoch)
     try:
         metrics = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -332,14 +248,8 @@ def _read_metrics(folder: Path, epoch: int) -> dict:
     needed = ("num_training_examples", "max_seq_len")
     if not isinstance(metrics, dict) or any(type(metrics.get(key)) is not int for key in needed):
         raise UserError(f"{path}: expected a JSON object with the numbers {' and '.join(needed)}")
-    return metrics
-
-
-def _write_metrics(folder: str | os.PathLike, epoch: int, metrics: dict) -> dict:
-    metrics = metrics | {"complete": True}
-    with atomic_open(_metrics_path(folder, epoch)) as file:
-        json.dump(metrics, file, indent=1)
-        file.write("\n")
+    if metrics["num_training_examples"] < 1:
+        raise UserError(f"{path}: an epoch without examples; {_AGAIN}")
     return metrics
 
 
@@ -348,22 +258,3 @@ def _load(prefix: Path, name: str) -> np.ndarray:
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise UserError(f"{prefix}.{name}.npy: expected a row of whole numbers; {_AGAIN}")
     return array
-
-
-@contextlib.contextmanager
-def _array_writer(
-    prefix: Path, name: str, dtype: np.dtype | type
-) -> Iterator[Callable[[np.ndarray], None]]:
-    """Give a function that appends to PREFIX.NAME.npy, which appears when the block ends."""
-    dtype, count = np.dtype(dtype), 0
-
-    def append(values: np.ndarray) -> None:
-        nonlocal count
-        file.write(np.ascontiguousarray(values, dtype).data)
-        count += len(values)
-
-    with atomic_open(f"{prefix}.{name}.npy", "wb") as file:
-        write_array_header(file, dtype, 0)
-        yield append
-        file.seek(0)
-        write_array_header(file, dtype, count)

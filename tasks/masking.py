@@ -68,7 +68,7 @@ class MaskedBatches(StoreBatches):
         """
         store = self.store(epoch)
         columns = np.arange(width)
-        last = (store.offsets[rows + 1] - store.offsets[rows] - 1)[:, None]
+        last = (store.spans(rows)[1] - 1)[:, None]
         separator = store.boundaries[rows].astype(np.int64)[:, None] - 1
         free = (columns > 0) & (columns < last) & (columns != separator)
         draws = np.stack([self._draws(epoch, row, width) for row in rows])  # [B, width, 2]

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Any, TypeVar
 
-from transformer.errors import UserError
+from transformer.errors import Mishap
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,7 +31,7 @@ def ordered_map(
     neither a long input nor a slow consumer fills the memory. An error in a worker is raised here.
 
     Raises:
-        UserError: a worker was killed, for want of memory most likely.
+        Mishap: a worker was killed, for want of memory most likely.
     """
     items = iter(items)
     first = list(islice(items, 2))
@@ -55,7 +55,7 @@ def ordered_map(
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
-        raise UserError(
+        raise Mishap(
             f"--num_workers {workers}: a worker was killed, most likely for want of memory; "
             "use fewer"
         ) from None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
 _MODEL_FILE = "abbrev_types.txt"
+# nltk gives a match up after 5 s by the clock on the wall: a long paragraph on a busy machine, or a machine
+# put to sleep, would end the run.
+_SECONDS = 600.0
 # Punkt wants white space after a full stop; Chinese and Japanese write none.
 _CJK_END = re.compile(
     "(?<=[。！？])(?![。！？”’」』）])|(?<=[。！？][”’」』）])(?![。！？”’」』），、])"
@@ -75,7 +79,8 @@ def train_punkt(texts: Iterable[str]) -> PunktParameters:
 
     trainer = PunktTrainer()
     for text in texts:
-        trainer.train(text, finalize=False)
+        with _patience(text):
+            trainer.train(text, finalize=False)
     trainer.finalize_training()
     return trainer.get_params()
 
@@ -97,8 +102,27 @@ def make_splitter(parameters: PunktParameters) -> PunktSentenceTokenizer:
 
 
 def split_sentences(splitter: PunktSentenceTokenizer, paragraph: str) -> list[str]:
-    """Split a paragraph into sentences, each with its white space folded to single blanks."""
-    pieces = splitter.tokenize(paragraph)
+    """Split a paragraph into sentences, each with its white space folded to single blanks.
+
+    Raises:
+        UserError: it takes Punkt minutes; no text of a language does.
+    """
+    with _patience(paragraph):
+        pieces = splitter.tokenize(paragraph)
     if not paragraph.isascii():
         pieces = [piece for sentence in pieces for piece in _CJK_END.split(sentence)]
     return [folded for piece in pieces if (folded := " ".join(piece.split()))]
+
+
+@contextlib.contextmanager
+def _patience(text: str) -> Iterator[None]:
+    from nltk import redos
+
+    redos.DEFAULT_TIMEOUT = _SECONDS
+    try:
+        yield
+    except TimeoutError:
+        raise UserError(
+            f"a text of {len(text):,} characters that begins {text[:60]!r} takes more than {_SECONDS:g} s "
+            "to be split into sentences; break it into lines, or drop it"
+        ) from None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # torch is imported by `collate` alone: preparing data need n
 MAX_SEQUENCE = np.iinfo(np.uint16).max
 LARGE = 1 << 22  # rows; a larger store is used without a look at each of them
 _CHECKED_ROWS = 1 << 20  # at a time
+_AGAIN = "the files are damaged, make them again"
 _ENCODE_ROWS = 1 << 16  # rows tokenised at once: bounds what the int32 ids of a large set occupy
 
 
@@ -45,14 +46,16 @@ class TokenStore:
     Attributes:
         tokens, offsets, boundaries: see above.
         vocab_size: compare the ids of every batch with it; None where they are known to be lower.
-        path: where such tokens came from, for the message.
+        longest: tokens in the longest sequence; compared likewise.
+        prefix: where the arrays came from, for the message.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
     boundaries: np.ndarray
     vocab_size: int | None = None
-    path: str = ""
+    longest: int | None = None
+    prefix: str = ""
 
     def __len__(self) -> int:
         return len(self.boundaries)
@@ -91,13 +94,13 @@ class TokenStore:
         )
         if not fits:
             raise _mixed(prefix)
-        store = cls(tokens, offsets, boundaries)
+        store = cls(tokens, offsets, boundaries, prefix=os.fspath(prefix))
         if len(store) <= LARGE:
-            store.check(prefix)
+            store.check()
         return store
 
-    def check(self, prefix: str | os.PathLike) -> int:
-        """Read all offsets and boundaries of the store opened from `prefix`; return the longest row.
+    def check(self) -> int:
+        """Read all offsets and boundaries; return the longest row.
 
         Raises:
             UserError: they cannot be those of one store.
@@ -107,9 +110,30 @@ class TokenStore:
             rows = slice(start, start + _CHECKED_ROWS)
             lengths = np.diff(self.offsets[start : start + _CHECKED_ROWS + 1])
             if lengths.min() <= 0 or (self.boundaries[rows] > lengths).any():
-                raise _mixed(prefix)
+                raise _mixed(self.prefix)
             longest = max(longest, int(lengths.max()))
         return longest
+
+    def spans(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the given rows begin, and how many tokens each has, both int64 [B].
+
+        Raises:
+            UserError: a row of a large store, which `open` did not look at, cannot be one.
+        """
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        limit = len(self.tokens) if self.longest is None else self.longest
+        bad = (starts < 0) | (starts > len(self.tokens) - lengths)
+        bad |= (lengths <= 0) | (lengths > limit) | (self.boundaries[rows] > lengths)
+        if bad.any():
+            row = rows[bad.argmax()]
+            raise UserError(
+                f"{self.prefix}.offsets.npy, .boundaries.npy: sequence {row} is said to be tokens "
+                f"{self.offsets[row]} to {self.offsets[row + 1]}, its second segment to begin at its "
+                f"token {self.boundaries[row]}; expected 1 to {limit} tokens of {len(self.tokens)}; "
+                f"{_AGAIN}"
+            )
+        return starts, lengths
 
     def collate(
         self, rows: np.ndarray, pad_to: int | None = None, pad_id: int = 0
@@ -125,14 +149,13 @@ class TokenStore:
             input_ids, token_type_ids and attention_mask, each int64 [B, L].
 
         Raises:
-            UserError: an id is not in the vocabulary.
+            UserError: an id is not in the vocabulary, or see `spans`.
             ValueError: a row is longer than `pad_to`.
         """
         import torch
 
         rows = np.asarray(rows)
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
+        starts, lengths = self.spans(rows)
         longest = int(lengths.max())
         width = longest if pad_to is None else pad_to
         if longest > width:
@@ -145,8 +168,8 @@ class TokenStore:
         if self.vocab_size is not None and input_ids.max() >= self.vocab_size:
             which = int(input_ids.max(axis=1).argmax())
             raise UserError(
-                f"{self.path}: sequence {rows[which]} holds the id {input_ids[which].max()}, the "
-                f"vocabulary has {self.vocab_size} pieces; make the file again"
+                f"{self.prefix}.tokens.npy: sequence {rows[which]} holds the id "
+                f"{input_ids[which].max()}, the vocabulary has {self.vocab_size} pieces; {_AGAIN}"
             )
         second = inside & (columns >= self.boundaries[rows].astype(np.int64)[:, None])
         return {

@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from transformer.errors import UserError
+
+LONGEST_ROW = 1 << 20  # bytes; the longest of GLUE has some thousands
 
 
 def read_rows(
@@ -21,13 +24,18 @@ def read_rows(
     are left out and counted on standard error. One line is held in memory at a time.
 
     Raises:
-        UserError: `FILE:LINE`: not UTF-8, a NUL byte, another number of fields; or an empty file.
+        UserError: `FILE:LINE`: not UTF-8, a NUL byte, another number of fields, more than LONGEST_ROW
+            bytes; or an empty file.
     """
     expected, reason = columns or 0, "" if columns else " as in the first line"
     skipped = number = 0
     blank = None  # blank lines are only allowed at the end of the file
     with open(path, "rb") as file:
-        for number, raw in enumerate(file, 1):
+        for number, raw in enumerate(iter(partial(file.readline, LONGEST_ROW + 1), b""), 1):
+            if len(raw) > LONGEST_ROW:
+                raise UserError(
+                    f"{path}:{number}: a line of more than {LONGEST_ROW:,} bytes; expected a row of text"
+                )
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks.kept_work import content_key
-from transformer.errors import UserError
+from transformer.errors import Mishap, UserError
 from transformer.file_utils import atomic_open, put_in_place
 
 SECONDS = 10.0  # of work that a kill may cost: `Unfinished.mark` does nothing more often
@@ -86,7 +86,7 @@ def unfinished(output: str | os.PathLike, key: str, resume: bool) -> Iterator[Un
     """Give what becomes `output` when the block ends without an error.
 
     What was marked stays when the program is killed or stopped, or when the system fails it (a full
-    disk); a mistake of the user's removes it. The caller is the output's only writer.
+    disk, a want of memory); a mistake of the user's removes it. The caller is the output's only writer.
 
     Args:
         key: what the output is made from; what another key has left is not gone on with.
@@ -109,8 +109,9 @@ def unfinished(output: str | os.PathLike, key: str, resume: bool) -> Iterator[Un
     try:
         yield work
         work.finish(output)
-    except (KeyboardInterrupt, SystemExit, OSError) as error:
-        keep = work.facts is not None
+    except BaseException as error:
+        mistake = isinstance(error, UserError) and not isinstance(error, Mishap)
+        keep = work.facts is not None and not mistake
         if keep:
             print(
                 f"note: {folder} keeps what is done; --resume goes on from there", file=sys.stderr

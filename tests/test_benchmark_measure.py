@@ -63,7 +63,7 @@ def test_ceilings_are_rates_of_work_done():
     ceiling = Ceiling(CPU, TINY_SIZES)
     for _ in range(3):
         ceiling.sample()
-    assert set(ceiling.rates()) == {"fp32", "bf16", "copy"}
+    assert set(ceiling.rates()) == {"fp32", "linear", "bf16", "copy"}
     assert all(0 < rate < 1e7 for rate in ceiling.rates().values())
 
 

@@ -106,7 +106,8 @@ SIZES = (
 @pytest.mark.parametrize("name", SIZES)
 def test_impossible_sizes_are_refused_by_name(tmp_path, name, value):
     message = refused(tmp_path, {name: value})
-    assert f"{name} is " in message and "expected a whole number from 1 to " in message
+    least = 2 if name == "type_vocab_size" else 1
+    assert f"{name} is " in message and f"expected a whole number from {least} to " in message
 
 
 @pytest.mark.parametrize("name", SIZES[:-1])
@@ -132,6 +133,26 @@ def test_impossible_scales_are_refused(tmp_path, name, value):
 @pytest.mark.parametrize("value", ["swish", None, 3, ["gelu"], {}])
 def test_unknown_choices_are_refused_with_those_there_are(tmp_path, name, value):
     assert f"{name} is {value!r}; expected '" in refused(tmp_path, {name: value})
+
+
+def test_there_are_two_segments_to_number(tmp_path):
+    assert "type_vocab_size is 1; expected a whole number from 2" in refused(
+        tmp_path, {"type_vocab_size": 1}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("position_embedding_type", "relative_key"), ("is_decoder", True), ("is_decoder", [])],
+)
+def test_what_is_computed_otherwise_is_refused(tmp_path, name, value):
+    assert f"{name} is {value!r}; expected " in refused(tmp_path, {name: value})
+
+
+def test_sizes_that_are_possible_one_by_one_are_refused_together(tmp_path):
+    sizes = {"hidden_size": 12_288, "intermediate_size": 65_536, "num_hidden_layers": 96}
+    message = refused(tmp_path, sizes)
+    assert "hidden_size 12288" in message and "parameters; expected at most" in message
 
 
 def test_heads_must_divide_the_width(tmp_path):

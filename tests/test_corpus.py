@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -15,11 +16,10 @@ from tasks.corpus import (
     check_corpus,
     corpus_facts,
     open_epoch,
-    remove_epochs,
     start_check,
-    write_epoch,
-    write_json_epoch,
 )
+from tasks.corpus_writing import remove_epochs, write_epoch, write_json_epoch
+from tasks.masking import MaskedBatches
 from tasks.pregeneration import Examples, Masks
 from transformer.errors import UserError
 from transformer.tokenization import BertTokenizer
@@ -349,3 +349,38 @@ def test_the_rows_of_a_large_epoch_are_looked_at_by_the_check_alone(
     epoch = open_epoch(folder, 0, tokenizer)
     with pytest.raises(UserError, match="epoch_0.*belong.* again"):
         check_corpus(folder, [epoch])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("offsets", [0, 7, 12]),  # a sequence longer than max_seq_len
+        ("offsets", [0, 12, 12]),
+        ("offsets", [0, -6, 12]),
+        ("offsets", [0, 2**62, 12]),
+        ("offsets", [0, -(2**63), 12]),
+        ("boundaries", [3, 7]),
+    ],
+)
+def test_a_batch_that_meets_a_sequence_that_is_none_names_it(
+    folder, tokenizer, monkeypatch, name, change
+):
+    """Whatever is asked of the batch first: in a large epoch the batches come before the check."""
+    for module in ("corpus", "token_store", "batching"):
+        monkeypatch.setattr(f"tasks.{module}.LARGE", 1)
+    write_flat(folder, tokenizer)
+    path = folder / f"epoch_0.{name}.npy"
+    np.save(path, np.array(change, np.load(path).dtype))
+    source = MaskedBatches([open_epoch(folder, 0, tokenizer).store], 2, 0, tokenizer=tokenizer)
+    (rows,) = source.plan(0)
+    for ask in (source.width, source.tokens, source.weights, partial(source.collate, width=6)):
+        with pytest.raises(
+            UserError, match=r"epoch_0\.offsets\.npy, .boundaries\.npy: sequence \d "
+        ):
+            ask(0, rows)
+
+
+def test_an_epoch_without_examples_is_refused(folder, tokenizer):
+    write_flat(folder, tokenizer, parts=())
+    with pytest.raises(UserError, match="epoch_0_metrics.json: an epoch without examples"):
+        open_epoch(folder, 0, tokenizer)

@@ -101,7 +101,7 @@ def train(model, folder, **settings):
     settings = TrainingSettings(**{"epochs": 2, "learning_rate": 1e-3, "save_steps": 2, **settings})
     keeper = ModelKeeper(model, folder)
     training(
-        model, label_training, make_source(), settings, CPU, folder, keeper, resume, "", events
+        model, label_training, make_source(), settings, CPU, folder, keeper, resume, {}, events
     )
     events.close()
 
@@ -122,6 +122,25 @@ def test_event_files_hold_the_log(run_folder):
     assert events["train/hidden_loss/1"] == [(5, 1.5)]
     assert events["dev/acc"] == [(5, 0.5)]
     assert not any("rows" in tag or "step" in tag.split("/")[-1] for tag in events)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"\0\xff\n",
+        b"[1]\n",
+        b'{"step": "a"}\n',
+        b'{"step": 1, "loss": "a"}\n',
+        b"[" * 10**5 + b"\n",
+    ],
+    ids=lambda line: str(line[:20]),
+)
+def test_a_damaged_line_of_the_log_is_left_out(run_folder, line):
+    path = run_folder / METRICS_NAME
+    path.write_bytes(path.read_bytes() + line)
+    assert curves.read_metrics(run_folder) == LINES
+    curves.draw_curves(run_folder)
 
 
 def test_event_files_are_written_while_the_run_goes_on(make_model, tmp_path):

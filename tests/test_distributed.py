@@ -20,7 +20,7 @@ from distillation import resume
 from distillation.checkpoint import CHECKPOINT_NAME, Checkpoints
 from distillation.distributed import Runtime, start_runtime
 from distillation.records import METRICS_NAME
-from tasks.corpus import write_epoch, write_json_epoch
+from tasks.corpus_writing import write_epoch, write_json_epoch
 from tasks.pregeneration import Examples
 from tests.training_run import make_source, run
 from transformer.errors import UserError
@@ -123,6 +123,34 @@ def general(corpus, tiny_model_dir, tmp_path):
         ]  # fmt: skip
 
     return command
+
+
+# One of two processes fails while the other waits for it, and has an exchange under way that the other never
+# joins; or both end well, or stop.
+ENDS = """
+import atexit, sys
+import torch
+import torch.distributed as dist
+from distillation.distributed import start_runtime
+from transformer.errors import Stopped, UserError, run_script
+
+def main():
+    runtime = start_runtime(no_cuda=True)
+    runtime.wait()
+    if how == "well":
+        return 0
+    if how == "stopped":
+        raise Stopped(15, "after step 3")
+    if runtime.rank == 1:
+        global exchange
+        exchange = dist.all_reduce(torch.ones(9), async_op=True)
+        raise {"mistake": UserError, "fault": KeyError}[how]("mine")
+    runtime.wait()
+
+how = sys.argv[1]
+atexit.register(lambda: sys.stdout.write(f"group: {dist.is_initialized()}\\n"))
+run_script(main)
+"""
 
 
 def weights(folder):
@@ -246,6 +274,60 @@ def test_two_machines_give_the_weights_of_one_process(general, tmp_path):
         said = node.communicate(timeout=120)[1]
         assert node.returncode == 0, said[-3000:]
     assert same_weights(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("how", "status"), [("well", 0), ("stopped", 143), ("mistake", 2), ("fault", 1)]
+)
+def test_a_process_parts_from_the_others_however_it_ends(tmp_path, how, status):
+    """And waits for none that waits for it; who is left behind says so in a line."""
+    (tmp_path / "ends.py").write_text(ENDS)
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, tmp_path / "ends.py", how],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert time.monotonic() - began < 25, "torchrun kills those that hang after 30 seconds"
+    said = done.stderr
+    if how in ("well", "stopped"):
+        assert done.stdout.count("group: False\n") == 2
+        assert (done.returncode == 0) == (how == "well")
+    else:
+        assert done.stdout == "", "the interpreter's end would wait for the exchange"
+        assert said.count("error: mine") == (how == "mistake")
+        assert said.count("KeyError: 'mine'") == (how == "fault")
+        lost = (
+            "error: process 0 of 2: another process of this run has ended; its own message says why"
+        )
+        assert lost in said or "exitcode  : 143" in said, said  # torchrun may be faster
+        assert "gloo" not in said
+    if status:
+        assert f"exitcode  : {status} " in said, said
+
+
+def test_two_processes_asked_to_stop_go_on_to_the_same_weights(general, tmp_path):
+    """SIGTERM to torchrun; the run is long enough for a forecast of its time."""
+    more = ["--num_train_epochs=60", "--eval_step=100", "--save_steps=1"]
+
+    def start(name, *flags):
+        words = [*TORCHRUN, ROOT / "general_distill.py", *general(name, *more, *flags, dropout=0.2)]
+        return subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    process = start("stopped")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "stopped" / CHECKPOINT_NAME).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert said.count("--resume goes on from there") == 2, said
+    for process in (start("stopped", "--resume"), start("whole")):
+        said = process.communicate(timeout=120)[1]
+        assert process.returncode == 0 and said.count("expected: about") == 1, said[-3000:]
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(general, tmp_path, capsys):

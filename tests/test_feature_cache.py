@@ -93,6 +93,28 @@ def test_changed_data_are_noticed_and_tokenised_again(tmp_path, data, tokenizer,
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 4
 
 
+@pytest.mark.parametrize("name", ["tokens", "offsets", "labels", "logits", "json"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_a_damaged_entry_is_made_again(
+    tmp_path, data, tokenizer, teacher_dir, capsys, name, damage
+):
+    expected = np.array(logits_of(tmp_path, data, tokenizer, teacher_dir))
+    tokens = split_of(tmp_path, data, tokenizer)[0].store.tokens.copy()
+    for path in [p for p in (tmp_path / "cache").iterdir() if name in p.name.split(".")]:
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 0x40
+        path.unlink()
+        if damage != "gone":
+            path.write_bytes(content if damage == "flipped" else content[:-3])
+    capsys.readouterr()
+    assert np.array_equal(logits_of(tmp_path, data, tokenizer, teacher_dir), expected)
+    assert np.array_equal(split_of(tmp_path, data, tokenizer)[0].store.tokens, tokens)
+    said = capsys.readouterr().err
+    assert ("is damaged; made again" in said) == ((name, damage) != ("json", "gone"))
+    logits_of(tmp_path, data, tokenizer, teacher_dir)
+    assert capsys.readouterr().err == ""
+
+
 def test_logits_are_those_of_the_teacher(tmp_path, data, tokenizer, teacher_dir):
     logits = logits_of(tmp_path, data, tokenizer, teacher_dir)
     assert isinstance(logits, np.memmap) and logits.dtype == np.float32

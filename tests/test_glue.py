@@ -194,6 +194,10 @@ ROW = "0\ta\tb\tentailment\n"
         (f"{RTE_HEADER}{ROW}".encode("utf-16"), "train.tsv:1: byte 1 is not UTF-8"),
         (f"{RTE_HEADER}0\ta\0\tb\tentailment\n", "train.tsv:2: holds a NUL byte"),
         (b"\x00" * 64, "train.tsv:1: holds a NUL byte"),
+        (
+            f"{RTE_HEADER}0\ta{' a' * 2**19}\tb\tentailment\n",
+            "train.tsv:2: a line of more than 1,048,576",
+        ),
         (b"\x1f\x8b\x08gzip", "train.tsv:1: byte 2 is not UTF-8"),
     ],
 )

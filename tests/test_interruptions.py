@@ -215,10 +215,18 @@ def test_what_does_not_change_what_is_learned_may_change(make_model, tmp_path, f
     assert run(make_model(), tmp_path, resume=True, **free)["steps"] == 6
 
 
-def test_a_checkpoint_of_other_data_is_refused(make_model, tmp_path):
-    interrupted(make_model, tmp_path, data_id="one")
-    with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to a run on other data"):
-        run(make_model(), tmp_path, resume=True, data_id="other")
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("data", "on other data"),
+        ("teacher", "with another teacher"),
+        ("att_weight", "with att_weight one, this one has other"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(make_model, tmp_path, name, told):
+    interrupted(make_model, tmp_path, told_by={name: "one"})
+    with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to a run {told}"):
+        run(make_model(), tmp_path, resume=True, told_by={name: "other"})
 
 
 STATE = ("step", "model", "optimizer", "scaler", "keeper", "log", "log_bytes", "rng", "cuda_rng")

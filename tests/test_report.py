@@ -263,7 +263,9 @@ def test_a_folder_that_is_not_there_is_a_user_error(results):
     assert not results.exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", '{"schema": 1}', '{"schema": 1, "metrics": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[" * 10**5, "null", '{"schema": 1}', '{"schema": 1, "metrics": 3}']
+)
 def test_without_a_score_the_report_says_what_is_missing(results, text):
     results.mkdir()
     missing = report_of(results).split("## Missing")[1]

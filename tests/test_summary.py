@@ -8,6 +8,7 @@ import torch
 
 from cli.summary import show_plan
 from distillation.training import TrainingSettings
+from tasks.token_store import TokenStore
 
 
 @pytest.mark.parametrize(
@@ -20,9 +21,8 @@ from distillation.training import TrainingSettings
     ],
 )
 def test_epochs_of_different_sizes_are_told_as_they_are(capsys, counts, max_steps, told):
-    source = SimpleNamespace(
-        count=counts.__getitem__, store=lambda epoch: SimpleNamespace(lengths=np.array([3, 4]))
-    )
+    store = TokenStore(np.zeros(7, np.uint16), np.array([0, 3, 7]), np.zeros(2, np.uint16))
+    source = SimpleNamespace(count=counts.__getitem__, store=lambda epoch: store)
     model = torch.nn.Module()
     model.bert = torch.nn.Linear(2, 2)
     show_plan(

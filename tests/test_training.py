@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from distillation.checkpoint import LAST_WEIGHTS_NAME, ModelKeeper
+from distillation.distributed import Runtime
 from distillation.loss_functions import (
     label_training,
     layer_distillation,
@@ -175,6 +176,15 @@ def test_fp16_without_a_gpu_is_refused(make_model, tmp_path):
 
 
 # Evaluation and what is kept
+
+
+def test_a_process_that_shows_nothing_trains_as_long_as_one_that_does(
+    make_model, tmp_path, monkeypatch, capsys
+):
+    """Long enough for a forecast."""
+    monkeypatch.setattr(Runtime, "is_main", False)
+    assert run(make_model(), tmp_path, make_source(batch_size=2), epochs=20)["steps"] == 220
+    assert capsys.readouterr().err == "" and list(tmp_path.iterdir()) == []
 
 
 class Scores:

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tasks.unfinished import unfinished
-from transformer.errors import UserError
+from transformer.errors import Mishap, UserError
 
 LINES = [b"%d\n" % number for number in range(10)]
 
@@ -121,6 +121,13 @@ def test_what_is_not_ours_is_refused_and_left_alone(output, kind):
     assert folder.exists() and not output.exists()
     if kind == "link":
         assert sorted(os.listdir(output.parent / "elsewhere")) == ["content", "done.json"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, Mishap, RuntimeError])
+def test_what_is_no_mistake_in_the_input_loses_nothing(output, error):
+    """A worker that was killed, or a fault of ours after hours of work."""
+    stop(output, 3, error=error)
+    assert write(output) == 3
 
 
 def test_a_users_mistake_leaves_nothing_and_a_failing_system_what_was_marked(output):

@@ -243,7 +243,7 @@ def test_a_config_of_another_depth_stops_the_program(folder):
         ({"vocab_size": 201}, "bert.embeddings.word_embeddings.weight", ([200, 24], [201, 24])),
         ({"intermediate_size": 41}, "bert.encoder.layer.0.intermediate.dense.weight", ([40, 24], [41, 24])),
         ({"max_position_embeddings": 9}, "bert.embeddings.position_embeddings.weight", ([48, 24], [9, 24])),
-        ({"type_vocab_size": 1}, "bert.embeddings.token_type_embeddings.weight", ([2, 24], [1, 24])),
+        ({"type_vocab_size": 3}, "bert.embeddings.token_type_embeddings.weight", ([2, 24], [3, 24])),
     ],
 )  # fmt: skip
 def test_wrong_sizes_are_refused_with_key_both_shapes_and_file(folder, values, name, shapes):

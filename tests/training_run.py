@@ -39,7 +39,7 @@ def make_source(batch_size=8, rows=ROWS, drop_last=False, classes=2):
 
 
 def run(
-    model, folder, source=None, losses=label_training, resume=False, keeper=None, data_id="",
+    model, folder, source=None, losses=label_training, resume=False, keeper=None, told_by=None,
     runtime=CPU, **settings,
 ):  # fmt: skip
     """Train and return the facts; the folder is made."""
@@ -49,7 +49,7 @@ def run(
     )
     source = source or make_source()
     keeper = keeper or ModelKeeper(model, folder)
-    return train(model, losses, source, settings, runtime, folder, keeper, resume, data_id)
+    return train(model, losses, source, settings, runtime, folder, keeper, resume, told_by or {})
 
 
 def difference(model, other):

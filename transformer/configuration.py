@@ -18,7 +18,9 @@ TINYBERT_CLASSIFIER = "TinyBertForSequenceClassification"
 # That class for `transformers`; a copy goes with every model that is one. Not imported here.
 MODELING_FILE = Path(__file__).with_name("modeling_tinybert.py")
 
-# What a size may be at most: far above any BERT, far below what would exhaust memory by a typing error.
+# What a size may be at least where that is more than 1: there is always a second segment to number.
+_SMALLEST = {"type_vocab_size": 2}
+# And at most: far above any BERT, far below what would exhaust memory by a typing error.
 _LARGEST = {
     "vocab_size": 2_000_000,
     "hidden_size": 16_384,
@@ -29,6 +31,9 @@ _LARGEST = {
     "type_vocab_size": 1_024,
     "fit_size": 16_384,
 }
+_MOST_PARAMETERS = 10**10
+# What another program's config.json may ask for that changes what the weights mean, and is not done here.
+_ONLY = {"position_embedding_type": "absolute", "is_decoder": False}
 
 
 @dataclasses.dataclass
@@ -67,8 +72,11 @@ class BertConfig:
             value = getattr(self, name)
             if name == "fit_size" and value is None:
                 continue
-            if type(value) is not int or not 1 <= value <= largest:
-                raise UserError(f"{name} is {value!r}; expected a whole number from 1 to {largest}")
+            least = _SMALLEST.get(name, 1)
+            if type(value) is not int or not least <= value <= largest:
+                raise UserError(
+                    f"{name} is {value!r}; expected a whole number from {least} to {largest}"
+                )
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 <= value < 1:
@@ -83,6 +91,15 @@ class BertConfig:
             raise UserError(
                 f"hidden_size {self.hidden_size} is not a multiple of "
                 f"num_attention_heads {self.num_attention_heads}"
+            )
+        embeddings = self.vocab_size + self.max_position_embeddings + self.type_vocab_size
+        layer = 4 * self.hidden_size + 2 * self.intermediate_size
+        parameters = (embeddings + self.num_hidden_layers * layer) * self.hidden_size
+        if parameters > _MOST_PARAMETERS:
+            raise UserError(
+                f"hidden_size {self.hidden_size}, num_hidden_layers {self.num_hidden_layers}, "
+                f"intermediate_size {self.intermediate_size} and vocab_size {self.vocab_size} make "
+                f"{parameters:,} parameters; expected at most {_MOST_PARAMETERS:,}"
             )
         for name, choices in (
             ("hidden_act", ("gelu", "relu")),
@@ -110,8 +127,12 @@ class BertConfig:
         """Build a config from a parsed `config.json`; keys of other programs are passed over.
 
         Raises:
-            UserError: a wrong type, an absurd size, heads that do not divide the width.
+            UserError: a wrong type, an absurd size, heads that do not divide the width, a kind of BERT that
+                is computed otherwise.
         """
+        for name, value in _ONLY.items():
+            if values.get(name, value) != value:
+                raise UserError(f"{name} is {values[name]!r}; expected {value!r}")
         known = {field.name for field in dataclasses.fields(cls)}
         chosen = {name: value for name, value in values.items() if name in known}
         if chosen.get("id2label") is not None:

@@ -16,11 +16,20 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LONGEST_MESSAGE = 2000  # characters
 
 
+# The exit status, once `run_script` has seen its program fail: what runs at the interpreter's end cannot ask
+# for it.
+failed_with = 0
+
+
 class UserError(Exception):
     """A mistake the user can mend.
 
     The message is one line: the file, line or flag; what was expected; what to do.
     """
+
+
+class Mishap(UserError):
+    """One that lies in the machine, not in what the program was given: what it has done is worth keeping."""
 
 
 class Stopped(Exception):
@@ -65,25 +74,39 @@ class StopRequest:
 def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` and exit with its status.
 
-    A `UserError`, or an `OSError` about a named file or a full disk, becomes one line on
+    A `UserError`, an `OSError` about a named file or a full disk, or a want of memory becomes one line on
     standard error and exit status 2; Ctrl-C exits with 130, SIGTERM with 143, both after temporary files
     have been removed. Anything else is a fault of ours and keeps its traceback.
     """
+    global failed_with
+    failed_with = 1  # for what keeps its traceback
     try:
         with _exit_on_sigterm():
-            status = main()
+            status = main() or 0
+        failed_with = 0
     except UserError as error:
-        sys.exit(_say(str(error)))
+        status = failed_with = _say(str(error))
     except OSError as error:
         if error.filename is None and error.errno not in _NO_ROOM:
             raise
-        sys.exit(_say(f"{error.filename or 'output'}: {error.strerror}"))
+        where = error.filename2 or error.filename or "output"  # of two, what was to be made
+        status = failed_with = _say(f"{where}: {error.strerror}")
+    except (MemoryError, RuntimeError) as error:
+        if not _wants_memory(error):
+            raise
+        status = failed_with = _say(
+            f"not enough memory ({str(error).partition(chr(10))[0]}); make batches smaller, or have them "
+            "computed in parts (--gradient_accumulation_steps), or use a smaller model"
+        )
     except Stopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)
-        sys.exit(128 + stop.signum)
+        status, failed_with = 128 + stop.signum, 0
     except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(status or 0)
+        status = failed_with = 130
+    except SystemExit as end:
+        failed_with = end.code
+        raise
+    sys.exit(status)
 
 
 @contextlib.contextmanager
@@ -97,6 +120,14 @@ def _exit_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _wants_memory(error: Exception) -> bool:
+    """Whether that is what Python, NumPy, or torch on a GPU or a CPU, mean."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(
+        error
+    )
 
 
 def _say(message: str) -> int:

@@ -277,6 +277,22 @@ def test_local_punkt_data_is_used_and_named(tmp_path, monkeypatch, capsys):
         prepare(tmp_path / "text.txt", tmp_path / "x", *flags, "--language", "german")
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_text_that_punkt_does_not_come_to_an_end_with_is_named(tmp_path, monkeypatch, training):
+    """nltk's own limit ends with a TimeoutError, after 5 seconds of a machine that may be busy or asleep."""
+    source = tmp_path / "in.txt"
+    source.write_text("Fine. " * 20_000)
+    parameters = train_punkt(["It is. It was."])
+    monkeypatch.setattr("tasks.sentences._SECONDS", 1e-4)
+    if not training:
+        monkeypatch.setattr("prepare_data.train_punkt", lambda texts: parameters)
+    with pytest.raises(
+        UserError, match="a text of 120,000 characters that begins 'Fine. Fine.*drop"
+    ):
+        prepare(source, tmp_path / "out.txt")
+    assert not (tmp_path / "out.txt").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -33,6 +33,7 @@ from tests.integration.workspace import (
     write_vocabulary,
 )
 from transformer.modeling import TinyBertForPreTraining
+from transformer.optimization import BertAdam
 
 TEACHER = {"num_hidden_layers": 4}
 STUDENT = {**STUDENT_4L, "num_hidden_layers": 2}
@@ -686,20 +687,120 @@ def test_a_mistake_is_one_line_and_writes_nothing(
 
 
 @pytest.mark.parametrize("line", [GENERAL, MLM])
-def test_a_token_that_is_none_is_one_line_though_the_check_has_not_come_to_it(
-    world, tmp_path, monkeypatch, line
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("tokens", len(VOCABULARY), "tokens.npy: sequence 0 holds the id"),
+        ("offsets", 2**40, "offsets.npy, .boundaries.npy: sequence "),
+        ("offsets", -1, "offsets.npy, .boundaries.npy: sequence "),
+        ("boundaries", 60_000, "offsets.npy, .boundaries.npy: sequence 5 "),
+    ],
+)
+def test_what_is_damaged_is_one_line_though_the_check_has_not_come_to_it(
+    world, tmp_path, monkeypatch, line, name, value, told
 ):
+    """In an epoch so large that nobody looks at each sequence before the first step."""
     shutil.copytree(world, tmp_path / "world")
     monkeypatch.chdir(tmp_path / "world")
     monkeypatch.setattr("tasks.corpus._CHECK_FIRST_SECONDS", 0.01)
     monkeypatch.setattr("tasks.corpus.check_corpus", lambda *given: threading.Event().wait(60))
-    tokens = np.load("pairs/epoch_0.tokens.npy")
-    tokens[5] = len(VOCABULARY)
-    np.save("pairs/epoch_0.tokens.npy", tokens)
+    for module in ("corpus", "token_store", "batching"):
+        monkeypatch.setattr(f"tasks.{module}.LARGE", 1)
+    array = np.load(f"pairs/epoch_0.{name}.npy")
+    array[5] = value
+    np.save(f"pairs/epoch_0.{name}.npy", array)
     outcome = run_line(f"{line} --num_train_epochs 1 --train_batch_size 4")
     assert outcome.status == 2 and "Traceback" not in outcome.stderr
     last = outcome.stderr.splitlines()[-1]
-    assert last.startswith("error: pairs/epoch_0.tokens.npy: sequence 0 holds the id"), last
+    assert last.startswith(f"error: pairs/epoch_0.{told}"), last
+    assert not list(Path("out/new").glob("*.bin")), "no model of damaged data is left"
+
+
+def scale_teacher() -> None:
+    path = "models/bert/pytorch_model.bin"
+    state = torch.load(path, weights_only=True)
+    torch.save({name: value * 1.01 for name, value in state.items()}, path)
+
+
+def change_student() -> None:
+    path = Path("student_config/config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"layer_norm_eps": 0.1}))
+
+
+OTHERS = {
+    "another teacher": (scale_teacher, "", "a run with another teacher"),
+    "another student": (change_student, "", "config.layer_norm_eps 1e-12, this one has 0.1"),
+    "another weight of a loss": (nothing, "--att_weight 2", "att_weight 1.0, this one has 2.0"),
+    "another mapping": (nothing, "--layer_map bottom", "layer_map uniform, this one has bottom"),
+    "other batches": (nothing, "--random_batches", "random_batches False, this one has True"),
+    "dropout": (nothing, "--teacher_dropout", "teacher_dropout False, this one has True"),
+    "smaller batches for as many steps": (
+        nothing,
+        "--train_batch_size 3",
+        "train_batch_size 4, this one has 3",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(world, tmp_path_factory) -> Path:
+    """A general distillation that ended in its third step."""
+    place = tmp_path_factory.mktemp("stopped") / "place"
+    shutil.copytree(world, place)
+    calls = []
+
+    def step(optimizer, *given):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return take(optimizer, *given)
+
+    take = BertAdam.step
+    with contextlib.chdir(place), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BertAdam, "step", step)
+        assert run_line(f"{GENERAL} {SHORT} --save_steps 1").status == 130
+    assert (place / "out/new/checkpoint.pt").is_file()
+    return place
+
+
+SHORT = "--train_batch_size 4 --max_steps 6 --no_cuda"
+
+
+@pytest.mark.parametrize(("change", "flags", "told"), OTHERS.values(), ids=OTHERS)
+def test_a_run_goes_on_with_nothing_that_changes_what_it_learns(
+    stopped, tmp_path, monkeypatch, change, flags, told
+):
+    shutil.copytree(stopped, tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    change()
+    before = contents(Path("out/new"))
+    outcome = run_line(f"{GENERAL} {SHORT} --resume {flags}")
+    assert outcome.status == 2, outcome.stderr
+    last = outcome.stderr.splitlines()[-1]
+    assert last.startswith("error: out/new/checkpoint.pt: belongs to") and told in last
+    assert contents(Path("out/new")) == before
+
+
+def test_a_run_goes_on_with_its_files_elsewhere_and_told_otherwise(stopped, tmp_path, monkeypatch):
+    shutil.copytree(stopped, tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    Path("models/bert").rename("teacher")
+    Path("pairs").rename("data")
+    line = GENERAL.replace("models/bert", "teacher").replace("pairs", "data")
+    told = "--do_lower_case --eval_step 2 --report_to none --gradient_accumulation_steps 2"
+    assert "resuming after step 2 of 6" in succeed(f"{line} {SHORT} --resume {told}").stderr
+
+
+def test_a_damaged_log_costs_its_lines_and_nothing_else(stopped, tmp_path, monkeypatch):
+    shutil.copytree(stopped, tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    log = Path("out/new/metrics.jsonl")
+    first, second = log.read_bytes().splitlines(keepends=True)[:2]
+    log.write_bytes(first[:9] + b"\0\xff" + first[11:] + second)
+    outcome = succeed(f"{GENERAL} {SHORT} --resume")
+    assert "note: out/new/metrics.jsonl: is damaged" in outcome.stderr
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert lines[0] == second and [json.loads(line)["step"] for line in lines] == [2, 3, 4, 5, 6]
 
 
 EARLY = {
