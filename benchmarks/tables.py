@@ -19,7 +19,7 @@ the right shapes, texts are invented words in sentences as long as the tasks' ow
 - **floor** is the useful work (matrix products, no padding) at the rate measured here of torch's own fp32
   product, like the published figures' scale. A CPU's other library, oneDNN, can be faster than that: the
   models' linear layers take it (`transformer/linear.py`), and its rate is measured as well.
-- **of ceiling** is the share of the highest rate measured, in the precision of the row, that this work reaches.
+- **of ceiling** is the share of the highest rate measured in the row's precision that this work reaches.
 - Ours, the plain job and the ceilings are measured in turn; figures are medians over the **runs** (or steps)
   of ours, except that steps on rows of different lengths are a mean by work. On a GPU a step whose shape is
   new is being recorded, and not counted."""

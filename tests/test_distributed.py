@@ -53,7 +53,7 @@ from transformer.optimization import BertAdam
 class Stopped(Exception):
     pass
 
-step = BertAdam.step
+due = BertAdam.due
 for script, argv, stop in json.load(open(sys.argv[1])):
     done = 0
     def counted(*args, **options):
@@ -61,10 +61,11 @@ for script, argv, stop in json.load(open(sys.argv[1])):
         done += 1
         if done == stop:
             raise Stopped
-        return step(*args, **options)
-    BertAdam.step = counted
+        return due(*args, **options)
+    BertAdam.due = counted
     try:
         importlib.import_module(script).main(argv)
+        assert stop is None
     except Stopped:
         pass
 """

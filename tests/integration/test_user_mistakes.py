@@ -749,15 +749,15 @@ def stopped(world, tmp_path_factory) -> Path:
     shutil.copytree(world, place)
     calls = []
 
-    def step(optimizer, *given):
+    def stopping(optimizer):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return take(optimizer, *given)
+        return due(optimizer)
 
-    take = BertAdam.step
+    due = BertAdam.due
     with contextlib.chdir(place), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BertAdam, "step", step)
+        patch.setattr(BertAdam, "due", stopping)
         assert run_line(f"{GENERAL} {SHORT} --save_steps 1").status == 130
     assert (place / "out/new/checkpoint.pt").is_file()
     return place
