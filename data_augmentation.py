@@ -28,7 +28,6 @@ from cli.help import script_parser
 from cli.shards import add_shard_flags, check_shard_flags
 from distillation.distributed import Runtime, start_runtime
 from distillation.forecast import duration
-from distillation.records import check_writable
 from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
 from tasks.glue import GlueTask, find_task, read_split, split_path
 from tasks.kept_work import content_key
@@ -38,7 +37,7 @@ from tasks.shards import Shard, checksum, finish_shard, finished_shards, merge_f
 from tasks.unfinished import unfinished
 from tasks.word_vectors import nearest_words, read_word_vectors
 from transformer.errors import UserError, run_script
-from transformer.file_utils import find_input
+from transformer.file_utils import check_writable, find_input
 from transformer.locks import sole_writer
 from transformer.modeling import BertForMaskedLM
 from transformer.progress import progress_bar

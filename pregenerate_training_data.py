@@ -39,7 +39,6 @@ from cli.pregeneration import (
     write_one,
 )
 from cli.shards import add_shard_flags, check_shard_flags
-from distillation.records import check_writable
 from tasks.corpus_writing import remove_epochs
 from tasks.documents import Documents, join_shares, tokenize_share
 from tasks.parallel import ordered_map
@@ -48,7 +47,7 @@ from tasks.shards import checksum, finish_shard, finished_shards, remove_shards
 from tasks.text_files import is_compressed
 from tasks.token_store import MAX_SEQUENCE
 from transformer.errors import UserError, run_script
-from transformer.file_utils import find_input
+from transformer.file_utils import check_writable, find_input
 from transformer.locks import sole_writer
 from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer

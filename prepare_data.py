@@ -31,7 +31,6 @@ from cli.foresight import add_dry_run_flag, say_untouched
 from cli.help import script_parser
 from cli.preparation import foresee
 from cli.shards import add_shard_flags, check_shard_flags
-from distillation.records import check_writable
 from tasks.articles import Prepared, block_text, find_files, join_shares, joined, prepare_block
 from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
 from tasks.parallel import ordered_map
@@ -41,7 +40,7 @@ from tasks.text_files import Block, is_compressed, read_blocks, share_of_files
 from tasks.unfinished import unfinished
 from tasks.wikiextractor import extract_dump
 from transformer.errors import UserError, run_script
-from transformer.file_utils import atomic_open, check_no_input, find_input
+from transformer.file_utils import atomic_open, check_no_input, check_writable, find_input
 from transformer.locks import sole_writer
 from transformer.progress import progress_bar
 

@@ -23,9 +23,9 @@ from cli.flag_files import save_flags
 from cli.help import script_parser
 from cli.report_blocks import Block, Section, markdown
 from cli.results import Results, read_results
-from distillation.records import METRICS_NAME, check_writable
+from distillation.records import METRICS_NAME
 from transformer.errors import UserError, run_script
-from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, atomic_open
+from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, atomic_open, check_writable
 
 PUBLISHED = Path(__file__).resolve().parent / "published.json"
 

@@ -100,6 +100,7 @@ def measure_rows(args: argparse.Namespace, page: Path) -> None:
     command = f"make bench{'-gpu' * args.gpu}"
     if args.quick:
         command += ", quick: tiny shapes, figures that mean nothing"
+    commit = _commit()  # before the pages of this run count as changes
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
         bench = make_bench(args, device, Path(scratch))
@@ -110,7 +111,7 @@ def measure_rows(args: argparse.Namespace, page: Path) -> None:
             load = round(os.getloadavg()[0], 1)
             measured = row(bench)
             facts = {
-                "machine": measure.machine_facts(device), "commit": _commit(), "load": load,
+                "machine": measure.machine_facts(device), "commit": commit, "load": load,
                 "when": f"{when:%Y-%m-%d %H:%M} UTC", "seconds": round(time.monotonic() - start),
             }  # fmt: skip
             if name == "inference":

@@ -25,7 +25,7 @@ from cli.training import (
     read_config,
     write_results,
 )
-from distillation.records import RunRecord, check_writable, file_facts, write_record
+from distillation.records import RunRecord, file_facts, write_record
 from tasks.evaluation import evaluate, predict_logits, predictions_of
 from tasks.features import Split
 from tasks.glue import (
@@ -42,7 +42,7 @@ from tasks.metrics import chance_score
 from tasks.token_store import encode_pairs
 from transformer.configuration import BertConfig
 from transformer.errors import UserError
-from transformer.file_utils import RUN_RECORD_NAME
+from transformer.file_utils import RUN_RECORD_NAME, check_writable
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from cli.foresight import folder_bytes, of_size, print_facts
 from distillation.forecast import duration
-from distillation.records import check_writable
 from tasks.corpus import epoch_key
 from tasks.corpus_writing import write_epoch, write_json_epoch
 from tasks.documents import Documents, tokenize_corpus
@@ -25,7 +24,7 @@ from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, m
 from tasks.pregeneration import Examples, PairRecipe, make_examples
 from tasks.text_files import unpacked_size
 from transformer.errors import UserError
-from transformer.file_utils import contents
+from transformer.file_utils import check_writable, contents
 from transformer.locks import sole_writer
 from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer

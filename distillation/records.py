@@ -11,7 +11,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +20,13 @@ import torch
 
 from distillation.checkpoint import CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME
 from transformer.errors import UserError
-from transformer.file_utils import RUN_RECORD_NAME, atomic_open, contents, lies_in
+from transformer.file_utils import (
+    RUN_RECORD_NAME,
+    atomic_open,
+    check_writable,
+    contents,
+    lies_in,
+)
 from transformer.locks import LOCK_NAME, sole_writer
 
 SCHEMA = 1
@@ -79,26 +84,6 @@ def check_output_dir(folder: Path, overwrite: bool = False, resume: bool = False
             "moved aside; choose another folder, or --overwrite_output_dir to remove what is there"
         )
     return present
-
-
-def check_writable(folder: Path, flag: str = "--output_dir") -> None:
-    """Refuse an output folder that is none, or where nothing can be written; nothing is changed.
-
-    Raises:
-        UserError: it says why.
-    """
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.lstat(folder)
-            if not folder.exists():
-                raise UserError(f"{flag} {folder}: is a link that leads nowhere")
-            if not folder.is_dir():
-                raise UserError(f"{flag} {folder}: is a file; expected a folder")
-        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        with tempfile.TemporaryFile(dir=nearest):  # without a name wherever the system can
-            pass
-    except OSError as error:
-        raise UserError(f"{flag} {folder}: cannot be written there ({error.strerror})") from None
 
 
 def _empty(folder: Path, names: Iterable[str]) -> None:

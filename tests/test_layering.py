@@ -1,6 +1,8 @@
 """Who may know whom: the table of the design, read from the imports of every module."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,3 +110,19 @@ def test_the_file_handed_out_with_models_is_imported_by_nothing_and_needs_nothin
 @pytest.mark.parametrize("module", MODULES)
 def test_transformers_is_for_tests_alone(module):
     assert "transformers" not in {name.split(".")[0] for name in imported_by(module)}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "pregenerate_training_data",
+        "prepare_data",
+        "download_file",
+        "download_glue",
+        "get_bert_models",
+    ],
+)
+def test_a_script_without_a_model_does_without_torch(script):
+    """Its import takes longer than many a run, and 200 MB in every process."""
+    look = f"import sys, {script}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=False).returncode == 0

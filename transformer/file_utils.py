@@ -182,3 +182,23 @@ def cached_path(
     from transformer import download  # which needs this module
 
     return download.cached_path(url_or_filename, cache_dir)
+
+
+def check_writable(folder: Path, flag: str = "--output_dir") -> None:
+    """Refuse an output folder that is none, or where nothing can be written; nothing is changed.
+
+    Raises:
+        UserError: it says why.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(folder)
+            if not folder.exists():
+                raise UserError(f"{flag} {folder}: is a link that leads nowhere")
+            if not folder.is_dir():
+                raise UserError(f"{flag} {folder}: is a file; expected a folder")
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=nearest):  # without a name wherever the system can
+            pass
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: cannot be written there ({error.strerror})") from None
