@@ -114,7 +114,8 @@ def train(
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=settings.precision == "fp16")
     if settings.compiled:
         compile_layers(model)
-    gradients = Gradients(model, losses, runtime, scaler, settings.precision, settings.recorded)
+    recorded = settings.recorded and runtime.device.type == "cuda"
+    gradients = Gradients(model, losses, runtime, scaler, settings.precision, recorded)
     torch.manual_seed(settings.seed + runtime.rank)
 
     checkpoints = Checkpoints(folder)
