@@ -37,10 +37,11 @@ ROWS: dict[str, Callable[[Bench], Any]] = {
     "evaluation": training_rows.evaluation,
     "augmentation": data_rows.augmentation,
     "features": data_rows.features,
+    "preparation": data_rows.preparation,
     "pregeneration": data_rows.pregeneration,
     "inference": measure_inference,
 }
-NO_MODEL = {"features", "pregeneration"}  # rows that a GPU has no part in
+NO_MODEL = {"features", "preparation", "pregeneration"}  # rows that a GPU has no part in
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import data_augmentation
+import prepare_data
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Target
 from benchmarks.measure import Program, alternate, run_program, timed
@@ -19,6 +20,7 @@ from tasks.batching import StoreBatches
 from tasks.corpus import available_epochs, open_epoch
 from tasks.glue import find_task
 from tasks.sentence_words import Sentence, SentenceSplitter
+from tasks.sentences import make_splitter, train_punkt
 from tasks.token_store import TokenStore
 
 MEGABYTE = 1e6
@@ -163,6 +165,53 @@ def features(bench: Bench) -> list[Figure]:
             ceiling=ceiling.rates(), reference=statistics.median(seconds["reference"]),
             reference_is="transformers' fast tokenizer, padded to 128", published=3.8,
             target=Target("published", 10),
+        )
+    ]  # fmt: skip
+
+
+def preparation(bench: Bench) -> list[Figure]:
+    """Splitting a corpus into sentences, on all cores, beside Punkt by itself on one."""
+    import nltk
+    from nltk.tokenize.punkt import save_punkt_params
+
+    folder, workers = bench.new_folder(), torch.get_num_threads()
+    sentences = bench.work.corpus("prepared", bench.sizes.prepared_tokens).read_text().split("\n\n")
+    # Sentences begin with a capital letter, as Punkt expects of them; a document is a line.
+    documents = [" ".join(line.capitalize() for line in text.splitlines()) for text in sentences]
+    text = folder / "text.txt"
+    folder.mkdir()
+    text.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
+    parameters = train_punkt(documents[:200])
+    (folder / "english").mkdir()
+    nltk.data.path.insert(0, str(folder))  # it writes nowhere else
+    save_punkt_params(parameters, str(folder / "english"))
+    splitter = make_splitter(parameters)
+
+    def command() -> None:
+        bench.run(
+            prepare_data.main,
+            ["--input", text, "--output", folder / "sentences.txt", "--punkt_dir", folder,
+             "--num_workers", workers],
+        )  # fmt: skip
+
+    def punkt() -> None:
+        for document in documents:
+            splitter.tokenize(document)
+
+    ceiling = bench.ceiling()
+    seconds = alternate(
+        {"ours": command, "reference": punkt}, ceiling, bench.sizes.repeats, warmups=0
+    )
+    rates = {
+        name: text.stat().st_size / MEGABYTE / statistics.median(taken)
+        for name, taken in seconds.items()
+    }
+    return [
+        bench.figure(
+            row="preparation", job=f"sentences of a corpus, {workers} processes", unit="MB/s",
+            ours=rates["ours"], samples=bench.sizes.repeats, ceiling=ceiling.rates(),
+            reference=rates["reference"],
+            reference_is="Punkt by itself, in one process", target=Target("plain", 0.8 * workers),
         )
     ]  # fmt: skip
 

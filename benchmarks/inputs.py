@@ -56,6 +56,7 @@ class Sizes:
         prediction_rows, eval_rows: SST-2.
         augmented: sentences of SST-2, rows of RTE (two sentences each).
         feature_rows: RTE.
+        prepared_tokens: of a corpus that is split into sentences.
         corpus_tokens: of pregeneration.
         repeats: of what is measured whole.
         full_sequences: sequences in an epoch whose order is drawn, as many as Wikipedia gives.
@@ -76,6 +77,7 @@ class Sizes:
     eval_rows: int
     augmented: tuple[int, int]
     feature_rows: int
+    prepared_tokens: int
     corpus_tokens: int
     repeats: int
     full_sequences: int
@@ -87,7 +89,8 @@ CPU = Sizes(
     student_6l=BertConfig(num_hidden_layers=6),
     batch=32, general_batches=(32,), compiled=False, length=128, wide_batch=64, steps=5,
     task_steps=(16, 8), task_rows=512, prediction_rows=800, eval_rows=872,
-    augmented=(120, 6), feature_rows=10_000, corpus_tokens=8_000_000, repeats=3, full_sequences=34_000_000,
+    augmented=(120, 6), feature_rows=10_000, prepared_tokens=2_000_000, corpus_tokens=8_000_000,
+    repeats=3, full_sequences=34_000_000,
 )  # fmt: skip
 GPU = replace(
     CPU, general_batches=(32, 256), compiled=True, wide_batch=512, steps=40, task_steps=(1200, 600),
@@ -100,7 +103,7 @@ QUICK = Sizes(
     student_6l=BertConfig(**_TINY, num_hidden_layers=2, hidden_size=16, intermediate_size=32),
     batch=4, general_batches=(4,), compiled=False, length=32, wide_batch=8, steps=3, task_steps=(4, 4),
     task_rows=16, prediction_rows=12, eval_rows=16, augmented=(3, 2), feature_rows=20,
-    corpus_tokens=6000, repeats=1, full_sequences=1000,
+    prepared_tokens=3000, corpus_tokens=6000, repeats=1, full_sequences=1000,
 )  # fmt: skip
 
 

@@ -95,8 +95,8 @@ def target_text(figure: Figure) -> str:
     target = figure.target
     if target is None:
         return "–"
-    if target.against == "published":
-        return f"≥ {target.value:g} × published"
+    if target.against in ("published", "plain"):
+        return f"≥ {target.value:g} × {target.against}"
     if target.against == "limit":
         return f"≤ {target.value:g} {figure.unit}"
     aim = f", aim {target.aim:g}" if target.aim else ""
