@@ -55,7 +55,41 @@ def test_turned_and_cut_tensors_are_read_right(calls):
     )
     first = normal(4096, 3, 96)[:, 0]
     torch.testing.assert_close(linear(first, weight), F.linear(first, weight), rtol=1e-5, atol=1e-4)
-    assert len(calls) == 2
+    bias = normal(96, seed=2)[::2]
+    torch.testing.assert_close(
+        linear(first, weight, bias), F.linear(first, weight, bias), rtol=1e-5, atol=1e-4
+    )
+    assert len(calls) == 3
+
+
+@wanted
+def test_gradients_have_gradients(calls):
+    found = []
+    for of in (linear, F.linear):
+        inputs = [t.requires_grad_() for t in (normal(4096, 96), normal(48, 96), normal(48))]
+        first = torch.autograd.grad(of(*inputs).pow(3).mean(), inputs, create_graph=True)
+        found.append(torch.autograd.grad(sum(g.square().sum() for g in first), inputs))
+    assert len(calls) > 3
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", ["export", "strict export", "trace"])
+def test_a_graph_of_few_rows_holds_for_many(tiny_config, how):
+    layer = BertLayer(tiny_config(hidden_size=64, intermediate_size=256)).eval()
+    layer.requires_grad_(False)
+    few, many = ((normal(rows, 8, 64), torch.zeros(rows, 1, 1, 8)) for rows in (2, 64))
+    assert many[0].numel() * 64 >= SMALL > few[0].numel() * 256
+    if how == "trace":
+        graph = torch.jit.trace(lambda *inputs: layer(*inputs, False)[0], few)
+    else:
+        rows = {0: torch.export.Dim("rows", min=1, max=512)}
+        graph = torch.export.export(
+            layer, (*few, False), dynamic_shapes=(rows, rows, None), strict="strict" in how
+        ).module()
+    expected, output = layer(*many, False)[0], graph(*many, *[False] * (how != "trace"))
+    torch.testing.assert_close(
+        output if how == "trace" else output[0], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 @wanted
@@ -94,6 +128,16 @@ def test_elsewhere_torchs_own_layer_is_called(calls, case, monkeypatch):
         expected = F.linear(values, layer.weight, layer.bias)
     assert not calls and output.dtype == expected.dtype
     assert case == "meta" or torch.equal(output, expected)
+
+
+@wanted
+def test_the_operator_is_judged_alike_whatever_tensors_are_made_by_default():
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            assert onednn_multiplies.__wrapped__()
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError])

@@ -119,7 +119,7 @@ class BertSelfAttention(nn.Module):
             asking: the states [B, Q, H] of the places whose context is wanted; None for all L.
         """
         asking = hidden if asking is None else asking
-        batch = len(asking)
+        batch = asking.shape[0]
         query, key, value = (
             linear(states).view(batch, states.shape[1], self.heads, -1).transpose(1, 2)
             for linear, states in (
@@ -265,7 +265,7 @@ class BertBody(nn.Module):
         for i in range(depth):
             asking = None
             if columns is not None and i == depth - 1:
-                asking = hidden[torch.arange(len(hidden), device=hidden.device), columns, None]
+                asking = hidden[torch.arange(hidden.shape[0], device=hidden.device), columns, None]
             elif i == count - 1 and not (
                 self.training or count in hidden_layers or i in attention_layers
             ):

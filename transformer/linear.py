@@ -12,7 +12,6 @@ import functools
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 SMALL = 2**21  # multiply-accumulates; of fewer, the call itself is what takes the time
 
@@ -36,10 +35,12 @@ def linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         [..., N].
     """
     if (
-        values.device.type != "cpu"
+        # Asked first: a graph is to hold for every shape, and the sizes below would bind it to some.
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or values.device.type != "cpu"
         or not values.dtype == weight.dtype == torch.float32
         or values.numel() * len(weight) < SMALL
-        or torch.compiler.is_compiling()
         or torch.is_autocast_enabled("cpu")
         or not onednn_multiplies()
     ):
@@ -54,19 +55,22 @@ class _Linear(torch.autograd.Function):
         return _product(values, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         values, weight = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
+        columns = values.reshape(-1, values.shape[-1]).t()
         of_values, of_weight, of_bias = ctx.needs_input_grad
+        # By `apply`, so that gradients have gradients.
         return (
-            _product(grad, weight.t()) if of_values else None,
-            _product(rows.t(), values.reshape(-1, values.shape[-1]).t()) if of_weight else None,
+            _Linear.apply(grad, weight.t(), None) if of_values else None,
+            _Linear.apply(rows.t(), columns, None) if of_weight else None,
             rows.sum(0) if of_bias else None,
         )
 
 
-def _product(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _product(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is not None:
+        bias = bias.contiguous()  # its stride is not looked at
     return torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
 
 
@@ -79,7 +83,9 @@ def onednn_multiplies() -> bool:
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.enable_grad():
         inputs = [
-            torch.randn(shape, generator=generator).requires_grad_()
+            torch.randn(
+                shape, generator=generator, dtype=torch.float32, device="cpu"
+            ).requires_grad_()
             for shape in ((2, 20, 24), (16, 24), (16,))
         ]
         found = []
