@@ -65,11 +65,16 @@ class Recorder:
         if self._recordings[key] is _SEEN:
             try:
                 self._recordings[key] = self._record(work, inputs)
-            except (
-                RuntimeError
-            ) as error:  # out of memory, or what this card or driver cannot record
-                self._give_up(error)
-                return work(self._moved(inputs))
+            except RuntimeError as error:
+                # Out of memory, or what this card or driver cannot record.
+                self.enabled, reason = False, str(error).strip().partition("\n")[0]
+        if not self.enabled:  # asked out here, where no error holds the failed attempt's tensors
+            self._recordings.clear()
+            torch.cuda.empty_cache()
+            print(
+                f"note: steps are launched kernel by kernel from here on: {reason}", file=sys.stderr
+            )
+            return work(self._moved(inputs))
         recording = self._recordings[key]
         _fill(recording.inputs, inputs)
         recording.graph.replay()
@@ -94,13 +99,6 @@ class Recorder:
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             result = work(own)
         return _Recording(graph, own, result)
-
-    def _give_up(self, error: RuntimeError) -> None:
-        self.enabled = False
-        self._recordings.clear()
-        torch.cuda.empty_cache()
-        reason = str(error).strip().partition("\n")[0]
-        print(f"note: steps are launched kernel by kernel from here on: {reason}", file=sys.stderr)
 
 
 def _fill(own: Mapping[str, Tensor], inputs: Inputs) -> None:
