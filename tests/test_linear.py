@@ -1,6 +1,9 @@
 """The linear layers of a CPU's faster library compute what torch's own do."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +11,9 @@ import torch.nn.functional as F
 
 from transformer import linear as module
 from transformer.encoder import BertLayer
-from transformer.linear import SMALL, Linear, linear, onednn_multiplies
+from transformer.linear import Linear, linear, onednn_multiplies
 
+ROOT = Path(__file__).resolve().parent.parent
 wanted = pytest.mark.skipif(not onednn_multiplies(), reason="this torch lacks the operator")
 
 
@@ -23,6 +27,7 @@ def calls(monkeypatch):
         return product(values, weight, bias)
 
     monkeypatch.setattr(module, "_product", counted)
+    monkeypatch.setattr(module, "SMALL", 2**21)
     return made
 
 
@@ -74,11 +79,12 @@ def test_gradients_have_gradients(calls):
 
 
 @pytest.mark.parametrize("how", ["export", "strict export", "trace"])
-def test_a_graph_of_few_rows_holds_for_many(tiny_config, how):
+def test_a_graph_of_few_rows_holds_for_many(tiny_config, monkeypatch, how):
+    monkeypatch.setattr(module, "SMALL", 2**21)
     layer = BertLayer(tiny_config(hidden_size=64, intermediate_size=256)).eval()
     layer.requires_grad_(False)
     few, many = ((normal(rows, 8, 64), torch.zeros(rows, 1, 1, 8)) for rows in (2, 64))
-    assert many[0].numel() * 64 >= SMALL > few[0].numel() * 256
+    assert many[0].numel() * 64 >= module.SMALL > few[0].numel() * 256
     if how == "trace":
         graph = torch.jit.trace(lambda *inputs: layer(*inputs, False)[0], few)
     else:
@@ -117,7 +123,7 @@ def test_the_same_product_has_the_same_bits():
 def test_elsewhere_torchs_own_layer_is_called(calls, case, monkeypatch):
     layer, values = Linear(96, 48), normal(4096, 96)
     if case == "small":
-        values = values[: SMALL // 96 // 48]
+        values = values[: module.SMALL // 96 // 48]
     if case in ("double", "meta"):
         change = {"dtype": torch.float64} if case == "double" else {"device": "meta"}
         layer, values = layer.to(**change), values.to(**change)
@@ -151,3 +157,33 @@ def test_an_operator_that_is_missing_or_has_changed_is_done_without(monkeypatch,
         module, "_product", lambda values, weight, bias=None: 1.001 * F.linear(values, weight, bias)
     )
     assert onednn_multiplies.__wrapped__() is False
+
+
+GROWTH = """
+import random, torch
+from transformer import linear as module
+module.SMALL = 0
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+torch.set_num_threads(1)
+random.seed(0)
+weight, rows = torch.randn(1000, 96), [*range(300, 1300)]
+module.linear(torch.randn(700, 96), weight)
+before = resident()
+for _ in range(2):
+    random.shuffle(rows)
+    for count in rows:
+        module.linear(torch.randn(count, 96), weight)
+print((resident() - before) / 2**20)
+"""
+
+
+@wanted
+def test_a_thousand_shapes_do_not_fill_the_memory():
+    """With the libraries' own limits they held 600 MB after these."""
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 400

@@ -8,12 +8,20 @@ torch itself calls oneDNN for fp32 from compiled graphs alone; the operator that
 from __future__ import annotations
 
 import functools
+import os
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SMALL = 2**21  # multiply-accumulates; of fewer, the call itself is what takes the time
+# Multiply-accumulates. oneDNN prepares itself for each new shape, for a quarter of a millisecond; smaller
+# products would not earn that back where shapes seldom come again.
+SMALL = 2**25
+
+# It keeps what it prepared, half a megabyte each, and torch keeps as much beside it: up to a gigabyte with
+# the 1,024 shapes that both allow, and the batches of a training have as many.
+for _name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_name, "128")
 
 
 class Linear(nn.Linear):
