@@ -202,8 +202,8 @@ stage_task_4l() {
       task_distillation "$task" "$MODELS/distilled_tinybert_4l" \
         "tmp_distilled_tinybert_4l_$name" "distilled_tinybert_4l_$name" "$seed"
       # The two students the others are judged by: without general distillation, and without any teacher. The
-      # latter learns from the original rows, for as many steps: an augmented row's label may be wrong, which
-      # matters to nobody who asks a teacher.
+      # latter learns from the original rows: an augmented row's label may be wrong, which matters to nobody who
+      # asks a teacher.
       task_distillation "$task" "$STUDENT_4L" \
         "tmp_tinybert_4l_no_gd_$name" "tinybert_4l_no_gd_$name" "$seed" --from_scratch
       train python finetune_teacher.py --data_dir "$DATA/glue_data/$task" --bert_model "$STUDENT_4L" --from_scratch \

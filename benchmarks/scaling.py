@@ -36,7 +36,7 @@ TEMPLATE = Path(__file__).with_name("scaling.template.md")
 WORDS, PIECES_PER_WORD, SEQUENCE = 2.5e9, 1.63, 118
 FULL_LENGTH = 128  # what the published scripts pad every row to
 GENERAL_EPOCHS, SMART_EPOCHS = 3, 1  # the profile's
-LAYER_EPOCHS, PREDICTION_EPOCHS, LABEL_EPOCHS, TEACHER_EPOCHS = 10, 3, 13, 5
+LAYER_EPOCHS, PREDICTION_EPOCHS, LABEL_EPOCHS, TEACHER_EPOCHS = 10, 3, 20, 5
 TASK_BATCH, AUGMENT_BATCH = 32, 64
 GENERAL_BATCH_4L, GENERAL_BATCH_6L = 64, 256 // 8  # 8 micro-steps
 PUBLISHED_HOURS = 7 * 24  # "roughly 7 days on an RTX 4090"
@@ -130,14 +130,16 @@ def full_profile(padded: bool = False, words: float = WORDS) -> list[Stage]:
         layers = layers_epoch(student, task, padded).times(LAYER_EPOCHS)
         return layers + predictions(student, task, padded)
 
-    def teacher(task: str) -> Work:
+    def labels(config: BertConfig, task: str, epochs: int) -> Work:
         counts = load_lengths(task)
         length = FULL_LENGTH if padded else counts["sequence"]
-        return label_epoch(CPU.teacher, counts["rows"], length).times(TEACHER_EPOCHS)
+        return label_epoch(config, counts["rows"], length).times(epochs)
+
+    def teacher(task: str) -> Work:
+        return labels(CPU.teacher, task, TEACHER_EPOCHS)
 
     def compared(task: str) -> Work:
-        labels = label_epoch(small, *task_lengths(task, padded))
-        return both(small, task) + labels.times(LABEL_EPOCHS)
+        return both(small, task) + labels(small, task, LABEL_EPOCHS)
 
     def by_task(work: Callable[[str], Work]) -> dict[str, Work]:
         return {task: work(task) for task in TASKS}

@@ -1,6 +1,7 @@
 """`make bench` from end to end on tiny shapes, its page, and the page that is computed from its results."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -164,6 +165,40 @@ def test_the_committed_pages_are_those_of_the_committed_results():
         assert file.with_suffix(".md").read_text() == render(results, f"make {command}", file.name)
     assert cpu["rows"].keys() == bench.ROWS.keys()
     assert gpu["rows"].keys() == bench.ROWS.keys() - bench.NO_MODEL
+
+
+def test_the_hours_are_of_the_full_profiles_epochs_and_batches():
+    lines = (scaling.ROOT / "profiles" / "full.env").read_text().splitlines()
+    given = dict(line.split("=", 1) for line in lines if "_FLAGS=" in line)
+
+    def flag(name, flags):
+        found = re.search(rf"--{name} (\d+)", given[f"{flags}_FLAGS"])
+        return int(found[1]) if found else None
+
+    epochs = {
+        "PREGENERATE": scaling.GENERAL_EPOCHS, "GENERAL_SMART": scaling.SMART_EPOCHS,
+        "INTERMEDIATE": scaling.LAYER_EPOCHS, "PREDICTION": scaling.PREDICTION_EPOCHS,
+        "LABELS_ONLY": scaling.LABEL_EPOCHS, "TEACHER": scaling.TEACHER_EPOCHS,
+    }  # fmt: skip
+    for flags, number in epochs.items():
+        name = "epochs_to_generate" if flags == "PREGENERATE" else "num_train_epochs"
+        assert flag(name, flags) == number, flags
+    for flags in ("INTERMEDIATE", "PREDICTION", "LABELS_ONLY", "TEACHER"):
+        assert flag("train_batch_size", flags) == scaling.TASK_BATCH
+    assert flag("train_batch_size", "GENERAL_4L") == scaling.GENERAL_BATCH_4L
+    for flags in ("GENERAL_6L", "GENERAL_SMART"):
+        parts = flag("gradient_accumulation_steps", flags)
+        assert flag("train_batch_size", flags) == parts * scaling.GENERAL_BATCH_6L
+
+
+def test_students_that_learn_labels_alone_are_counted_with_the_original_rows():
+    def compared():
+        stages = {stage.name: stage.work for stage in scaling.full_profile()}
+        both, more = stages["tasks, 4 layers"], stages["tasks, 4 layers, to compare with"]
+        return more.steps - both.steps
+
+    rows = sum(scaling.load_lengths(task)["rows"] for task in scaling.TASKS)
+    assert compared() == pytest.approx(scaling.LABEL_EPOCHS * rows / scaling.TASK_BATCH)
 
 
 def test_a_card_of_unknown_price_is_named():
