@@ -21,7 +21,7 @@ SMALL = 2**25
 # It keeps what it prepared, half a megabyte each, and torch keeps as much beside it: up to a gigabyte with
 # the 1,024 shapes that both allow, and the batches of a training have as many.
 for _name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(_name, "128")
+    os.environ.setdefault(_name, "64")
 
 
 class Linear(nn.Linear):
