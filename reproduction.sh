@@ -385,6 +385,7 @@ main() {
 
   preflight "${chosen[@]}"
   mkdir -p "$RESULTS/stages/commands" "$RESULTS/logs"
+  claim_results
   cp "$file" "$RESULTS/profile.env"
   printf '%s\n' "$DUMP" >"$RESULTS/stages/dump"
   trap 'stop_all 130' INT

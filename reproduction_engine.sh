@@ -281,6 +281,17 @@ run_chain() { # STAGE PHASE CHAIN ALONE: the chain's commands, in order, until o
 }
 
 # While a stage runs, its commands note here when they started and how long they took.
+# Refuse a RESULTS that a living run of these scripts writes to; a dead one's claim is taken over.
+claim_results() {
+  local holder
+  holder=$(cat "$RESULTS/writer" 2>/dev/null) || holder=
+  if [[ $holder =~ ^[0-9]+$ && $(ps -p "$holder" -o args= 2>/dev/null) =~ (reproduction|ablation)\.sh ]]; then
+    complain "$RESULTS: process $holder is writing there; wait for it, or stop it"
+    exit 2
+  fi
+  printf '%s\n' "$$" >"$RESULTS/writer"
+}
+
 progress_of() { printf '%s/stages/%s.progress' "$RESULTS" "$1"; } # STAGE
 note_progress() { printf '%s\n' "$2" >>"$(progress_of "$1")"; }   # STAGE LINE
 

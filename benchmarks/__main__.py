@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--output {page}: expected a name ending in .md")
     measure_rows(args, page)
     if page.with_suffix(".json") in (scaling.RESULTS, scaling.GPU_RESULTS):
-        scaling.main()
+        scaling.main([])
     return 0
 
 

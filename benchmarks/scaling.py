@@ -9,7 +9,7 @@ prepares text. All else is arithmetic on shapes, and assumptions that stand in d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from benchmarks.shapes import (
     masked_word_macs,
     prediction_gflop,
 )
+from cli.help import script_parser
 from transformer.configuration import BertConfig
 from transformer.errors import UserError, run_script
 from transformer.file_utils import atomic_open
@@ -322,7 +323,10 @@ def _growth_rows(step: StepTime) -> str:
     return "\n".join(f"| {job} | {step.hours(work):.2f} |" for job, work in jobs.items())
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = script_parser(__doc__)
+    parser.prog = "python -m benchmarks.scaling"
+    parser.parse_args(argv)
     gpu, cpu = (json.loads(path.read_text(encoding="utf-8")) for path in (GPU_RESULTS, RESULTS))
     with atomic_open(PAGE) as file:
         file.write(render(gpu, cpu))

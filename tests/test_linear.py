@@ -28,6 +28,7 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(module, "_product", counted)
     monkeypatch.setattr(module, "SMALL", 2**21)
+    monkeypatch.setattr(module, "NARROW", 0)
     return made
 
 
@@ -81,6 +82,7 @@ def test_gradients_have_gradients(calls):
 @pytest.mark.parametrize("how", ["export", "strict export", "trace"])
 def test_a_graph_of_few_rows_holds_for_many(tiny_config, monkeypatch, how):
     monkeypatch.setattr(module, "SMALL", 2**21)
+    monkeypatch.setattr(module, "NARROW", 0)
     layer = BertLayer(tiny_config(hidden_size=64, intermediate_size=256)).eval()
     layer.requires_grad_(False)
     few, many = ((normal(rows, 8, 64), torch.zeros(rows, 1, 1, 8)) for rows in (2, 64))
@@ -119,11 +121,13 @@ def test_the_same_product_has_the_same_bits():
     assert all(torch.equal(linear(values, weight, bias), first) for _ in range(20))
 
 
-@pytest.mark.parametrize("case", ["small", "double", "autocast", "meta", "no operator"])
+@pytest.mark.parametrize("case", ["small", "narrow", "double", "autocast", "meta", "no operator"])
 def test_elsewhere_torchs_own_layer_is_called(calls, case, monkeypatch):
     layer, values = Linear(96, 48), normal(4096, 96)
     if case == "small":
         values = values[: module.SMALL // 96 // 48]
+    if case == "narrow":
+        monkeypatch.setattr(module, "NARROW", 49)
     if case in ("double", "meta"):
         change = {"dtype": torch.float64} if case == "double" else {"device": "meta"}
         layer, values = layer.to(**change), values.to(**change)
@@ -162,7 +166,7 @@ def test_an_operator_that_is_missing_or_has_changed_is_done_without(monkeypatch,
 GROWTH = """
 import random, torch
 from transformer import linear as module
-module.SMALL = 0
+module.SMALL = module.NARROW = 0
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Multiply-accumulates. oneDNN prepares itself for each new shape, for a quarter of a millisecond; smaller
-# products would not earn that back where shapes seldom come again.
-SMALL = 2**25
+# Multiply-accumulates, and sides of a weight matrix. oneDNN prepares itself for each new shape, for a quarter
+# of a millisecond; smaller products would not earn that back where shapes seldom come again.
+SMALL, NARROW = 2**25, 128
 
 # It keeps what it prepared, half a megabyte each, and torch keeps as much beside it: up to a gigabyte with
 # the 1,024 shapes that both allow, and the batches of a training have as many.
@@ -48,6 +48,7 @@ def linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         or torch.jit.is_tracing()
         or values.device.type != "cpu"
         or not values.dtype == weight.dtype == torch.float32
+        or min(weight.shape) < NARROW
         or values.numel() * len(weight) < SMALL
         or torch.is_autocast_enabled("cpu")
         or not onednn_multiplies()

@@ -558,3 +558,18 @@ def test_every_command_has_a_title_in_plain_words():
     titles = set(done.stdout.splitlines())
     assert {"making folders", "distilling the predictions", "scoring"} <= titles, done.stderr
     assert not [title for title in titles if re.search(r"\.py|bash|python|mkdir", title)]
+
+
+def test_a_second_run_on_the_same_results_is_refused_and_a_dead_ones_place_taken(tmp_path):
+    checkout = Checkout(tmp_path)
+    first = checkout.start("--profile", "tiny", STUB_HANG="general_distill")
+    try:
+        while not (tmp_path / "results" / "writer").exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        output = checkout.run("--profile", "tiny", status=2)
+        assert f"error: results: process {first.pid} is writing there" in output.splitlines()[-1]
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=60)
+    assert "done in" in checkout.run("--profile", "tiny")
