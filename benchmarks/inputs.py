@@ -89,7 +89,7 @@ CPU = Sizes(
     student_6l=BertConfig(num_hidden_layers=6),
     batch=32, general_batches=(32,), compiled=False, length=128, wide_batch=64, steps=5,
     task_steps=(16, 8), task_rows=512, prediction_rows=800, eval_rows=872,
-    augmented=(120, 6), feature_rows=10_000, prepared_tokens=4_000_000, corpus_tokens=8_000_000,
+    augmented=(120, 6), feature_rows=10_000, prepared_tokens=12_000_000, corpus_tokens=8_000_000,
     repeats=3, full_sequences=34_000_000,
 )  # fmt: skip
 GPU = replace(
