@@ -52,7 +52,7 @@ class Section(NamedTuple):
 
 
 def markdown(sections: Sequence[Section]) -> str:
-    """The sections as Markdown, without the figures."""
+    """The sections as Markdown; of a figure, what it shows and where it is."""
     parts = []
     for title, blocks in sections:
         texts = [text for text in map(_markdown, blocks) if text]
@@ -68,7 +68,9 @@ def _markdown(block: Block) -> str:
         return "\n".join(f"- {line}" for line in block.lines)
     if isinstance(block, Folded):
         return "\n\n".join(filter(None, map(_markdown, block.blocks)))
-    return block if isinstance(block, str) else ""
+    if isinstance(block, Figures):
+        return "\n".join(f"- figure in report.html: {figure.alt}" for figure in block.figures)
+    return block
 
 
 def _table(table: Table) -> str:
