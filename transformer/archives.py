@@ -58,6 +58,8 @@ def _check(members: list[zipfile.ZipInfo], archive: Path, source: str, largest: 
     for member in members:
         name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)
         parts = PurePosixPath(name).parts
+        if not name:  # zipfile ends a name at its first zero byte
+            raise zipfile.BadZipFile("a member has no name")
         if name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
             raise UserError(f"{source}: member {name!r} leads out of its folder; refused")
         if any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in parts):

@@ -429,3 +429,14 @@ def test_a_task_that_another_process_fetches_is_refused_and_the_others_arrive(si
     assert not Path("glue_data/RTE").exists() and tree("glue_data/CoLA")
     assert run(site, "--data_dir", "glue_data", "--tasks", "RTE,CoLA") == 0
     assert not [name for name in tree("glue_data") if "lock" in name]
+
+
+def test_a_member_without_a_name_is_refused(tmp_path):
+    """zipfile ends a name at its first zero byte; a mutated archive had one there."""
+    with zipfile.ZipFile(tmp_path / "nameless.zip", "w") as archive:
+        archive.writestr("nameless", "text")
+    path = tmp_path / "nameless.zip"
+    path.write_bytes(path.read_bytes().replace(b"nameless", bytes(8)))
+    with pytest.raises(UserError, match="no sound zip file .a member has no name"):
+        archives.unpack_zip(path, tmp_path / "out", "nameless.zip", 10_000)
+    assert not (tmp_path / "out").exists()
