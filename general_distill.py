@@ -4,8 +4,8 @@
         --student_model tinybert_4l_config --output_dir models/distilled_tinybert_4l \\
         --do_lower_case --reduce_memory --train_batch_size 64 --eval_step 10000
 
-The student matches the teacher's attention scores (eq. 6), embedding output and hidden states (eq. 7, 8). It
-starts from fresh weights, or from those in --student_model with --continue_train.
+The student matches the teacher's attention scores, embedding output and hidden states. It starts from fresh
+weights, or from those in --student_model with --continue_train.
 """
 
 from __future__ import annotations

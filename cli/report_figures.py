@@ -150,7 +150,7 @@ def distance_section(lineage: models_of.Lineage) -> list[Block]:
     student = list(lineage.stages.values())[-1].name
     return [
         f"{student} and {lineage.teacher.name} on the first {models_of.ROWS} dev rows of "
-        f"{lineage.task.folder}; eq. 6 for attention, eq. 7 and 8 for hidden states.",
+        f"{lineage.task.folder}.",
         "A distance need not fall at every stage. General distillation fits the student to the general "
         "teacher, as it was before it was fine-tuned, and so may take it away from the task's. The last "
         "stage trains the whole student on the teacher's logits alone, and its layers drift.",

@@ -37,7 +37,7 @@ def layer_distillation(
     compiled: bool = False,
     **student_options,
 ) -> LossFunction:
-    """Match attention scores, embedding output and hidden states of the mapped layers (eq. 6, 7, 8).
+    """Match attention scores, embedding output and hidden states of the mapped layers.
 
     Args:
         teacher: frozen; only the layers the mapping names are collected.
@@ -72,7 +72,7 @@ def layer_distillation(
 def prediction_distillation(
     teacher: nn.Module, regression: bool, temperature: float = 1.0, reduction: str = "mean"
 ) -> LossFunction:
-    """Match the teacher's logits: soft cross-entropy (eq. 10), or MSE for a regression task.
+    """Match the teacher's logits: soft cross-entropy, or MSE for a regression task.
 
     A batch may bring them as `teacher_logits`, float32 [B, C]; else the teacher is asked.
     """

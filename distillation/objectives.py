@@ -1,4 +1,4 @@
-"""What a student is asked to match: pure functions of tensors, TinyBERT section 3.1.
+"""The losses of TinyBERT section 3.1 ("Transformer Distillation"): pure functions of tensors.
 
 Every loss is computed in fp32 whatever the precision of the forward pass.
 """
@@ -36,7 +36,7 @@ class Losses(dict[str, Tensor]):
 
 
 def attention_losses(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[Tensor]:
-    """MSE(A^S, A^T) of each layer pair, eq. 6 (its mean over heads is part of the mean here).
+    """Attention-based distillation: MSE(A^S, A^T) of each layer pair; the mean over heads is part of it.
 
     Args:
         student, teacher: attention scores before the softmax, mask added, [B, A, L, L] each; the i-th
@@ -57,11 +57,6 @@ def attention_losses(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> li
         _MaskedMSE.apply(student_scores, teacher_scores)
         for student_scores, teacher_scores in zip(student, teacher, strict=True)
     ]
-
-
-def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Σ over layer pairs of `attention_losses`."""
-    return _sum(attention_losses(student, teacher))
 
 
 class _MaskedMSE(torch.autograd.Function):
@@ -109,7 +104,9 @@ def _without_mask(scores: Tensor) -> Tensor:
 
 
 def hidden_losses(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[Tensor]:
-    """MSE(H^S · W_h, H^T) of each layer pair, eq. 7 and, for the embedding outputs, eq. 8.
+    """Hidden-states-based distillation: MSE(H^S · W_h, H^T) of each layer pair.
+
+    Embedding-layer distillation, MSE(E^S · W_e, E^T), is the pair of embedding outputs.
 
     Args:
         student: hidden states already mapped to the teacher's width by `fit_dense`, [B, L, H_T] each.
@@ -118,18 +115,13 @@ def hidden_losses(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[
     return [F.mse_loss(s.float(), t.float()) for s, t in zip(student, teacher, strict=True)]
 
 
-def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Σ over layer pairs of `hidden_losses`."""
-    return _sum(hidden_losses(student, teacher))
-
-
 def soft_cross_entropy(
     student_logits: Tensor,
     teacher_logits: Tensor,
     temperature: float = 1.0,
     reduction: str = "mean",
 ) -> Tensor:
-    """-softmax(z^T / t) · log_softmax(z^S / t), eq. 10.
+    """Prediction-layer distillation: -softmax(z^T / t) · log_softmax(z^S / t).
 
     Args:
         student_logits, teacher_logits: [B, C].
@@ -161,7 +153,7 @@ def _sum(losses) -> Tensor:
 
 
 class LayerWeights(NamedTuple):
-    """Weights of attention (eq. 6), hidden states (eq. 7) and embeddings (eq. 8); 0: not computed."""
+    """Weights of the attention, hidden-state and embedding losses; 0: not computed."""
 
     attention: float = 1.0
     hidden: float = 1.0

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 from distillation.objectives import (
     LayerWeights,
-    attention_loss,
+    attention_losses,
     check_heads,
-    hidden_loss,
+    hidden_losses,
     label_loss,
     layer_losses,
     logit_mse,
@@ -34,6 +34,14 @@ def scores(seed, mask=None):
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
 
 
+def attention_loss(student, teacher):
+    return sum(attention_losses(student, teacher))
+
+
+def hidden_loss(student, teacher):
+    return sum(hidden_losses(student, teacher))
+
+
 def attention_loop(student, teacher, mask):
     """Eq. 6: for each layer the squared differences over heads and places, masked ones being 0 = 0."""
     total = 0.0
@@ -51,7 +59,7 @@ def attention_loop(student, teacher, mask):
     return total
 
 
-def test_attention_loss_is_equation_6():
+def test_attention_loss_is_the_mean_squared_difference_of_scores():
     student, teacher = [scores(s, MASK) for s in (0, 1)], [scores(s, MASK) for s in (2, 3)]
     expected = attention_loop(student, teacher, MASK)
     assert attention_loss(student, teacher).item() == pytest.approx(expected, rel=1e-5)
@@ -126,7 +134,7 @@ def test_attention_loss_of_real_models_sees_tokens_only(tiny_config, randomised,
 
 
 def hidden_loop(student, teacher):
-    """Eq. 7 and 8: for each layer the mean of the squared differences."""
+    """For each layer the mean of the squared differences."""
     total = 0.0
     for layer_s, layer_t in zip(student, teacher, strict=True):
         differences = [
@@ -136,7 +144,7 @@ def hidden_loop(student, teacher):
     return total
 
 
-def test_hidden_loss_is_equations_7_and_8():
+def test_hidden_loss_is_the_mean_squared_difference_of_states():
     student, teacher = (
         [normal(2, 4, 6, seed=s) for s in range(3)],
         [normal(2, 4, 6, seed=s) for s in (5, 6, 7)],
@@ -145,7 +153,7 @@ def test_hidden_loss_is_equations_7_and_8():
 
 
 def prediction_loop(student, teacher, temperature):
-    """Eq. 10: the summed products of teacher probability and student log-probability, negated."""
+    """The summed products of teacher probability and student log-probability, negated."""
     total = 0.0
     for z_s, z_t in zip(student.tolist(), teacher.tolist(), strict=True):
         exp_s, exp_t = ([math.exp(z / temperature) for z in row] for row in (z_s, z_t))
@@ -155,7 +163,7 @@ def prediction_loop(student, teacher, temperature):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5, 0.5])
-def test_soft_cross_entropy_is_equation_10(temperature):
+def test_soft_cross_entropy_is_the_paper_s(temperature):
     student, teacher = normal(5, 3, seed=1, scale=3), normal(5, 3, seed=2, scale=3)
     total = prediction_loop(student, teacher, temperature)
     mean = soft_cross_entropy(student, teacher, temperature)
@@ -207,7 +215,7 @@ def test_every_loss_is_computed_in_single_precision():
 
 
 def test_different_numbers_of_layers_are_a_fault():
-    for loss in (attention_loss, hidden_loss):
+    for loss in (attention_losses, hidden_losses):
         with pytest.raises(ValueError):
             loss([scores(0)], [scores(1), scores(2)])
 

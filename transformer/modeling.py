@@ -235,7 +235,7 @@ class BertForNextSentencePrediction(BertPreTrainedModel):
 
 
 class StudentModel(BertPreTrainedModel):
-    """A model whose hidden states can be mapped to a teacher's width by `fit_dense` (W_h of eq. 7)."""
+    """A model whose hidden states can be mapped to a teacher's width by `fit_dense` (the paper's W_h)."""
 
     def _add_projection(self, config: BertConfig) -> None:
         if config.fit_size is None:

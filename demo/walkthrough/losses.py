@@ -26,7 +26,7 @@ from transformer.modeling import (
 
 HEAD, ASKING, ASKED = 0, 1, 2  # the attention score that is computed again from its layer's weights
 _SHOWN = 4
-Value = tuple[str, str, float, float]  # what is compared, the equation, by code, by formula
+Value = tuple[str, float, float]  # what is compared, by code, by formula
 
 
 def plain_mse(student: Tensor, teacher: Tensor) -> float:
@@ -36,19 +36,19 @@ def plain_mse(student: Tensor, teacher: Tensor) -> float:
 
 
 def plain_attention(student: Tensor, teacher: Tensor) -> float:
-    """Eq. 6 with masked scores, which are about -10000, as 0."""
+    """The attention loss, masked scores, which are about -10000, counting as 0."""
     unmasked = [torch.where(scores < -100, 0.0, scores) for scores in (student, teacher)]
     heads = student.shape[1]
     return sum(plain_mse(*(scores[:, h] for scores in unmasked)) for h in range(heads)) / heads
 
 
 def plain_hidden(student: Tensor, teacher: Tensor, weight: Tensor, bias: Tensor) -> float:
-    """Eq. 7 and 8 for a student's state as the encoder gave it; the projection is written out."""
+    """The hidden-state loss of a student's state as the encoder gave it; the projection is written out."""
     return plain_mse(student.double() @ weight.double().T + bias.double(), teacher)
 
 
 def plain_cross_entropy(student: list[float], teacher: list[float], t: float) -> float:
-    """Eq. 10, its mean over the classes, for the logits of one row."""
+    """The prediction loss, its mean over the classes, for the logits of one row."""
     target, own = ([math.exp(z / t) for z in logits] for logits in (teacher, student))
     terms = (p / sum(target) * math.log(q / sum(own)) for p, q in zip(target, own, strict=True))
     return -sum(terms) / len(teacher)
@@ -85,14 +85,14 @@ def layer_values(
     for m, by_code in enumerate(losses.by_layer["attention_loss"].tolist(), 1):
         # g(m) = m · M/N of the uniform mapping; attention is counted from 0.
         plain = plain_attention(ours.attentions[m - 1], theirs.attentions[m * step - 1])
-        values.append((f"attention, layer {m} and {m * step}", "6", by_code, plain))
+        values.append((f"attention, layer {m} and {m * step}", by_code, plain))
     for m, by_code in enumerate(losses.by_layer["hidden_loss"].tolist()):
         projection = student.fit_dense.weight, student.fit_dense.bias
         plain = plain_hidden(ours.hidden_states[m], theirs.hidden_states[m * step], *projection)
         name = f"hidden state, layer {m} and {m * step}" if m else "embeddings"
-        values.append((name, "7" if m else "8", by_code, plain))
+        values.append((name, by_code, plain))
     total = sum(loss.item() for loss in losses.values())
-    return [*values, ("sum", "5", total, sum(plain for *_, plain in values))]
+    return [*values, ("sum", total, sum(plain for *_, plain in values))]
 
 
 def general_facts(run: DemoRun, row: int) -> dict[str, str]:
@@ -146,14 +146,14 @@ def general_facts(run: DemoRun, row: int) -> dict[str, str]:
         **score_facts(run, batch, theirs),
         "mapping": mapping.table(),
         "general_values": table(
-            ("loss", "eq.", "our code", "formula"),
-            ((name, eq, *agreed(name, *both)) for name, eq, *both in values),
+            ("loss", "our code", "formula"),
+            ((name, *agreed(name, *both)) for name, *both in values),
         ),
     }
 
 
 def score_facts(run: DemoRun, batch: Batch, out: EncoderOutput) -> dict[str, str]:
-    """One attention score of the teacher's first layer from its weights (eq. 1)."""
+    """One attention score of the teacher's first layer from its weights."""
     attention = run.bert.bert.encoder.layer[0].attention.self
     hidden = out.hidden_states[0][0].double()  # [L, H]
     width = hidden.shape[1] // attention.heads
@@ -202,10 +202,10 @@ def task_facts(run: DemoRun) -> dict[str, str]:
         "teacher_command": run.command(f"teachers-{run.task.key}", run.record("layers")["teacher"]),
         "layers_command": run.command(f"task_4l-{run.task.key}", output_dir(run, "layers")),
         "layer_values": table(
-            ("loss", "eq.", "before", "after: our code", "after: formula"),
+            ("loss", "before", "after: our code", "after: formula"),
             (
-                (name, eq, number(first), *agreed(name, *both))
-                for (name, eq, *both), (_, _, first, _) in zip(at_last, at_first, strict=True)
+                (name, number(first), *agreed(name, *both))
+                for (name, *both), (_, first, _) in zip(at_last, at_first, strict=True)
             ),
         ),
         **prediction_facts(run, batch, teacher, {"stage 1": after, "stage 2": final}),
@@ -233,7 +233,7 @@ def prediction_facts(
     teacher: TinyBertForSequenceClassification,
     students: dict[str, TinyBertForSequenceClassification],
 ) -> dict[str, str]:
-    """Logits, probabilities and eq. 10 of the example; the teacher against itself is the floor."""
+    """Logits, probabilities and prediction loss of the example; the teacher against itself is the floor."""
     temperature = run.record("predictions")["arguments"]["temperature"]
     losses = prediction_distillation(teacher, regression=False, temperature=temperature)
     with torch.no_grad():
@@ -253,7 +253,7 @@ def prediction_facts(
         "classes": ", ".join(run.label(i) for i in range(len(target))),
         "temperature": f"{temperature:g}",
         "prediction_values": table(
-            ("", "logits", "probabilities", "eq. 10: our code", "formula"), rows
+            ("", "logits", "probabilities", "loss: our code", "formula"), rows
         ),
     }
 
