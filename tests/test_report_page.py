@@ -212,7 +212,9 @@ def test_distances_are_the_training_losses_of_the_same_rows(run):
         (found.attention, attention_losses(own.attentions, its.attentions)),
         (found.hidden, hidden_losses(own.hidden_states, its.hidden_states)),
     ):
-        assert values["after the layers"] == pytest.approx([loss.item() for loss in losses], rel=1e-5)
+        assert values["after the layers"] == pytest.approx(
+            [loss.item() for loss in losses], rel=1e-5
+        )
 
 
 def test_attention_maps_are_probabilities_over_the_sentence(run):

@@ -132,7 +132,11 @@ def test_code_and_formulas_agree_on_a_padded_batch(values):
     "name, wrong, loss",
     [
         ("PADDING_THRESHOLD", -1e9, "attention, layer 1 and 2"),  # masked scores count
-        ("hidden_losses", lambda s, t: [(a - b).abs().mean() for a, b in zip(s, t)], "hidden state, layer 2 and 4"),  # noqa: B905
+        (
+            "hidden_losses",
+            lambda s, t: [(a - b).abs().mean() for a, b in zip(s, t)],
+            "hidden state, layer 2 and 4",
+        ),  # noqa: B905
     ],
 )
 def test_a_wrong_loss_is_caught(values, monkeypatch, name, wrong, loss):
