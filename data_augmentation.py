@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
     path = args.shard.path(output) if args.shard else output
     writes = runtime.is_main and not args.dry_run
     with sole_writer(path) if writes else contextlib.nullcontext():
-        written = augment(args, task, folder, train, path, job, runtime)
+        written = augment(args, task, folder, path, job, runtime)
         if args.shard and writes:
             finish_shard(output, args.shard, job, {"rows_written": written})
     return 0
@@ -163,7 +163,6 @@ def augment(
     args: argparse.Namespace,
     task: GlueTask,
     folder: Path,
-    train: Path,
     path: Path,
     job: dict[str, Any],
     runtime: Runtime,
@@ -244,7 +243,7 @@ def augment(
                 pass
             return 0
         written = write_augmented(
-            file, task, train, shard.index == 1, numbers, variants, past.get("written", 0), counts,
+            file, task, folder, shard.index == 1, numbers, variants, past.get("written", 0), counts,
             args.pair_mode,
         )  # fmt: skip
     distinct = len({side[number] for side in sides for number in share})

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from tasks.augmentation import Augmenter, Counts, augmented_rows
-from tasks.glue import GlueTask
-from tasks.tsv import read_rows
+from tasks.glue import GlueTask, open_rows
 from tasks.unfinished import Unfinished
 from transformer.modeling import BertForMaskedLM
 
@@ -86,7 +85,7 @@ def first_rows(
 def write_augmented(
     file: Unfinished,
     task: GlueTask,
-    train: Path,
+    folder: Path,
     has_header: bool,
     numbers: range,
     variants: Iterator,
@@ -97,7 +96,8 @@ def write_augmented(
     """Append rows and their variants, tab-separated and raw as GLUE's files.
 
     Args:
-        has_header: whether this output begins with the header, if the task has one.
+        folder: the task's, with train.tsv.
+        has_header: whether this output begins with the header, if train.tsv has one.
         numbers: the rows whose `variants` these are.
         written: rows that were written before.
         counts: what `variants` counts.
@@ -105,12 +105,10 @@ def write_augmented(
     Returns:
         How many rows have been written, those before included.
     """
-    columns = [column for column in task.columns[:2] if column is not None]
-    rows = read_rows(train, skip_short=task.skip_short_rows)
-    if task.has_header:
-        header = "\t".join(next(rows)[1]) + "\n"
-        if has_header and not written:
-            file.write(header.encode())
+    _, layout, rows = open_rows(task, folder, "train")
+    columns = [column for column in layout.columns[:2] if column is not None]
+    if layout.header is not None and has_header and not written:
+        file.write(("\t".join(layout.header) + "\n").encode())
     rows = islice(rows, numbers.start, numbers.stop)
     for number, (_, fields), new in zip(numbers, rows, variants, strict=True):
         lines = ["\t".join(row) + "\n" for row in augmented_rows(fields, columns, new, pair_mode)]

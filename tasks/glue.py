@@ -1,33 +1,39 @@
 """The nine GLUE tasks and the diagnostic set: columns, labels, defaults, readers, submissions.
 
-A new task is one line in `TASKS`; how a file is read is in `tasks.tsv`.
+A new task is one line in `TASKS`; where a file has its columns is in `tasks.layout`, how its rows are
+read in `tasks.tsv`.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from tasks.layout import (
+    MRPC,
+    PAIR,
+    QNLI,
+    QQP,
+    SENTENCE,
+    Columns,
+    Layout,
+    Names,
+    find_layout,
+    is_label,
+    label_ids,
+    plain,
+    read_label,
+)
 from tasks.tsv import read_rows
 from transformer.errors import UserError
 from transformer.file_utils import atomic_open
-
-
-class Columns(NamedTuple):
-    """0-based columns of a file; a label of -1 is the last column, None means it has none."""
-
-    text_a: int
-    text_b: int | None
-    label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,9 @@ class GlueTask:
     """What a task's files look like and what the published programs use for it.
 
     `labels` are the strings in the files and submissions in the order of the class ids, None for
-    regression; `label_names` are the words other people's models use for them. `metric` is what is
-    computed (see `tasks.metrics`), `main_metric` the one number by which a model is selected.
+    regression; `label_names` are the words other people's models use for them, `hub_order` is the order
+    of the Hub's numbers where it is another. `columns` hold where a file has no header, `widths` are
+    those of official files where they vary. `metric` is what is computed (see `tasks.metrics`), `main_metric` the one number by which a model is selected.
     """
 
     key: str
@@ -45,6 +52,9 @@ class GlueTask:
     test_columns: Columns
     labels: tuple[str, ...] | None
     label_names: tuple[str, ...] | None = None
+    names: Names = PAIR
+    hub_order: tuple[str, ...] | None = None
+    widths: tuple[int, ...] = ()
     metric: str = "acc"
     main_metric: str = "acc"
     intermediate_epochs: int = 3
@@ -82,35 +92,38 @@ class Examples:
 _BINARY = ("0", "1")
 _NLI2 = ("entailment", "not_entailment")
 _NLI3 = ("contradiction", "entailment", "neutral")
+_HUB_NLI3 = ("entailment", "neutral", "contradiction")
 
 TASKS: dict[str, GlueTask] = {
     task.key: task
     for task in (
         GlueTask("cola", "CoLA", Columns(3, None, 1), Columns(1, None), _BINARY,
-                 ("unacceptable", "acceptable"), "mcc", "mcc", intermediate_epochs=50,
+                 ("unacceptable", "acceptable"), SENTENCE, metric="mcc", main_metric="mcc", intermediate_epochs=50,
                  max_length=64, has_header=False),
         GlueTask("sst2", "SST-2", Columns(0, None, 1), Columns(1, None), _BINARY,
-                 ("negative", "positive"), intermediate_epochs=10, max_length=64, augment_n=20),
+                 ("negative", "positive"), SENTENCE, intermediate_epochs=10, max_length=64, augment_n=20),
         GlueTask("mrpc", "MRPC", Columns(3, 4, 0), Columns(3, 4), _BINARY,
-                 ("not_equivalent", "equivalent"), "acc_and_f1", intermediate_epochs=20),
+                 ("not_equivalent", "equivalent"), MRPC, metric="acc_and_f1", intermediate_epochs=20),
         # Line breaks inside questions tore official rows apart; the published reader drops them.
         GlueTask("qqp", "QQP", Columns(3, 4, 5), Columns(1, 2), _BINARY,
-                 ("not_duplicate", "duplicate"), "acc_and_f1", intermediate_epochs=5, augment_n=10,
+                 ("not_duplicate", "duplicate"), QQP, metric="acc_and_f1", intermediate_epochs=5, augment_n=10,
                  skip_short_rows=True),
-        GlueTask("stsb", "STS-B", Columns(7, 8, -1), Columns(7, 8), None, None, "corr", "corr",
+        GlueTask("stsb", "STS-B", Columns(7, 8, -1), Columns(7, 8), None, None,
+                 PAIR._replace(label=("score", "label")), metric="corr", main_metric="corr",
                  intermediate_epochs=20),
-        GlueTask("mnli", "MNLI", Columns(8, 9, -1), Columns(8, 9), _NLI3, intermediate_epochs=5,
-                 augment_n=10,
+        GlueTask("mnli", "MNLI", Columns(8, 9, -1), Columns(8, 9), _NLI3, None,
+                 PAIR._replace(label=("gold_label", "label")), _HUB_NLI3, (12, 16),
+                 intermediate_epochs=5, augment_n=10,
                  dev_files={"dev_matched": "dev_matched.tsv",
                             "dev_mismatched": "dev_mismatched.tsv"},
                  test_files={"test_matched": "test_matched.tsv",
                              "test_mismatched": "test_mismatched.tsv"}),
-        GlueTask("qnli", "QNLI", Columns(1, 2, -1), Columns(1, 2), _NLI2, intermediate_epochs=10,
+        GlueTask("qnli", "QNLI", Columns(1, 2, -1), Columns(1, 2), _NLI2, None, QNLI, intermediate_epochs=10,
                  augment_n=20),
         GlueTask("rte", "RTE", Columns(1, 2, -1), Columns(1, 2), _NLI2, intermediate_epochs=20),
         GlueTask("wnli", "WNLI", Columns(1, 2, -1), Columns(1, 2), _BINARY,
                  ("not_entailment", "entailment")),
-        GlueTask("ax", "diagnostic", Columns(1, 2), Columns(1, 2), _NLI3, has_train=False,
+        GlueTask("ax", "diagnostic", Columns(1, 2), Columns(1, 2), _NLI3, hub_order=_HUB_NLI3, has_train=False,
                  dev_files={}, test_files={"test": "diagnostic.tsv"}),
     )
 }  # fmt: skip
@@ -126,8 +139,8 @@ def find_task(name: str) -> GlueTask:
     Raises:
         UserError: there is none; the message lists the names.
     """
-    plain = _plain(name)
-    task = TASKS.get(_ALIASES.get(plain, plain))
+    key = plain(name)
+    task = TASKS.get(_ALIASES.get(key, key))
     if task is None:
         names = ", ".join(task.folder for task in TASKS.values())
         raise UserError(f"--task_name {name}: no such task; expected one of {names}")
@@ -137,14 +150,19 @@ def find_task(name: str) -> GlueTask:
 def guess_task(data_dir: str | os.PathLike) -> GlueTask:
     """The task a data folder belongs to, by its name: data/glue_data/RTE, SST-2/, my_cola_copy.
 
+    The task is a word of the name, or some (sst-2): `chocolate` is not CoLA, `quarterly` not RTE.
+
     Raises:
         UserError: the name fits no task, or several.
     """
-    name = _plain(Path(data_dir).resolve().name)
-    exact = _ALIASES.get(name, name)
+    name = Path(data_dir).resolve().name.lower()
+    exact = plain(name)
+    exact = _ALIASES.get(exact, exact)
     if exact in TASKS:
         return TASKS[exact]
-    found = [task for task in TASKS.values() if task.has_train and task.key in name]
+    words = re.findall("[a-z0-9]+", name)
+    runs = {"".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
+    found = [task for task in TASKS.values() if task.has_train and task.key in runs]
     if len(found) != 1:
         raise UserError(f"{data_dir}: the folder's name tells no GLUE task; give --task_name")
     return found[0]
@@ -190,7 +208,8 @@ def dev_splits(task: GlueTask, data_dir: str | os.PathLike) -> list[str]:
 
 
 def read_split(task: GlueTask, data_dir: str | os.PathLike, split: str) -> Examples:
-    """Read one split; test sets have no labels, except MRPC's own (`Quality` in its first column).
+    """Read one split; a test set has labels only where its file names a column of them and they are
+    known, as in MRPC's own.
 
     Raises:
         UserError: `FILE:LINE` and what is wrong: encoding, columns, label, no rows, no such split.
@@ -209,41 +228,59 @@ def read_parts(
     task: GlueTask, data_dir: str | os.PathLike, split: str, part_rows: int = 1 << 14
 ) -> Iterator[Examples]:
     """Yield a split `part_rows` rows at a time; no more of it is held in memory. See `read_split`."""
-    path = split_path(task, data_dir, split)
-    is_test = split in task.test_files
-    columns = task.test_columns if is_test else task.columns
-    rows = read_rows(path, skip_short=task.skip_short_rows and not is_test)
-    first_line, first = next(rows)
-    if is_test and task.columns.label == 0 and first[0] == "Quality":
-        columns = task.columns
-    needed = max(column for column in columns if column is not None) + 1
-    if columns.label == -1:
-        needed += 1
-    if len(first) < needed:
-        raise UserError(
-            f"{path}:{first_line}: {len(first)} columns, expected at least {needed} for "
-            f"{task.folder}; fields are separated by tabs"
-        )
-    if not (task.has_header or is_test):
-        rows = itertools.chain([(first_line, first)], rows)
-    elif columns.label is not None and _is_label(task, first[columns.label]):
-        raise UserError(f"{path}:{first_line}: a row of data, expected a header; add one")
+    path, layout, rows = open_rows(task, data_dir, split)
+    a, b, label = layout.columns
     dtype = np.float32 if task.labels is None else np.int64
-    number = 0
+    number, ids = 0, None
     while part := list(itertools.islice(rows, part_rows)):
         labels = None
-        if columns.label is not None:
-            found = [_label(task, fields[columns.label], path, line) for line, fields in part]
+        if not number and label is not None:
+            first = part[0][1][label]
+            if split in task.test_files and not is_label(task, first):
+                label = None  # a column is there, but the labels of this test set are hidden
+            elif task.labels is not None:
+                ids = label_ids(task, path, first)
+        if label is not None:
+            found = [read_label(task, ids, fields[label], path, line) for line, fields in part]
             labels = np.array(found, dtype=dtype)
         yield Examples(
             np.array([line for line, _ in part], dtype=np.int64),
-            [fields[columns.text_a] for _, fields in part],
-            [fields[columns.text_b] for _, fields in part] if task.pair else None,
+            [fields[a] for _, fields in part],
+            None if b is None else [fields[b] for _, fields in part],
             labels,
         )
         number += len(part)
     if not number:
         raise UserError(f"{path}: no rows below the header; expected the {split} set")
+
+
+def open_rows(
+    task: GlueTask, data_dir: str | os.PathLike, split: str
+) -> tuple[Path, Layout, Iterator[tuple[int, list[str]]]]:
+    """A split's file, where its columns are, and its rows with their line numbers.
+
+    Raises:
+        UserError: as `read_split`; for what is wrong with a row when that row is reached.
+    """
+    path = split_path(task, data_dir, split)
+    is_test = split in task.test_files
+    rows = read_rows(path, skip_short=task.skip_short_rows and not is_test)
+    line, first = next(rows)
+    layout = find_layout(task, is_test, path, line, first)
+    if layout.header is None:
+        rows = itertools.chain([(line, first)], rows)
+    return path, layout, _without(layout.header, rows, path)
+
+
+def _without(
+    header: list[str] | None, rows: Iterator[tuple[int, list[str]]], path: Path
+) -> Iterator[tuple[int, list[str]]]:
+    for line, fields in rows:
+        if fields == header:
+            raise UserError(
+                f"{path}:{line}: the header once more, expected a row; was the file joined of several?"
+            )
+        yield line, fields
 
 
 def check_label_order(
@@ -266,7 +303,7 @@ def check_label_order(
     if not id2label:
         return identity
     try:
-        theirs = {int(number): _plain(name) for number, name in id2label.items()}
+        theirs = {int(number): plain(name) for number, name in id2label.items()}
     except (AttributeError, TypeError, ValueError):
         theirs = {}
     names = ", ".join(task.labels or ("one score",))
@@ -283,7 +320,7 @@ def check_label_order(
         return identity
     number_of = {name: number for number, name in theirs.items()}
     for ours in (task.labels, task.label_names or ()):
-        places = [number_of.get(_plain(name)) for name in ours]
+        places = [number_of.get(plain(name)) for name in ours]
         if places and None not in places:
             return np.array(places, dtype=np.int64)
     wanted = names + (f" or {', '.join(task.label_names)}" if task.label_names else "")
@@ -321,27 +358,3 @@ def write_predictions(task: GlueTask, path: str | os.PathLike, predictions: np.n
     with atomic_open(path) as file:
         file.write("index\tprediction\n")
         file.writelines(f"{index}\t{name}\n" for index, name in enumerate(names))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _is_label(task: GlueTask, text: str) -> bool:
-    if task.labels is not None:
-        return text in task.labels
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _label(task: GlueTask, text: str, path: Path, line: int) -> int | float:
-    if task.labels is None:
-        score = float(text) if _is_label(task, text) else math.nan
-        if not 0.0 <= score <= 5.0:
-            raise UserError(f"{path}:{line}: score {text!r}, expected a number from 0 to 5")
-        return score
-    if text not in task.labels:
-        raise UserError(f"{path}:{line}: label {text!r}, expected one of {', '.join(task.labels)}")
-    return task.labels.index(text)

@@ -16,9 +16,9 @@ from demo.walkthrough.page import agreed, table
 from demo.walkthrough.run import DemoRun
 from tasks.augmentation import Augmenter, augmented_rows
 from tasks.corpus import CorpusEpoch, open_epoch
+from tasks.glue import open_rows
 from tasks.likely_pieces import likely_pieces
 from tasks.sentence_words import Sentence, replacement_pieces
-from tasks.tsv import read_rows
 from tasks.word_vectors import WordVectors, nearest_words, read_word_vectors
 from transformer.errors import UserError
 from transformer.modeling import BertForMaskedLM
@@ -231,10 +231,9 @@ def rows_made(run: DemoRun, variants: list[list[str]]) -> list[str]:
     Raises:
         ArithmeticError: the file holds others.
     """
-    rows = read_rows(run.glue / "train.tsv", skip_short=run.task.skip_short_rows)
-    numbered = [fields for _, fields in rows][int(run.task.has_header) :]
-    columns = [column for column in run.task.columns[:2] if column is not None]
-    fields = numbered[run.row]
+    _, layout, rows = open_rows(run.task, run.glue, "train")
+    columns = [column for column in layout.columns[:2] if column is not None]
+    fields = [fields for _, fields in rows][run.row]
     made = ["\t".join(row) for row in augmented_rows(fields, columns, variants)]
     written = (run.glue / "train_aug.tsv").read_text(encoding="utf-8").split("\n")
     start = written.index(made[0])
