@@ -25,6 +25,7 @@ import numpy as np
 from cli.augmentation import language_model, say_counts, time_of_augmenting, write_augmented
 from cli.foresight import add_dry_run_flag, say_untouched
 from cli.help import script_parser
+from cli.precision import add_bf16_flags, computed_on, precision_from
 from cli.shards import add_shard_flags, check_shard_flags
 from distillation.distributed import Runtime, start_runtime
 from distillation.forecast import duration
@@ -102,11 +103,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=64,
         help="masked sequences computed at once; changes speed and memory, not the output",
     )
-    group.add_argument(
-        "--bf16",
-        action="store_true",
-        help="bfloat16: faster; candidates of nearly equal score may differ",
-    )
+    add_bf16_flags(group, "bfloat16: faster; candidates of nearly equal score may differ")
     add_dry_run_flag(group)
     add_shard_flags(group)
     group.add_argument(
@@ -150,6 +147,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{output}: {rows} rows out of {args.merge_shards} shares")
         return 0
     runtime = start_runtime(args.no_cuda)
+    job["bf16"] = precision_from(args, runtime) == "bf16"
     path = args.shard.path(output) if args.shard else output
     writes = runtime.is_main and not args.dry_run
     with sole_writer(path) if writes else contextlib.nullcontext():
@@ -190,7 +188,7 @@ def augment(
     job |= {"vocabulary": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
     job |= {"model_checksum": weights_checksum(model.state_dict())}
     allowed = replacement_pieces(tokenizer)
-    predict = language_model(model.to(runtime.device), allowed, args.bf16)
+    predict = language_model(model.to(runtime.device), allowed, job["bf16"])
     max_positions = model.config.max_position_embeddings
     splitter = SentenceSplitter(tokenizer, max_positions)
 
@@ -219,7 +217,7 @@ def augment(
         def pieces(sentences: Sequence[Sentence]) -> list[np.ndarray]:
             return likely_pieces(
                 sentences, predict, tokenizer, min(args.M, int(allowed.sum())), args.batch_size,
-                max_positions, exact=not args.bf16, on_batch=progress.update,
+                max_positions, exact=not job["bf16"], on_batch=progress.update,
             )  # fmt: skip
 
         together = share_out(pieces, runtime.rank, runtime.world, runtime.gather, progress.update)
@@ -234,7 +232,8 @@ def augment(
                 augmenter, sides, numbers, passes, args.batch_size * runtime.world
             )
             if runtime.is_main:
-                print(f"expected: about {duration(seconds)}", file=sys.stderr)
+                where = computed_on(runtime.device, "bf16" if job["bf16"] else "fp32")
+                print(f"expected: about {duration(seconds)} on {where}", file=sys.stderr)
                 say_untouched(path)
             return 0
         variants = augmenter.variants(sides, numbers)

@@ -33,7 +33,6 @@ from cli.flags import (
     add_training_flags,
     batching_from,
     mention_ignored_flags,
-    precision_of,
     settings_from,
 )
 from cli.help import script_parser
@@ -49,6 +48,7 @@ from cli.training import (
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import Runtime, start_runtime
 from distillation.loss_functions import label_training
+from distillation.precision import autocast
 from distillation.records import RunRecord
 from distillation.run_log import scores_text
 from distillation.training import TrainingSettings
@@ -87,11 +87,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    settings = settings_from(args, schedule="warmup_linear")
+    runtime = start_runtime(args.no_cuda, args.local_rank)
+    settings = settings_from(args, "warmup_linear", runtime)
     mention_ignored_flags(args)
     data_dir = find_input(args.data_dir, "the folder of a GLUE task")
     task = find_task(args.task_name) if args.task_name else guess_task(data_dir)
-    runtime = start_runtime(args.no_cuda, args.local_rank)
     check_start(args, settings, runtime, data_dir)
     with feature_cache(args) as cache:
         fine_tune(args, settings, task, data_dir, runtime, cache)
@@ -133,7 +133,7 @@ def fine_tune(
     )
     scorer = partial(
         evaluate, task, model, dev, args.eval_batch_size, runtime.device,
-        precision_of(args, runtime.device),
+        autocast(settings.precision, runtime.device),
     )  # fmt: skip
     facts = {
         "data": f"{len(train.store):,} rows of {name}.tsv",

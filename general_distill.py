@@ -91,8 +91,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    settings = settings_from(args, schedule="warmup_linear")
     runtime = start_runtime(args.no_cuda, args.local_rank)
+    settings = settings_from(args, "warmup_linear", runtime)
     mention_ignored_flags(args)
     data = find_input(args.pregenerated_data, "the output of pregenerate_training_data.py")
     check_start(args, settings, runtime, data)

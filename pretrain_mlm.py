@@ -78,9 +78,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    # A recording serves one number of masked places, and that differs from batch to batch.
-    settings = replace(settings_from(args, schedule="warmup_linear"), recorded=False)
     runtime = start_runtime(args.no_cuda, args.local_rank)
+    # A recording serves one number of masked places, and that differs from batch to batch.
+    settings = replace(settings_from(args, "warmup_linear", runtime), recorded=False)
     mention_ignored_flags(args)
     data = find_input(args.pregenerated_data, "the output of pregenerate_training_data.py")
     check_start(args, settings, runtime, data)

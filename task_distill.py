@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -42,10 +43,10 @@ from cli.flags import (
     add_training_flags,
     batching_from,
     mention_ignored_flags,
-    precision_of,
     settings_from,
 )
 from cli.help import script_parser
+from cli.precision import precision_from
 from cli.summary import show_plan
 from cli.training import (
     check_length,
@@ -64,6 +65,7 @@ from distillation.loss_functions import (
 )
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives import LayerWeights, check_heads
+from distillation.precision import autocast
 from distillation.records import RunRecord
 from distillation.training import (
     LossFunction,
@@ -160,13 +162,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError("--head: is for training; a trained model's is in its config.json")
         if args.dry_run:
             raise UserError("--dry_run: is for training; --do_eval and --do_predict do at once")
+        precision = precision_from(args, runtime)
         if runtime.is_main:
-            score_student(args, task, runtime.device)
+            score_student(args, task, runtime.device, precision)
         runtime.wait()
         return 0
     if args.teacher_model is None:
         raise UserError("--teacher_model: expected for training; for scores alone add --do_eval")
-    settings = settings_from(args, schedule="warmup_linear" if args.pred_distill else "none")
+    settings = settings_from(args, "warmup_linear" if args.pred_distill else "none", runtime)
     check_start(args, settings, runtime, Path(args.data_dir))
     with feature_cache(args) as cache:
         train_student(args, settings, task, runtime, cache)
@@ -235,7 +238,9 @@ def train_student(
                     cache, task, args.teacher_model, teacher, train, train_key,
                     args.eval_batch_size, settings.precision,
                 )  # fmt: skip
-        return make_keeper(args, task, student, dev if args.pred_distill else {}, runtime, folder)
+        scored = dev if args.pred_distill else {}
+        context = autocast(settings.precision, runtime.device)
+        return make_keeper(args, task, student, scored, runtime.device, context, folder)
 
     record = RunRecord(
         stage,
@@ -294,16 +299,18 @@ def make_keeper(
     task: GlueTask,
     student: TinyBertForSequenceClassification,
     dev: dict[str, Split],
-    runtime: Runtime,
+    device: torch.device,
+    context: AbstractContextManager,
     folder: Path,
 ) -> ModelKeeper:
-    """Keep the best model on the (first) dev set, or the newest where none is evaluated."""
+    """Keep the best model on the (first) dev set, or the newest where none is evaluated.
+
+    Args:
+        context: of the forward passes, which sets their precision.
+    """
     evaluation: Callable | None = None
     if dev:
-        evaluation = partial(
-            evaluate, task, student, dev, args.eval_batch_size, runtime.device,
-            precision_of(args, runtime.device),
-        )  # fmt: skip
+        evaluation = partial(evaluate, task, student, dev, args.eval_batch_size, device, context)
     return ModelKeeper(
         student, folder, evaluation, lambda metrics: metrics[next(iter(dev))][task.main_metric]
     )

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from cli.flags import precision_of
 from cli.origin import dataset_of
 from cli.training import (
     check_length,
@@ -25,6 +24,7 @@ from cli.training import (
     read_config,
     write_results,
 )
+from distillation.precision import autocast
 from distillation.records import RunRecord, file_facts, write_record
 from tasks.evaluation import evaluate, predict_logits, predictions_of
 from tasks.features import Split
@@ -196,9 +196,11 @@ def load_student(
     )
 
 
-def score_student(args: argparse.Namespace, task: GlueTask, device: torch.device) -> None:
+def score_student(
+    args: argparse.Namespace, task: GlueTask, device: torch.device, precision: str
+) -> None:
     """Score the student on the dev sets, predict the test sets, or both."""
-    folder = Path(args.output_dir)
+    folder, context = Path(args.output_dir), autocast(precision, device)
     check_writable(folder)
     tokenizer = load_tokenizer(args, args.student_model)
     student = load_classifier(task, args.student_model, (), args.cache_dir).to(device)
@@ -209,17 +211,16 @@ def score_student(args: argparse.Namespace, task: GlueTask, device: torch.device
         record = RunRecord(
             "evaluate", vars(args), task=task.folder, student=args.student_model, teacher=None,
             output_dir=args.output_dir, data=data_facts(task, args.data_dir, dev),
-            main_metric=task.main_metric, model=describe_model(student),
+            main_metric=task.main_metric, model=describe_model(student), precision=precision,
         )  # fmt: skip
-        precision = precision_of(args, device)
-        metrics = evaluate(task, student, dev, args.eval_batch_size, device, precision)
+        metrics = evaluate(task, student, dev, args.eval_batch_size, device, context)
         written = record.complete(metrics=metrics)
         write_record(folder / "eval.json", written)
         print(write_results(folder, written))
     if args.do_predict:
         for path in write_submissions(
             task, student, args.data_dir, tokenizer, args.max_seq_length, args.eval_batch_size,
-            device, folder, precision_of(args, device),
+            device, folder, context,
         ):  # fmt: skip
             print(f"wrote {path}", file=sys.stderr)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from contextlib import AbstractContextManager
 from typing import Any
-
-import torch
 
 from cli.curves import check_targets, report_targets
 from cli.foresight import add_dry_run_flag
-from distillation.precision import autocast
+from cli.precision import add_bf16_flags, precision_from
+from distillation.distributed import Runtime
 from distillation.training import TrainingSettings
 from transformer.configuration import CLASSIFIER_HEADS
 from transformer.errors import UserError
@@ -157,9 +155,7 @@ def _add_running_flags(
         help="training curves: png (curves.png beside the model), tensorboard (event files), both "
         "with a comma between, or none",
     )
-    group.add_argument(
-        "--bf16", action="store_true", help="forward passes in bfloat16 instead of float32"
-    )
+    add_bf16_flags(group)
     group.add_argument("--fp16", action="store_true", help="forward passes in float16 (GPU only)")
     group.add_argument(
         "--compile",
@@ -275,16 +271,14 @@ def mention_ignored_flags(args: argparse.Namespace) -> None:
         print("note: --data_url served a private cloud and is ignored", file=sys.stderr)
 
 
-def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
+def settings_from(args: argparse.Namespace, schedule: str, runtime: Runtime) -> TrainingSettings:
     """Check the flags against each other and turn them into settings.
 
     Raises:
         UserError: a package is missing, flags exclude each other, a batch is smaller than its
-            micro-steps, or a number is out of its range.
+            micro-steps, a number is out of its range, or see `precision_from`.
     """
     check_targets(args.report_to)
-    if args.bf16 and args.fp16:
-        raise UserError("--bf16 and --fp16: give one of them")
     if args.train_batch_size < args.gradient_accumulation_steps:
         raise UserError(
             f"--train_batch_size {args.train_batch_size}: smaller than --gradient_accumulation_steps "
@@ -312,7 +306,7 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
         warmup_proportion=args.warmup_proportion,
         weight_decay=args.weight_decay,
         accumulation=args.gradient_accumulation_steps,
-        precision=precision_name(args),
+        precision=precision_from(args, runtime),
         seed=args.seed,
         max_steps=args.max_steps,
         eval_step=args.eval_step or sys.maxsize,
@@ -322,16 +316,6 @@ def settings_from(args: argparse.Namespace, schedule: str) -> TrainingSettings:
         compiled=args.compile,
         recorded=not args.no_cuda_graphs,
     )
-
-
-def precision_name(args: argparse.Namespace) -> str:
-    """The precision of forward passes: fp32, bf16 or fp16."""
-    return "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
-
-
-def precision_of(args: argparse.Namespace, device: torch.device) -> AbstractContextManager:
-    """The context that evaluations run in."""
-    return autocast(precision_name(args), device)
 
 
 def batching_from(args: argparse.Namespace, length: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from cli.foresight import print_facts
+from cli.precision import computed_on
 from distillation.distributed import Runtime
 from distillation.training import TrainingSettings, number_of_steps
 from tasks.batching import StoreBatches
@@ -54,7 +55,7 @@ def show_plan(
         "parameters": f"{encoder:,} in the encoder; {trained:,} are trained",
         "steps": f"{steps:,} of {args.train_batch_size} rows{accumulation}, {length}",
         "optimiser": f"{rate}; weight decay {settings.weight_decay:g}",
-        "on": f"{runtime.device.type}, {settings.precision}{processes}, seed {settings.seed}",
+        "on": f"{computed_on(runtime.device, settings.precision)}{processes}, seed {settings.seed}",
         "into": args.output_dir,
     }
     print_facts(title, {**facts, **common})

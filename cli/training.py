@@ -57,6 +57,7 @@ FREE_FLAGS = {
     "eval_step", "eval_batch_size", "save_minutes", "save_steps", "nan_policy",
     "gradient_accumulation_steps", "no_cuda", "no_cuda_graphs", "local_rank", "reduce_memory",
     "do_eval", "data_url",
+    "bf16", "force_bf16", "fp16",  # the precision they lead to is compared
 }  # fmt: skip
 
 
@@ -209,7 +210,9 @@ def run_training(
                 "last_metrics": keeper.last,
                 "best_step": keeper.best_step,
             }
-            written = record.complete(model=describe_model(model), **facts, **metrics)
+            written = record.complete(
+                model=describe_model(model), precision=settings.precision, **facts, **metrics
+            )
             write_card(folder, written)
             write_results(folder, written)
             if "png" in args.report_to:

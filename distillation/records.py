@@ -27,7 +27,9 @@ from transformer.file_utils import (
     contents,
     lies_in,
 )
+from transformer.linear import products_by
 from transformer.locks import LOCK_NAME, sole_writer
+from transformer.processor import processor
 
 SCHEMA = 1
 METRICS_NAME = "metrics.jsonl"
@@ -198,8 +200,12 @@ def git_commit() -> str | None:
 
 def hardware() -> dict[str, Any]:
     """What the run ran on."""
+    here = processor()
     facts = {
         "machine": platform.machine(),
+        "processor": here.name,
+        "instructions": here.instructions,
+        "fp32_products": products_by(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }

@@ -11,6 +11,8 @@ import torch
 from distillation.distributed import Runtime
 from distillation.run_log import RunLog
 from transformer.errors import UserError
+from transformer.linear import products_by
+from transformer.processor import processor
 
 if TYPE_CHECKING:
     from distillation.training import TrainingSettings
@@ -23,6 +25,15 @@ def identity_of(settings: TrainingSettings) -> dict[str, Any]:
     """The settings that a resumed run must share: those that change what is learned."""
     free = {"accumulation", "eval_step", "save_minutes", "save_steps", "nan_policy", "recorded"}
     return {name: value for name, value in asdict(settings).items() if name not in free}
+
+
+def arithmetic(device: torch.device) -> str:
+    """What the bits of a result depend on besides the settings: the processor and its library, or the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    here = processor()
+    kind = " ".join(filter(None, (here.vendor, here.vectors))) or here.name
+    return f"{kind}, matrix products by {products_by()}"
 
 
 def run_state(model, optimizer, scaler, keeper, log, step, runtime) -> dict[str, Any]:
@@ -40,6 +51,7 @@ def run_state(model, optimizer, scaler, keeper, log, step, runtime) -> dict[str,
     )
     return {
         "step": step,
+        "arithmetic": arithmetic(runtime.device),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
@@ -80,6 +92,10 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
                 kind = "a run on other data"
             elif name == "teacher":
                 kind = "a run with another teacher"
+            elif name == "precision":
+                kind = (
+                    f"a run in {state[name]}, this one is in {own} (--bf16, --force_bf16, --fp16)"
+                )
             else:
                 kind = f"a run with {name} {state[name]}, this one has {own}"
             raise UserError(f"{path}: belongs to {kind}; {again}")
@@ -107,6 +123,13 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
                     "dropout is drawn anew",
                     file=sys.stderr,
                 )
+        here = arithmetic(runtime.device)
+        if runtime.is_main and state.get("arithmetic", here) != here:
+            print(
+                f"note: {path} was computed by {state['arithmetic']}, this run is by {here}: what follows "
+                "equals an uninterrupted run up to rounding, not bit for bit",
+                file=sys.stderr,
+            )
     except KeyError as error:
         raise UserError(
             f"{path}: lacks {error}, of another version of this program; {again}"

@@ -103,8 +103,7 @@ def train(
         Facts for the run record: steps, epochs, examples, seconds in the loop, examples per second.
 
     Raises:
-        UserError: a number is not finite, fp16 was asked for without a GPU, or the checkpoints are torn
-            or of another run.
+        UserError: a number is not finite, or the checkpoints are torn or of another run.
         Stopped: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
     """
     check_settings(settings, runtime)
@@ -259,12 +258,10 @@ def check_settings(settings: TrainingSettings, runtime: Runtime) -> None:
     """Refuse settings that this machine or the loop cannot follow.
 
     Raises:
-        UserError: fp16 without a GPU, nothing to compile with, or no micro-step at all.
+        UserError: nothing to compile with, or no micro-step at all.
     """
     if settings.compiled:
         check_compiler(runtime.device)
-    if settings.precision == "fp16" and runtime.device.type != "cuda":
-        raise UserError("--fp16: needs a CUDA GPU, and there is none here; use --bf16")
     if settings.accumulation < 1:
         raise UserError(
             f"--gradient_accumulation_steps {settings.accumulation}: expected at least 1"

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from transformer import linear as module
 from transformer.encoder import BertLayer
-from transformer.linear import Linear, linear, onednn_multiplies
+from transformer.linear import Linear, linear, onednn_linear, onednn_multiplies, products_by
+from transformer.processor import Processor
 
 ROOT = Path(__file__).resolve().parent.parent
 wanted = pytest.mark.skipif(not onednn_multiplies(), reason="this torch lacks the operator")
@@ -29,6 +30,7 @@ def calls(monkeypatch):
     monkeypatch.setattr(module, "_product", counted)
     monkeypatch.setattr(module, "SMALL", 2**21)
     monkeypatch.setattr(module, "NARROW", 0)
+    monkeypatch.setattr(module, "products_by", lambda: "oneDNN")
     return made
 
 
@@ -83,6 +85,7 @@ def test_gradients_have_gradients(calls):
 def test_a_graph_of_few_rows_holds_for_many(tiny_config, monkeypatch, how):
     monkeypatch.setattr(module, "SMALL", 2**21)
     monkeypatch.setattr(module, "NARROW", 0)
+    monkeypatch.setattr(module, "products_by", lambda: "oneDNN")
     layer = BertLayer(tiny_config(hidden_size=64, intermediate_size=256)).eval()
     layer.requires_grad_(False)
     few, many = ((normal(rows, 8, 64), torch.zeros(rows, 1, 1, 8)) for rows in (2, 64))
@@ -115,13 +118,46 @@ def test_a_layer_of_bert_trains_alike(calls, tiny_config, monkeypatch):
 
 
 @wanted
-def test_the_same_product_has_the_same_bits():
+@pytest.mark.parametrize("multiply", [onednn_linear, F.linear])
+def test_the_same_product_has_the_same_bits(multiply):
     values, weight, bias = normal(4096, 96), normal(48, 96, seed=1), normal(48, seed=2)
-    first = linear(values, weight, bias)
-    assert all(torch.equal(linear(values, weight, bias), first) for _ in range(20))
+    first = multiply(values, weight, bias)
+    assert all(torch.equal(multiply(values, weight, bias), first) for _ in range(20))
 
 
-@pytest.mark.parametrize("case", ["small", "narrow", "double", "autocast", "meta", "no operator"])
+EPYC = ("AuthenticAMD", "AVX-512")
+
+
+@wanted
+@pytest.mark.parametrize(
+    "vendor, vectors, mkl, library",
+    [
+        (*EPYC, True, "oneDNN"),
+        (*EPYC, False, "torch"),  # compared with MKL alone
+        ("AuthenticAMD", "AVX2", True, "torch"),
+        ("AuthenticAMD", "", True, "torch"),
+        # Not measured: nothing is assumed.
+        ("GenuineIntel", "AVX-512", True, "torch"),
+        ("HygonGenuine", "AVX-512", True, "torch"),
+        ("", "NEON", False, "torch"),
+        ("", "", True, "torch"),
+    ],
+)
+def test_the_library_follows_from_the_processor(monkeypatch, vendor, vectors, mkl, library):
+    monkeypatch.setattr(module, "processor", lambda: Processor("P", vendor, vectors))
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    assert products_by.__wrapped__() == library
+
+
+def test_an_operator_that_fails_leaves_the_products_to_torch(monkeypatch):
+    monkeypatch.setattr(module, "processor", lambda: Processor("P", *EPYC))
+    monkeypatch.setattr(module, "onednn_multiplies", lambda: False)
+    assert products_by.__wrapped__() == "torch"
+
+
+@pytest.mark.parametrize(
+    "case", ["small", "narrow", "double", "autocast", "meta", "other processor"]
+)
 def test_elsewhere_torchs_own_layer_is_called(calls, case, monkeypatch):
     layer, values = Linear(96, 48), normal(4096, 96)
     if case == "small":
@@ -131,8 +167,8 @@ def test_elsewhere_torchs_own_layer_is_called(calls, case, monkeypatch):
     if case in ("double", "meta"):
         change = {"dtype": torch.float64} if case == "double" else {"device": "meta"}
         layer, values = layer.to(**change), values.to(**change)
-    if case == "no operator":
-        monkeypatch.setattr(module, "onednn_multiplies", lambda: False)
+    if case == "other processor":
+        monkeypatch.setattr(module, "products_by", lambda: "torch")
     with torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"):
         output = layer(values)
         expected = F.linear(values, layer.weight, layer.bias)
@@ -167,6 +203,7 @@ GROWTH = """
 import random, torch
 from transformer import linear as module
 module.SMALL = module.NARROW = 0
+module.products_by = lambda: "oneDNN"
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096

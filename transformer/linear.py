@@ -1,8 +1,8 @@
 """Linear layers that take the faster of a CPU's two libraries for fp32 matrix products.
 
-torch multiplies fp32 matrices by MKL and leaves bfloat16 to oneDNN. MKL favours its maker's processors: on
-two cores of an AMD EPYC with AVX-512 it reached 160 to 200 GFLOP/s with BERT's shapes, oneDNN 350 to 400.
-torch itself calls oneDNN for fp32 from compiled graphs alone; the operator that it uses there is called here.
+torch multiplies fp32 matrices by MKL and leaves bfloat16 to oneDNN. MKL favours its maker's processors, and
+which library is faster depends on the processor: `FASTER` lists what was measured. torch itself calls
+oneDNN for fp32 from compiled graphs alone; the operator that it uses there is called here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,15 @@ import os
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from transformer.processor import processor
+
+# By vendor and widest vector instructions. `python -m benchmarks --only products` compares the two on a
+# machine and says where this table is wrong. What is not listed has torch's own products.
+FASTER = {
+    ("AuthenticAMD", "AVX-512"): "oneDNN",  # 350 to 400 GFLOP/s, MKL 160 to 200: 2 cores of an EPYC
+    ("AuthenticAMD", "AVX2"): "torch",  # 158 GFLOP/s by MKL, 109 by oneDNN: 2 cores of an EPYC
+}
 
 # Multiply-accumulates, and sides of a weight matrix. oneDNN prepares itself for each new shape, for a quarter
 # of a millisecond; smaller products would not earn that back where shapes seldom come again.
@@ -51,9 +60,28 @@ def linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         or min(weight.shape) < NARROW
         or values.numel() * len(weight) < SMALL
         or torch.is_autocast_enabled("cpu")
-        or not onednn_multiplies()
+        or products_by() != "oneDNN"
     ):
         return F.linear(values, weight, bias)
+    return onednn_linear(values, weight, bias)
+
+
+@functools.cache
+def products_by() -> str:
+    """The library that multiplies large fp32 matrices on this CPU: `oneDNN`, or `torch` for its own choice.
+
+    It follows from the processor and from torch alone: two runs on one machine get the same answer.
+    """
+    here = processor()
+    faster = FASTER.get((here.vendor, here.vectors), "torch")
+    # The table compares with MKL; builds of torch with another library were not measured.
+    if faster == "oneDNN" and torch.backends.mkl.is_available() and onednn_multiplies():
+        return "oneDNN"
+    return "torch"
+
+
+def onednn_linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The same by oneDNN, whatever the processor; the arguments are those of `linear`, float32."""
     return _Linear.apply(values, weight, bias)
 
 
