@@ -1,4 +1,4 @@
-"""The files of tokenizers that others wrote: ids as `transformers` gives them, or one line that says why not."""
+"""Tokenizers that others wrote: ids as `transformers` gives them, or one line that says why not."""
 
 import json
 from pathlib import Path

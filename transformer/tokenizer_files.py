@@ -31,7 +31,7 @@ from transformer.tokenizer_json import (
     read_backend,
     read_object,
 )
-from transformer.vocabulary import (
+from transformer.vocabulary import SPECIAL_TOKENS, WHITE_SPACE, number, read_tokens, say_once
     SPECIAL_TOKENS,
     WHITE_SPACE,
     number,
@@ -317,7 +317,7 @@ def write_settings(
         config["added_tokens_decoder"] = {
             str(i): token._asdict() for i, token in settings.added.items()
         }
-    vocab = {token: i for i, token in enumerate(reachable(settings.tokens)) if token}
+    vocab = number(settings.tokens)
     backend = backend | {"model": backend["model"] | {"vocab": vocab}}
     folder.mkdir(parents=True, exist_ok=True)
     write_vocabulary(folder / VOCAB_NAME, settings.tokens)
