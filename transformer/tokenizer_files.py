@@ -32,13 +32,6 @@ from transformer.tokenizer_json import (
     read_object,
 )
 from transformer.vocabulary import SPECIAL_TOKENS, WHITE_SPACE, number, read_tokens, say_once
-    SPECIAL_TOKENS,
-    WHITE_SPACE,
-    number,
-    reachable,
-    read_tokens,
-    say_once,
-)
 
 VOCABULARIES = (VOCAB_NAME, TOKENIZER_NAME)
 SETTINGS = (TOKENIZER_CONFIG_NAME, SPECIAL_MAP_NAME, ADDED_NAME, CONFIG_NAME)
