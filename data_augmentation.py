@@ -186,6 +186,7 @@ def augment(
             f"{model.config.vocab_size}; expected a vocabulary and a model that belong together"
         )
     job |= {"vocabulary": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
+    job |= {"tokenizer": tokenizer.describe()}
     job |= {"model_checksum": weights_checksum(model.state_dict())}
     allowed = replacement_pieces(tokenizer)
     predict = language_model(model.to(runtime.device), allowed, job["bf16"])

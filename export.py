@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         measure(rows, runners, args.max_seq_length, model.config.vocab_size)
         for name, runner in runners.items() if task else ():
             rows[name]["metrics"] = evaluate(task, runner, dev, args.eval_batch_size, CPU)
-        tokenizer.save_pretrained(folder)
+        tokenizer.save_pretrained(folder, plain.config.max_position_embeddings)
         plain.config.to_json_file(folder / CONFIG_NAME, plain.architecture())
         save_flags(args, folder)
         for kind, name in FILES.items():

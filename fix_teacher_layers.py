@@ -23,6 +23,7 @@ from transformer.errors import UserError, run_script
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_open
 from transformer.locks import sole_writer
 from transformer.modeling import TinyBertForSequenceClassification
+from transformer.tokenizer_files import has_tokenizer, limit_max_length
 from transformer.weights import load_weights, read_weights, save_weights
 
 MODELS = ["bert-base-uncased-mrpc", "bert-base-uncased-sst2"]
@@ -107,6 +108,8 @@ def fix_teacher(folder: Path, head_seed: int | None) -> None:
     with atomic_open(config_file) as file:
         json.dump(recorded, file, indent=2)
         file.write("\n")
+    if has_tokenizer(folder):
+        limit_max_length(folder, config.max_position_embeddings)
     # Last, because it is the source: until here a second run begins anew.
     safe.unlink(missing_ok=True)
     kept = "classifier head kept" if found else "classifier head fresh"

@@ -32,6 +32,9 @@ from transformer.file_utils import (
     atomic_open,
 )
 from transformer.locks import sole_writer
+from transformer.tokenization import BertTokenizer
+from transformer.tokenizer_files import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, limit_max_length
+from transformer.tokenizer_json import ADDED_NAME, SPECIAL_MAP_NAME
 
 # Models on the hub may change; a commit does not.
 REVISIONS = {
@@ -41,12 +44,12 @@ REVISIONS = {
     "JeremiahZ/bert-base-uncased-cola": "5791004cd040b5ac6a390aa19774ca4bd3830972",
     "JeremiahZ/bert-base-uncased-rte": "9e72e64da703d881e5ea040cc5019227f4007ac8",
 }
-REQUIRED = (CONFIG_NAME, VOCAB_NAME)
+VOCABULARIES = (VOCAB_NAME, TOKENIZER_NAME)  # one of them is enough
 WEIGHTS = (SAFE_WEIGHTS_NAME, WEIGHTS_NAME)  # the first that the model has
 OPTIONAL = (
-    "tokenizer_config.json",
-    "tokenizer.json",
-    "special_tokens_map.json",
+    TOKENIZER_CONFIG_NAME,
+    SPECIAL_MAP_NAME,
+    ADDED_NAME,
     "README.md",
     "LICENSE",
 )
@@ -114,9 +117,7 @@ def is_complete(folder: Path) -> bool:
     """
     if not folder.exists():
         return False
-    lacks = [name for name in REQUIRED if not (folder / name).is_file()]
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        lacks.append(" or ".join(WEIGHTS))
+    lacks = lacking({path.name for path in folder.iterdir() if path.is_file()})
     if lacks:
         raise UserError(
             f"{folder}: exists but lacks {', '.join(lacks)}; add the files or remove the folder"
@@ -148,6 +149,8 @@ def fetch_model(source: Source, folder: Path) -> None:
         print(f"{folder}: downloading {model} at {info.sha}", flush=True)
         files = {}
         for name in names:
+            if name in WEIGHTS:  # last; a tokenizer that is refused needs none
+                files |= {name: describe(partial / name) for name in complete_tokenizer(partial)}
             ask(
                 lambda name=name: hf_hub_download(
                     model, name, revision=info.sha, local_dir=partial, endpoint=source.mirror
@@ -173,6 +176,18 @@ def fetch_model(source: Source, folder: Path) -> None:
         print(f"{folder}: {len(names)} files, {size / 1e6:,.1f} MB")
 
 
+def complete_tokenizer(folder: Path) -> list[str]:
+    """Write the vocab.txt that a lone tokenizer.json stands for, and `model_max_length`; return the names."""
+    written = []
+    if not (folder / VOCAB_NAME).is_file():
+        BertTokenizer.from_pretrained(folder).save_vocabulary(folder)
+        written.append(VOCAB_NAME)
+    positions = json.loads((folder / CONFIG_NAME).read_bytes()).get("max_position_embeddings")
+    if isinstance(positions, int) and limit_max_length(folder, positions):
+        written.append(TOKENIZER_CONFIG_NAME)
+    return written
+
+
 def check_room(model: str, size: int, partial: Path) -> None:
     there = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
     free = shutil.disk_usage(partial).free
@@ -196,12 +211,18 @@ def check_content(model: str, offered, found: dict[str, int | str], path: Path) 
 
 def choose_files(model: str, offered: set[str]) -> list[str]:
     """Return the names to download: configuration first, then the rest, one file of weights."""
-    weights = [name for name in WEIGHTS if name in offered][:1]
-    lacks = [name for name in REQUIRED if name not in offered]
-    lacks += [] if weights else [" or ".join(WEIGHTS)]
+    lacks = lacking(offered)
     if lacks:
         raise UserError(f"{model}: lacks {', '.join(lacks)} on the hub; expected a BERT model")
-    return [*REQUIRED, *(name for name in OPTIONAL if name in offered), *weights]
+    weights = next(name for name in WEIGHTS if name in offered)
+    others = [name for name in (*VOCABULARIES, *OPTIONAL) if name in offered]
+    return [CONFIG_NAME, *others, weights]
+
+
+def lacking(names: set[str]) -> list[str]:
+    """What a model lacks that has files of these names."""
+    needed = ((CONFIG_NAME,), VOCABULARIES, WEIGHTS)
+    return [" or ".join(choice) for choice in needed if names.isdisjoint(choice)]
 
 
 def check_config(model: str, path: Path) -> None:
@@ -246,7 +267,7 @@ def by_hand(wanted: Mapping[Path, Source]) -> str:
         f"{folder}"
         for folder, source in wanted.items()
     )
-    files = f"{', '.join(REQUIRED)} and {' or '.join(WEIGHTS)}"
+    files = f"{CONFIG_NAME}, {' or '.join(VOCABULARIES)} and {' or '.join(WEIGHTS)}"
     return f"To fetch it by hand, put {files} of {', of '.join(places)}"
 
 

@@ -217,6 +217,7 @@ RECIPE = (
 def make_job(args: argparse.Namespace, corpus: Path, tokenizer: BertTokenizer) -> dict[str, Any]:
     """Collect what all shares must have in common."""
     own = {"vocabulary": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
+    own["tokenizer"] = tokenizer.describe()
     recipe = {name: getattr(args, name) for name in RECIPE}
     return {"input_checksum": checksum([corpus]), **own, **recipe}
 

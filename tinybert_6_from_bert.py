@@ -141,7 +141,8 @@ def write_student(
     is_classifier = "classifier.weight" in state
     architecture = config.classifier_architecture if is_classifier else BertModel.__name__
     with atomic_folder(target) as folder:
-        BertTokenizer.from_pretrained(source).save_pretrained(folder)
+        tokenizer = BertTokenizer.from_pretrained(source)
+        tokenizer.save_pretrained(folder, config.max_position_embeddings)
         save_weights(state, folder / WEIGHTS_NAME)
         config.to_json_file(folder / CONFIG_NAME, architecture)
         save_flags(args, folder)

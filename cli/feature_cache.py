@@ -92,11 +92,7 @@ def cached_split(
         "sha256": file_facts([path])[0]["sha256"],
         "length": length,
         "vocabulary": tokenizer.vocab_hash,
-        "casing": [
-            tokenizer.do_lower_case,
-            tokenizer.strip_accents,
-            tokenizer.tokenize_chinese_chars,
-        ],
+        "tokenizer": tokenizer.describe(),
     }
     prefix = _entry(
         folder, f"{task.folder}-{split}-rows", origin, content,

@@ -63,9 +63,7 @@ def check_contents(args: argparse.Namespace, folder: Path) -> None:
 
 def key_of(corpus: Path, tokenizer: BertTokenizer, flags: Mapping[str, Any]) -> str:
     """A name for all that an epoch is made from, but its number."""
-    return content_key(
-        identity([corpus]), tokenizer.vocab_hash, tokenizer.do_lower_case, dict(flags)
-    )
+    return content_key(identity([corpus]), tokenizer.vocab_hash, tokenizer.describe(), dict(flags))
 
 
 def finished_epochs(args: argparse.Namespace, folder: Path, key: str) -> int:
@@ -106,7 +104,7 @@ def kept_documents(
     parent = Path(args.temp_dir or folder)
     check_temp_dir(args)
     key = content_key(
-        identity([corpus]), tokenizer.vocab_hash, tokenizer.do_lower_case, str(folder.resolve())
+        identity([corpus]), tokenizer.vocab_hash, tokenizer.describe(), str(folder.resolve())
     )
     with kept_folder(parent, ".documents-", key, sole=parent == folder) as scratch:
         facts = facts_of_done(scratch)

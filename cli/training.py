@@ -47,6 +47,8 @@ from transformer.file_utils import (
 )
 from transformer.modeling import BertPreTrainedModel
 from transformer.tokenization import BertTokenizer
+from transformer.tokenizer_files import TOKENIZER_NAME, find_tokenizer, has_tokenizer
+from transformer.vocabulary import say_once
 
 INPUT_FLAGS = ("teacher_model", "student_model", "bert_model", "vocab_model", "cache_dir", "config")
 # In these a run that goes on may differ from what it was: they say where something is (what matters of it is
@@ -72,9 +74,11 @@ def load_tokenizer(args: argparse.Namespace, *sources: str | os.PathLike | None)
     """
     given = [source for source in sources if source is not None]
     for source in given:
-        if find_model_file(source, VOCAB_NAME, args.cache_dir, required=False):
+        if Path(source).is_file() or has_tokenizer(source, args.cache_dir):
             return BertTokenizer.from_pretrained(source, args.do_lower_case or None, args.cache_dir)
-    raise UserError(f"{' and '.join(map(str, given))}: no {VOCAB_NAME}; copy the teacher's there")
+    raise UserError(
+        f"{' and '.join(map(str, given))}: no {VOCAB_NAME} or {TOKENIZER_NAME}; copy the teacher's there"
+    )
 
 
 def check_vocabulary(
@@ -83,7 +87,7 @@ def check_vocabulary(
     """Refuse a model whose vocabulary is not the tokenizer's.
 
     Raises:
-        UserError: it names both sizes, or says that the pieces differ.
+        UserError: it names both sizes, or says that the tokens or what the tokenizer does differs.
     """
     if config.vocab_size != len(tokenizer):
         advice = f"a model with weights needs the {VOCAB_NAME} that it was trained with"
@@ -95,14 +99,29 @@ def check_vocabulary(
             f"{source}: the model has {config.vocab_size} word embeddings, the vocabulary "
             f"{len(tokenizer)} pieces; expected the same number: {advice}"
         )
-    vocabulary = find_model_file(source, VOCAB_NAME, cache_dir, required=False)
-    if vocabulary is not None:
-        own = BertTokenizer(vocabulary, tokenizer.do_lower_case)
-        if own.vocab_hash != tokenizer.vocab_hash:
-            raise UserError(
-                f"{vocabulary}: other pieces than the vocabulary in use; teacher and student must share "
-                f"one vocabulary"
-            )
+    if not has_tokenizer(source, cache_dir):
+        return
+    files = find_tokenizer(source, cache_dir)
+    own = BertTokenizer(files, tokenizer.do_lower_case)
+    where = files.get(VOCAB_NAME) or files[TOKENIZER_NAME]
+    if own.vocab_hash != tokenizer.vocab_hash:
+        raise UserError(
+            f"{where}: other tokens than the vocabulary in use; teacher and student must share one vocabulary"
+        )
+    if own.told_casing not in (None, tokenizer.do_lower_case):
+        told, used = (
+            ("cased", "uncased")[casing] for casing in (own.told_casing, tokenizer.do_lower_case)
+        )
+        say_once(
+            f"warning: {where.parent}: {told}, as {own.casing_from} says, but texts are read {used}"
+        )
+    ours, theirs = tokenizer.describe(), own.describe()
+    differs = [name for name in ours if ours[name] != theirs[name]]
+    if differs:
+        raise UserError(
+            f"{where.parent}: its tokenizer has another {differs[0]} ({theirs[differs[0]]}) than the one in "
+            f"use ({ours[differs[0]]}); teacher and student must read a text alike: mend the wrong file"
+        )
 
 
 def check_length(
@@ -189,11 +208,12 @@ def run_training(
             "data": json.dumps([tokenizer.vocab_hash, sums]),
             "teacher": record.facts.get("teacher_weights"),
             "do_lower_case": tokenizer.do_lower_case,
+            "tokenizer": json.dumps(tokenizer.describe()),
             **{f"config.{name}": value for name, value in model.config.to_dict().items()},
         }
 
         def begin() -> None:
-            tokenizer.save_pretrained(folder)
+            tokenizer.save_pretrained(folder, model.config.max_position_embeddings)
             save_flags(args, folder)
             model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transformer.tokenization import BasicTokenizer, BertTokenizer, WordpieceTokenizer
+from transformer.tokenization import BasicTokenizer, BertTokenizer
 
 # The published list, contractions included although no word here holds an apostrophe.
 STOP_WORDS = frozenset(
@@ -59,11 +59,11 @@ class SentenceSplitter:
     def __init__(self, tokenizer: BertTokenizer, max_positions: int):
         self._basic = BasicTokenizer(
             tokenizer.do_lower_case,
+            tokenizer.special_tokens,
             strip_accents=tokenizer.strip_accents,
             tokenize_chinese_chars=tokenizer.tokenize_chinese_chars,
         )
-        self._wordpiece = WordpieceTokenizer(tokenizer.vocab)
-        self._vocab = tokenizer.vocab
+        self._tokenizer = tokenizer
         self._max_positions = max_positions
         self._pieces: dict[str, tuple[int, ...]] = {}
 
@@ -86,7 +86,7 @@ class SentenceSplitter:
     def _pieces_of(self, word: str) -> tuple[int, ...]:
         pieces = self._pieces.get(word)
         if pieces is None:
-            pieces = tuple(self._vocab[piece] for piece in self._wordpiece.tokenize(word))
+            pieces = tuple(self._tokenizer.encode_flat([word])[0].tolist())
             self._pieces[word] = pieces
         return pieces
 
@@ -99,11 +99,14 @@ def is_replaceable(word: str) -> bool:
 
 def replacement_pieces(tokenizer: BertTokenizer) -> np.ndarray:
     """Which pieces may replace a word, bool [V]: whole words, nothing special, no spaces."""
+    special = set(tokenizer.special_tokens)
     return np.array(
         [
             not piece.startswith("##")
             and not _BRACKETED.fullmatch(piece)
+            and piece not in special
             and piece.split() == [piece]
-            for piece in tokenizer.ids_to_tokens
+            and tokenizer.vocab[piece] == i
+            for i, piece in enumerate(tokenizer.ids_to_tokens)
         ]
     )

@@ -32,7 +32,7 @@ def classifier(tiny_model_dir, tmp_path, monkeypatch):
     def make(name="student", **fields):
         fields = {"id2label": LABELS, "hidden_dropout_prob": 0.1, **fields}
         folder = tiny_model_dir(name, TinyBertForSequenceClassification, **fields)
-        BertTokenizer.from_pretrained(folder).save_pretrained(folder)
+        BertTokenizer.from_pretrained(folder).save_pretrained(folder, 32)
         return folder
 
     return make

@@ -1,5 +1,7 @@
 """BERT's tokenizer: the published classes, with the work done by the `tokenizers` library.
 
+What the files of a tokenizer say is read in `transformer.tokenizer_files`.
+
 Text is cleaned of control characters, CJK characters are set apart, accents are stripped and
 letters lowered (uncased vocabularies only), words are split at white space and punctuation, and
 each word is cut into the longest pieces that the vocabulary holds (WordPiece).
@@ -7,27 +9,51 @@ each word is cut into the longest pieces that the vocabulary holds (WordPiece).
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
-from transformer.download import find_model_file
 from transformer.errors import UserError
-from transformer.file_utils import VOCAB_NAME, atomic_open
+from transformer.file_utils import VOCAB_NAME
 from transformer.known_words import WORDS_KEPT, KnownWords
+from transformer.tokenizer_files import (
+    CONFIG_KEYS,
+    Added,
+    TokenizerSettings,
+    files_beside,
+    find_tokenizer,
+    read_settings,
+    write_settings,
+    write_vocabulary,
+)
+from transformer.vocabulary import (
+    SPECIAL_TOKENS,
+    contradiction,
+    fingerprint,
+    is_uncased,
+    number,
+    reachable,
+    read_tokens,
+)
 
-TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
-CONFIG_KEYS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # Encodings hold far more than their ids, so this many texts are encoded at a time.
 TEXTS_PER_BLOCK = 4096
 
@@ -35,49 +61,8 @@ logger = logging.getLogger(__name__)
 
 
 def load_vocab(vocab_file: str | os.PathLike) -> dict[str, int]:
-    """Read a vocabulary file, one piece a line, into a dictionary piece -> id.
-
-    Raises:
-        UserError: the file is missing, empty or not UTF-8, holds a piece twice or an empty line,
-            or lacks one of the five special pieces.
-    """
-    try:
-        data = Path(vocab_file).read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{vocab_file}: no such file; expected a WordPiece vocabulary") from None
-    except IsADirectoryError:
-        raise UserError(f"{vocab_file}: is a folder; expected a vocabulary file") from None
-    if not data.strip():
-        raise UserError(f"{vocab_file}: is empty; expected a vocabulary, one piece a line")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{vocab_file}:{line}: is not UTF-8; convert the file to UTF-8") from None
-    # Not splitlines(): U+2028 is a piece of the Chinese vocabulary.
-    pieces = text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n").split("\n")
-    vocab: dict[str, int] = {}
-    for number, piece in enumerate(pieces, start=1):
-        if not piece:
-            raise UserError(f"{vocab_file}:{number}: empty line; expected one piece a line")
-        if vocab.setdefault(piece, number - 1) != number - 1:
-            raise UserError(
-                f"{vocab_file}:{number}: {piece!r} stands already in line {vocab[piece] + 1}; "
-                "expected each piece once"
-            )
-    missing = [token for token in SPECIAL_TOKENS if token not in vocab]
-    if missing:
-        raise UserError(
-            f"{vocab_file}: lacks {' '.join(missing)}; expected a BERT vocabulary, "
-            f"which holds {' '.join(SPECIAL_TOKENS)}"
-        )
-    return vocab
-
-
-def is_uncased(vocab: Iterable[str]) -> bool:
-    """Whether no piece but the special ones (`[CLS]`, `<S>`) holds an upper-case letter."""
-    special = re.compile(r"\[.*\]|<.*>", re.DOTALL)
-    return not any(piece != piece.lower() and not special.fullmatch(piece) for piece in vocab)
+    """Read a vocabulary file, one token a line, into a dictionary token -> id (see `read_tokens`)."""
+    return number(read_tokens(vocab_file))
 
 
 class BasicTokenizer:
@@ -145,65 +130,66 @@ class WordpieceTokenizer:
 
 
 class BertTokenizer:
-    """Text to pieces to ids, end to end.
+    """Text to tokens to ids, end to end.
 
-    The strings of `never_split` that the vocabulary holds are found wherever they stand in the
-    text, before anything else is done to it, and become one piece each: `[MASK]` in a text is the
-    mask token, as in `transformers`.
+    Special and added tokens are found wherever they stand in the text, before anything else is done to
+    it, and become one token each: `[MASK]` in a text is the mask token, as in `transformers`.
 
     Args:
-        vocab_file: one piece a line; a piece's id is its line, from 0.
-        do_lower_case: None takes the casing from `tokenizer_config.json` beside the vocabulary,
-            else from the vocabulary: uncased if no piece holds an upper-case letter.
+        vocab_file: vocab.txt or tokenizer.json, or the files of `find_tokenizer`. The files beside a
+            vocab.txt are read with it.
+        do_lower_case: None takes the casing from the files, else from the vocabulary: uncased if no
+            token holds an upper-case letter.
         max_len: `convert_tokens_to_ids` warns above this number of ids.
         do_basic_tokenize: False leaves out all before WordPiece but the split at white space.
-        strip_accents, tokenize_chinese_chars: None as in `tokenizer_config.json`, else as in BERT.
+        never_split: tokens to be found in the text; None for the special ones.
+        strip_accents, tokenize_chinese_chars: None as the files say, else as in BERT.
 
     Raises:
-        UserError: the vocabulary or its configuration is no good (see `load_vocab`).
+        UserError: the files are not valid, or are those of another kind of tokenizer.
     """
 
     def __init__(
         self,
-        vocab_file: str | os.PathLike,
+        vocab_file: str | os.PathLike | Mapping[str, Path],
         do_lower_case: bool | None = None,
         max_len: int | None = None,
         do_basic_tokenize: bool = True,
-        never_split: Iterable[str] = SPECIAL_TOKENS,
+        never_split: Iterable[str] | None = None,
         strip_accents: bool | None = None,
         tokenize_chinese_chars: bool | None = None,
     ):
-        never_split = tuple(never_split)
-        self.vocab = load_vocab(vocab_file)
-        config = _read_config(Path(vocab_file).parent / TOKENIZER_CONFIG_NAME)
-        do_lower_case, strip_accents, tokenize_chinese_chars = (
-            config.get(key) if value is None else value
-            for key, value in zip(
-                CONFIG_KEYS, (do_lower_case, strip_accents, tokenize_chinese_chars), strict=True
-            )
-        )
-        if do_lower_case is None:
-            do_lower_case = is_uncased(self.vocab)
-        self.do_lower_case: bool = do_lower_case
-        self.strip_accents: bool | None = strip_accents
-        self.tokenize_chinese_chars: bool = tokenize_chinese_chars is not False
+        files = vocab_file if isinstance(vocab_file, Mapping) else files_beside(vocab_file)
+        read = read_settings(files)
+        self.casing_from, self.told_casing = read.casing_from, read.do_lower_case
         self.max_len: int = int(1e12) if max_len is None else max_len
-        self.ids_to_tokens: list[str] = list(self.vocab)
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
-            self.vocab[token] for token in SPECIAL_TOKENS
+        if do_lower_case is None:
+            do_lower_case = read.do_lower_case
+        if do_lower_case is None:
+            do_lower_case = is_uncased(read.tokens)
+        if tokenize_chinese_chars is None:
+            tokenize_chinese_chars = read.tokenize_chinese_chars is not False
+        added = read.added
+        if never_split is not None:
+            vocab, kept = number(read.tokens), tuple(never_split)
+            others = {i: t for i, t in added.items() if t.content not in read.names.values()}
+            added = others | {vocab[token]: Added(token) for token in kept if token in vocab}
+        self.settings: TokenizerSettings = replace(
+            read,
+            added=dict(sorted(added.items())),
+            do_lower_case=do_lower_case,
+            strip_accents=read.strip_accents if strip_accents is None else strip_accents,
+            tokenize_chinese_chars=tokenize_chinese_chars,
         )
-        self._tokenizer = Tokenizer(models.WordPiece(self.vocab, unk_token="[UNK]"))
-        if do_basic_tokenize:
-            self._tokenizer.normalizer = _bert_normalizer(
-                do_lower_case, strip_accents, self.tokenize_chinese_chars
-            )
-            self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        else:
-            self._tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        self._tokenizer.add_special_tokens(
-            [AddedToken(token, normalized=False) for token in never_split if token in self.vocab]
+        beyond = [t.content for i, t in sorted(added.items()) if i >= len(read.tokens)]
+        self.ids_to_tokens: list[str] = [*read.tokens, *beyond]
+        self.vocab: dict[str, int] = number(self.ids_to_tokens)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id = (
+            self.vocab[name] for name in list(read.names.values())[:4]
         )
-        spaced = any(len(token.split()) != 1 for token in never_split)
+        self._vocab_file = files.get(VOCAB_NAME) or next(iter(files.values()))
+        self._tokenizer = _library_tokenizer(self.settings, do_basic_tokenize)
+        spaced = any(token.content.split() != [token.content] for token in added.values())
         self._words = KnownWords(self._encode_texts, self.vocab, 0 if spaced else WORDS_KEPT)
 
     @classmethod
@@ -216,34 +202,65 @@ class BertTokenizer:
     ) -> BertTokenizer:
         """Load the tokenizer of a model: its folder, vocabulary file, hub name or address.
 
-        The casing is printed when it was inferred. An explicit `do_lower_case` is obeyed, with one
-        warning line if the tokenizer's configuration or the vocabulary says otherwise.
+        The casing is printed when it was not asked for. One warning line says what of the tokenizer's
+        files or vocabulary speaks against the casing in use.
         """
-        source = Path(folder_or_name_or_url)
-        if source.is_file():
-            vocab_file, config_file = source, source.with_name(TOKENIZER_CONFIG_NAME)
-        else:
-            vocab_file, config_file = (
-                find_model_file(folder_or_name_or_url, name, cache_dir, required=name == VOCAB_NAME)
-                for name in (VOCAB_NAME, TOKENIZER_CONFIG_NAME)
-            )
-        config = _read_config(config_file)
-        tokenizer = cls(
-            vocab_file,
-            config.get("do_lower_case") if do_lower_case is None else do_lower_case,
-            **{key: config.get(key) for key in CONFIG_KEYS[1:]} | options,
-        )
-        told, explicit = config.get("do_lower_case"), do_lower_case is not None
-        _say_casing(folder_or_name_or_url, tokenizer, told, explicit)
+        tokenizer = cls(find_tokenizer(folder_or_name_or_url, cache_dir), do_lower_case, **options)
+        _say_casing(folder_or_name_or_url, tokenizer, do_lower_case is not None)
         return tokenizer
+
+    @property
+    def do_lower_case(self) -> bool:
+        return bool(self.settings.do_lower_case)
+
+    @property
+    def strip_accents(self) -> bool | None:
+        return self.settings.strip_accents
+
+    @property
+    def tokenize_chinese_chars(self) -> bool:
+        return bool(self.settings.tokenize_chinese_chars)
+
+    @property
+    def unk_token(self) -> str:
+        return self.settings.names["unk_token"]
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """The special tokens, [PAD] to [MASK] first, as they are called here."""
+        others = (token.content for token in self.settings.added.values() if token.special)
+        return tuple(dict.fromkeys([*self.settings.names.values(), *others]))
+
+    @property
+    def mask_id(self) -> int:
+        """The id of [MASK].
+
+        Raises:
+            UserError: the vocabulary has none.
+        """
+        name = self.settings.names["mask_token"]
+        if name not in self.vocab:
+            raise UserError(
+                f"{self._vocab_file}: lacks {name}, which masks words; expected it in the vocabulary of a "
+                "model that learns or proposes words"
+            )
+        return self.vocab[name]
+
+    def describe(self) -> dict[str, Any]:
+        """What besides the vocabulary decides the ids of a text, as JSON holds it."""
+        return {
+            **{key: getattr(self, key) for key in CONFIG_KEYS},
+            "special": self.settings.names,
+            "added": [[i, *token] for i, token in self.settings.added.items()],
+        }
 
     def __len__(self) -> int:
         return len(self.vocab)
 
     @property
     def vocab_hash(self) -> str:
-        """SHA-256, in hexadecimal, of the pieces in the order of their ids."""
-        return hashlib.sha256("\n".join(self.ids_to_tokens).encode("utf-8")).hexdigest()
+        """SHA-256, in hexadecimal, of the tokens in the order of their ids."""
+        return fingerprint(self.ids_to_tokens)
 
     def tokenize(self, text: str) -> list[str]:
         """Return the pieces of `text`, without `[CLS]` and `[SEP]`."""
@@ -294,24 +311,43 @@ class BertTokenizer:
         """Write `folder`/vocab.txt, or the file named, and return its path."""
         path = Path(folder)
         path = path / VOCAB_NAME if path.is_dir() or not path.suffix else path
-        with atomic_open(path) as file:
-            file.writelines(f"{token}\n" for token in self.ids_to_tokens)
+        write_vocabulary(path, self.settings.tokens)
         return str(path)
 
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write the vocabulary and the configuration that `transformers` reads."""
-        config = {
-            "tokenizer_class": "BertTokenizer",
-            "do_lower_case": self.do_lower_case,
-            "strip_accents": self.strip_accents,
-            "tokenize_chinese_chars": self.tokenize_chinese_chars,
-            "model_max_length": min(self.max_len, 512),
-        }
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.save_vocabulary(folder)
-        with atomic_open(Path(folder) / TOKENIZER_CONFIG_NAME) as file:
-            json.dump(config, file, indent=2)
-            file.write("\n")
+    def save_pretrained(self, folder: str | os.PathLike, positions: int) -> None:
+        """Write vocab.txt, tokenizer.json and tokenizer_config.json, as `transformers` reads them.
+
+        Args:
+            positions: the model's `max_position_embeddings`, the most tokens of a text.
+        """
+        backend = json.loads(self._tokenizer.to_str())
+        write_settings(Path(folder), self.settings, backend, positions)
+
+
+def _library_tokenizer(settings: TokenizerSettings, do_basic_tokenize: bool) -> Tokenizer:
+    """The same, as the `tokenizers` library holds it."""
+    # Every line counts, so that added tokens get the ids behind them; no word holds a space.
+    filled = (token or f" {i}" for i, token in enumerate(reachable(settings.tokens)))
+    unknown, cls, sep = (settings.names[f"{role}_token"] for role in ("unk", "cls", "sep"))
+    library = Tokenizer(models.WordPiece(number(list(filled)), unk_token=unknown))
+    if do_basic_tokenize:
+        library.normalizer = _bert_normalizer(
+            bool(settings.do_lower_case),
+            settings.strip_accents,
+            bool(settings.tokenize_chinese_chars),
+        )
+        library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    else:
+        library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    library.add_tokens([AddedToken(**token._asdict()) for token in settings.added.values()])
+    ids = {token.content: i for i, token in settings.added.items()} | number(settings.tokens)
+    library.post_processor = processors.TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(cls, ids[cls]), (sep, ids[sep])],
+    )
+    library.decoder = decoders.WordPiece()
+    return library
 
 
 def _bert_normalizer(
@@ -336,31 +372,25 @@ def _without_surrogates(text: str) -> str:
     return text
 
 
-def _read_config(path: Path | None) -> dict:
-    """Return the contents of a tokenizer_config.json, {} where there is none."""
-    if path is None or not path.exists():
-        return {}
-    try:
-        config = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not JSON ({error}); mend or remove it") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(config).__name__}")
-    for key in CONFIG_KEYS:
-        if not isinstance(config.get(key), bool | None):
-            raise UserError(f"{path}: {key} is {config[key]!r}; expected true, false or null")
-    return config
-
-
-def _say_casing(
-    source: str | os.PathLike, tokenizer: BertTokenizer, told: bool | None, explicit: bool
-) -> None:
-    """Tell the casing if nobody asked for it, or if another one was to be expected."""
+def _say_casing(source: str | os.PathLike, tokenizer: BertTokenizer, explicit: bool) -> None:
+    """Tell the casing if nobody asked for it, and what speaks against the one that is used."""
     used = "uncased" if tokenizer.do_lower_case else "cased"
-    expected = is_uncased(tokenizer.vocab) if told is None else told
-    origin = "its vocabulary" if told is None else TOKENIZER_CONFIG_NAME
-    if not explicit:
-        print(f"note: {source}: {used}, as {origin} says", file=sys.stderr)
-    elif expected != tokenizer.do_lower_case:
-        other = "uncased" if expected else "cased"
-        print(f"warning: {source}: {used} as asked for, but {origin} is {other}", file=sys.stderr)
+    origin = tokenizer.casing_from
+    told = tokenizer.told_casing
+    against = contradiction(tokenizer.vocab, tokenizer.do_lower_case)
+    if explicit:
+        if told is not None and told != tokenizer.do_lower_case:
+            against = f"{origin} says {'uncased' if told else 'cased'}"
+        if against:
+            print(f"warning: {source}: {used} as asked for, but {against}", file=sys.stderr)
+    elif origin is None or not against:
+        print(f"note: {source}: {used}, as {origin or 'its vocabulary'} says", file=sys.stderr)
+    else:
+        advice = (
+            'say "do_lower_case": false there if the model is cased'
+            if tokenizer.do_lower_case
+            else "--do_lower_case lowers them"
+        )
+        print(
+            f"warning: {source}: {used}, as {origin} says, but {against}; {advice}", file=sys.stderr
+        )

@@ -74,7 +74,7 @@ def test_the_head_is_kept_and_the_logits_stay_those_of_transformers(tmp_path, sa
     folder = write_folder(tmp_path / "bert-base-uncased-rte", teacher.state_dict(), safe)
     assert run(tmp_path, "--models", folder.name) == 0
     assert {path.name for path in folder.iterdir()} == {
-        *("config.json", "vocab.txt", "pytorch_model.bin")
+        *("config.json", "vocab.txt", "tokenizer_config.json", "pytorch_model.bin")
     }
     config = json.loads((folder / "config.json").read_text())
     assert config == {**CONFIG, "classifier_head": "hf"}

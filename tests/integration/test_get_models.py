@@ -183,9 +183,9 @@ def test_more_than_the_disk_holds_is_not_begun(tmp_path, monkeypatch):
             "JSON",
         ),
         (
-            {"config.json": b"{}", "tokenizer.json": b"{}"},
+            {"config.json": b"{}", "tokenizer_config.json": b"{}"},
             ["someone/tiny"],
-            "lacks vocab.txt, model",
+            "lacks vocab.txt or tokenizer.json, model",
         ),
         (bert_files(), ["someone/tiny", "else/tiny"], "would both be"),
         (bert_files(), ["../../etc"], "OWNER/NAME"),
@@ -209,7 +209,7 @@ def test_an_unknown_model_says_what_to_fetch_by_hand(hub, tmp_path):
     result = hub.run(tmp_path, "--models", "no/such")
     assert result.returncode == 2
     assert "no such model on the hub" in result.stderr
-    files = "config.json, vocab.txt and model.safetensors or pytorch_model.bin"
+    files = "config.json, vocab.txt or tokenizer.json and model.safetensors or pytorch_model.bin"
     assert f"put {files} of {hub.site.url}/no/such" in result.stderr
 
 
@@ -226,7 +226,7 @@ def test_an_incomplete_folder_is_left_alone_and_named(hub, tmp_path):
     (tmp_path / "models" / "tiny" / "config.json").write_text("{}")
     result = hub.run(tmp_path, "--models", "someone/tiny")
     assert result.returncode == 2
-    assert "lacks vocab.txt, model.safetensors or pytorch_model.bin" in result.stderr
+    assert "lacks vocab.txt or tokenizer.json, model.safetensors or pytorch_model.bin" in result.stderr
     assert hub.site.requests == []
 
 
