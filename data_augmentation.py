@@ -31,10 +31,9 @@ from distillation.distributed import Runtime, start_runtime
 from distillation.forecast import duration
 from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
 from tasks.glue import GlueTask, find_task, read_split, split_path
-from tasks.kept_work import content_key
 from tasks.likely_pieces import likely_pieces, share_out
 from tasks.sentence_words import Sentence, SentenceSplitter, replacement_pieces
-from tasks.shards import Shard, checksum, finish_shard, finished_shards, merge_files
+from tasks.shards import Shard, check_share, checksum, finish_shard, finished_shards, merge_files
 from tasks.unfinished import unfinished
 from tasks.word_vectors import nearest_words, read_word_vectors
 from transformer.errors import UserError, run_script
@@ -47,6 +46,7 @@ from transformer.weights import weights_checksum
 
 # Published code; paper, section 4.2, where M is called K. N None: the task's own.
 PRESETS = {"code": {"N": None, "M": 15, "p": 0.4}, "paper": {"N": 20, "M": 15, "p": 0.4}}
+OUTPUT = "train_aug.tsv"
 BATCHES_PER_WINDOW = 64  # the masks of so many batches are sorted by length together
 
 
@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     task = find_task(args.task_name)
     folder = find_input(Path(args.glue_dir) / task.folder, f"the {task.folder} folder of GLUE")
-    train, output = split_path(task, folder, "train"), folder / "train_aug.tsv"
+    train, output = split_path(task, folder, "train"), folder / OUTPUT
     if output.is_dir():
         raise UserError(f"{output}: is a folder; expected a file to write, or nothing")
     job: dict[str, Any] = {"input_checksum": checksum([train]), "N": args.N or task.augment_n}
@@ -185,9 +185,9 @@ def augment(
             f"{args.pretrained_bert_model}: its vocabulary has {len(tokenizer)} pieces, its model "
             f"{model.config.vocab_size}; expected a vocabulary and a model that belong together"
         )
-    job |= {"vocabulary": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
+    job |= {"vocabulary_checksum": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
     job |= {"tokenizer": tokenizer.describe()}
-    job |= {"model_checksum": weights_checksum(model.state_dict())}
+    job |= {"model_checksum": weights_checksum(model.state_dict(), model.MAY_INIT)}
     allowed = replacement_pieces(tokenizer)
     predict = language_model(model.to(runtime.device), allowed, job["bf16"])
     max_positions = model.config.max_position_embeddings
@@ -198,8 +198,10 @@ def augment(
     with contextlib.ExitStack() as stack:
         file = None
         if runtime.is_main and not args.dry_run:
-            key = content_key(job, shard)
-            file = stack.enter_context(unfinished(path, key, args.resume))
+            if args.shard:
+                check_share(folder / OUTPUT, shard, job)
+            made_from = {**job, "shard": f"{shard.index}/{shard.count}"}
+            file = stack.enter_context(unfinished(path, made_from, args.resume))
         past = runtime.gather(file and file.facts)[0] or {}
         numbers = range(past.get("row", share.start), share.stop)
         texts = dict.fromkeys(side[number] for side in sides for number in numbers)

@@ -33,17 +33,17 @@ from cli.pregeneration import (
     finished_epochs,
     foresee,
     kept_documents,
-    key_of,
     make_recipe,
+    origin_of,
     output_folder,
     write_one,
 )
 from cli.shards import add_shard_flags, check_shard_flags
 from tasks.corpus_writing import remove_epochs
-from tasks.documents import Documents, join_shares, tokenize_share
+from tasks.documents import Documents, check_corpus_text, join_shares, tokenize_share
 from tasks.parallel import ordered_map
 from tasks.pregeneration import MIN_SEQ_LEN, Examples, PairRecipe, make_examples
-from tasks.shards import checksum, finish_shard, finished_shards, remove_shards
+from tasks.shards import check_share, checksum, finish_shard, finished_shards, remove_shards
 from tasks.text_files import is_compressed
 from tasks.token_store import MAX_SEQUENCE
 from transformer.errors import UserError, run_script
@@ -140,6 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.do_whole_word_mask and args.masked_lm_prob == 0:
         print("note: nothing is masked at --masked_lm_prob 0, words or pieces", file=sys.stderr)
     corpus = find_input(args.train_corpus, "a text file, one sentence a line")
+    if corpus.is_file() and (warning := check_corpus_text(corpus)):
+        print(f"warning: {warning}", file=sys.stderr)
     tokenizer = BertTokenizer.from_pretrained(args.bert_model, args.do_lower_case or None)
     recipe = make_recipe(args, tokenizer)
 
@@ -149,15 +151,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"{corpus}: one compressed file cannot be shared; unpack it first")
         job = make_job(args, corpus, tokenizer)
     flags = {name: getattr(args, name) for name in RECIPE if name != "epochs_to_generate"}
-    key = key_of(corpus, tokenizer, flags)
+    made_from = origin_of(corpus, tokenizer, flags)
     if args.dry_run:
-        dry_run(args, corpus, tokenizer, recipe, key, job)
+        dry_run(args, corpus, tokenizer, recipe, made_from, job)
         return 0
     if args.shard:
         tokenize_shard(args, corpus, tokenizer, job)
         return 0
     with output_folder(args) as folder:
-        done = finished_epochs(args, folder, key)
+        done = finished_epochs(args, folder, made_from)
         if done == args.epochs_to_generate:
             return 0
         join = None
@@ -174,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with contextlib.closing(ordered_map(make_part, todo, args.num_workers)) as parts:
                 for epoch in epochs:
                     pieces = islice(parts, num_blocks)
-                    write(args, folder, epoch, pieces, tokenizer, documents, key)
+                    write(args, folder, epoch, pieces, tokenizer, documents, made_from)
         if args.merge_shards:
             remove_shards(shard_name(folder), args.merge_shards)
     print(f"{folder}: {args.epochs_to_generate} epoch{'s' * (args.epochs_to_generate > 1)}")
@@ -186,7 +188,7 @@ def dry_run(
     corpus: Path,
     tokenizer: BertTokenizer,
     recipe: PairRecipe,
-    key: str,
+    made_from: Mapping[str, Any],
     job: Mapping[str, Any],
 ) -> None:
     """Look at what the run looks at, and measure a little piece of it."""
@@ -195,12 +197,12 @@ def dry_run(
     check_temp_dir(args)
     if not args.shard:
         check_contents(args, folder)
-        done = finished_epochs(args, folder, key)
+        done = finished_epochs(args, folder, made_from)
     if args.merge_shards:
         finished_shards(shard_name(folder), args.merge_shards, job)
 
     def write_part(place: Path, parts: Iterator[Examples], documents: Documents) -> dict[str, Any]:
-        return write_one(args, place, 0, parts, tokenizer, documents, key)
+        return write_one(args, place, 0, parts, tokenizer, documents, made_from)
 
     if done < args.epochs_to_generate:
         foresee(args, corpus, tokenizer, recipe, write_part, done)
@@ -216,7 +218,7 @@ RECIPE = (
 
 def make_job(args: argparse.Namespace, corpus: Path, tokenizer: BertTokenizer) -> dict[str, Any]:
     """Collect what all shares must have in common."""
-    own = {"vocabulary": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
+    own = {"vocabulary_checksum": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
     own["tokenizer"] = tokenizer.describe()
     recipe = {name: getattr(args, name) for name in RECIPE}
     return {"input_checksum": checksum([corpus]), **own, **recipe}
@@ -236,6 +238,7 @@ def tokenize_shard(
     path = args.shard.path(shard_name(folder))
     part = args.shard.part(corpus.stat().st_size)
     with sole_writer(path):
+        check_share(shard_name(folder), args.shard, job)
         with progress_bar(len(part), "B", "tokenizing") as bar:
             counts = tokenize_share(corpus, part, tokenizer, path, bar.update)
         finish_shard(shard_name(folder), args.shard, job, counts)
@@ -254,7 +257,7 @@ def write(
     parts: Iterator[Examples],
     tokenizer: BertTokenizer,
     documents: Documents,
-    key: str,
+    made_from: Mapping[str, Any],
 ) -> None:
     """Write one epoch with a progress bar and say what it holds."""
     start = time.perf_counter()
@@ -268,7 +271,7 @@ def write(
                 bar.update(len(part.tokens))
                 num_tokens += len(part.tokens)
 
-        metrics = write_one(args, folder, epoch, counted(), tokenizer, documents, key)
+        metrics = write_one(args, folder, epoch, counted(), tokenizer, documents, made_from)
     print(
         f"epoch {epoch}: {metrics['num_training_examples']:,} examples, {num_tokens:,} tokens; "
         f"{num_tokens / (time.perf_counter() - start):,.0f} tokens/s"

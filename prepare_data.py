@@ -5,13 +5,14 @@
     python prepare_data.py --input books.txt --output corpus.txt --num_workers 8
 
 Reads what WikiExtractor --json wrote (a folder), a raw dump (through the wikiextractor program),
-JSON lines with a "text" each, or plain text with a blank line between documents; files may be
-compressed with bzip2 or gzip. Writes one sentence a line, a blank line between documents. Articles
-without text (redirects) or with nothing but their title are dropped. Sentences are found by Punkt,
-with nltk's data where that is installed, else with what Punkt learns from the corpus itself. The
-output does not depend on the number of workers, nor of shares (--shard 1/8 … --shard 8/8, then
---merge_shards 8). What a killed or stopped run has done is kept beside the output; the same command
-with --resume goes on from there.
+JSON with a "text" in each object (one object a line, an array, or objects over several lines), or
+plain text with a blank line between documents; files may be compressed with bzip2, gzip or xz. Writes
+one sentence a line, a blank line between documents. Articles without text (redirects) or with nothing
+but their title are dropped. WikiExtractor's entities (&amp;) are unescaped; where plain text is wrapped
+at a width, lines within paragraphs are joined. Sentences are found by Punkt, with nltk's data where that
+is installed, else with what Punkt learns from the corpus itself. The output does not depend on the
+number of workers, nor of shares (--shard 1/8 … --shard 8/8, then --merge_shards 8). What a killed or
+stopped run has done is kept beside the output; the same command with --resume goes on from there.
 """
 
 from __future__ import annotations
@@ -31,12 +32,21 @@ from cli.foresight import add_dry_run_flag, say_untouched
 from cli.help import script_parser
 from cli.preparation import foresee
 from cli.shards import add_shard_flags, check_shard_flags
-from tasks.articles import Prepared, block_text, find_files, join_shares, joined, prepare_block
+from tasks.articles import (
+    Prepared,
+    Reading,
+    block_text,
+    choose_reading,
+    find_files,
+    join_shares,
+    joined,
+    prepare_block,
+)
 from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
 from tasks.parallel import ordered_map
 from tasks.sentences import download_punkt, find_punkt, punkt_checksum, train_punkt
-from tasks.shards import checksum, finish_shard, finished_shards, remove_shards
-from tasks.text_files import Block, is_compressed, read_blocks, share_of_files
+from tasks.shards import check_share, checksum, finish_shard, finished_shards, remove_shards
+from tasks.text_files import Block, is_compressed, share_of_files
 from tasks.unfinished import unfinished
 from tasks.wikiextractor import extract_dump
 from transformer.errors import UserError, run_script
@@ -47,6 +57,10 @@ from transformer.progress import progress_bar
 BLOCK_BYTES = 1 << 19
 PUNKT_SAMPLE_BYTES = 1 << 21  # Punkt learns from this much, taken evenly from the whole corpus
 SAMPLE_BLOCK_BYTES = 1 << 16
+TEXT_FLAGS = ("text_field", "entities", "keep_line_breaks")
+FORM = (
+    2  # of the output: raised where the same input gives another one, which no stopped run may mix
+)
 COUNTED = ("sentences", "words", "empty", "title_only")
 WORKER_BYTES = 1 << 22  # a process takes as long to start as some megabytes take to split
 
@@ -58,7 +72,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     paths.add_argument(
         "--input",
         default="data/extracted_wiki",
-        help="WikiExtractor's folder, a dump, JSON lines or plain text",
+        help="WikiExtractor's folder, a dump, JSON or plain text",
     )
     paths.add_argument("--output", default="wiki_for_bert.txt", help="file to write")
     paths.add_argument(
@@ -66,6 +80,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     paths.add_argument(
         "--temp_dir", help="where a dump is extracted (default: the folder of --output)"
+    )
+    text = parser.add_argument_group("text")
+    text.add_argument("--text_field", default="text", help="name of the text in a JSON object")
+    text.add_argument(
+        "--entities",
+        choices=("auto", "unescape", "keep"),
+        default="auto",
+        help="HTML's, such as &amp;. auto: unescape, once, what WikiExtractor has escaped",
+    )
+    text.add_argument(
+        "--keep_line_breaks",
+        action="store_true",
+        help="each line end ends a sentence, also where the text is wrapped at a width",
     )
     sentences = parser.add_argument_group("sentences")
     sentences.add_argument(
@@ -117,7 +144,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"{source}: is a dump; extract it first, then share the folder's files")
         if len(files) == 1 and is_compressed(files[0]):
             raise UserError(f"{source}: one compressed file cannot be shared; unpack it first")
+        if kind == "records":
+            raise UserError(
+                f"{source}: JSON on several lines, or an array, cannot be shared; write one object a line"
+            )
         job = {"input_checksum": checksum(files), "language": args.language}
+        job |= {name: getattr(args, name) for name in TEXT_FLAGS}
         if args.merge_shards and args.dry_run:
             finished_shards(output, args.merge_shards, job)
             say_untouched(output)
@@ -130,37 +162,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_writable(output.parent, "--output")
         share = 1 / args.shard.count if args.shard else 1
         foresee(
-            args, source, kind, files, share, partial(choose_punkt, args), partial(processes, args),
+            args, source, kind, files, share, partial(look_at, args), partial(processes, args),
             BLOCK_BYTES,
         )  # fmt: skip
         say_untouched(output)
         return 0
     if args.shard:
-        parameters = choose_punkt(args, kind, files)
-        job |= {"punkt_checksum": punkt_checksum(parameters)}
-        share = share_of_files(files, *args.shard)
-        with sole_writer(args.shard.path(output)):
-            source_key = [identity(files), args.shard]
-            facts = write_corpus(args, kind, share, parameters, args.shard.path(output), source_key)
-            finish_shard(output, args.shard, job, facts)
-        return 0
+        write_share(args, kind, files, output, job)
+    else:
+        write_whole(args, source, kind, files, output)
+    return 0
+
+
+def write_share(
+    args: argparse.Namespace, kind: str, files: list[Path], output: Path, job: dict[str, Any]
+) -> None:
+    """Write a share of the corpus, for --merge_shards."""
+    reading, parameters = look_at(args, kind, files)
+    job = {**job, "punkt_checksum": punkt_checksum(parameters)}
+    share, path = share_of_files(files, *args.shard), args.shard.path(output)
+    made_from = {"input_checksum": content_key(identity(files))}
+    made_from["shard"] = f"{args.shard.index}/{args.shard.count}"
+    with sole_writer(path):
+        check_share(output, args.shard, job)
+        facts = write_corpus(args, reading, share, parameters, path, made_from)
+        finish_shard(output, args.shard, job, facts)
+
+
+def write_whole(
+    args: argparse.Namespace, source: Path, kind: str, files: list[Path], output: Path
+) -> None:
+    """Write the corpus, after the extraction of a dump."""
     with sole_writer(output), contextlib.ExitStack() as stack:
-        source_key = [identity(files), args.no_templates]
+        made_from = {"input_checksum": content_key(identity(files))}
+        made_from["no_templates"] = args.no_templates
         if kind == "dump":
-            key = content_key(identity([source]), args.no_templates, str(output.resolve()))
-            folder = stack.enter_context(
-                kept_folder(args.temp_dir or output.parent, ".extracted-", key, sole=False)
-            )
+            made_here = {**made_from, "output": str(output.resolve())}
+            parent = args.temp_dir or output.parent
+            folder = stack.enter_context(kept_folder(parent, ".extracted-", made_here, sole=False))
             if facts_of_done(folder) is None:
                 extract_dump(source, folder, args.num_workers, templates=not args.no_templates)
-                mark_done(folder)
+                mark_done(folder, made_here)
             else:
                 print(f"note: {source} was extracted by a run that was stopped", file=sys.stderr)
             kind, files = find_files(folder)
-        parameters = choose_punkt(args, kind, files)
+        reading, parameters = look_at(args, kind, files)
         whole = [(path, None) for path in files]
-        write_corpus(args, kind, whole, parameters, output, source_key)
-    return 0
+        write_corpus(args, reading, whole, parameters, output, made_from)
 
 
 def processes(args: argparse.Namespace, size: int) -> int:
@@ -180,7 +228,17 @@ def merge(args: argparse.Namespace, output: Path, job: dict[str, Any]) -> None:
     say_counts(output, counts | {"documents": documents})
 
 
-def choose_punkt(args: argparse.Namespace, kind: str, files: list[Path]):
+def look_at(args: argparse.Namespace, kind: str, files: list[Path]):
+    """Decide how the text is read and how its sentences are found: the reading, Punkt's parameters."""
+    reading, notes = choose_reading(
+        kind, files, args.text_field, args.entities, args.keep_line_breaks
+    )
+    for note in notes:
+        print(note)
+    return reading, choose_punkt(args, reading, files)
+
+
+def choose_punkt(args: argparse.Namespace, reading: Reading, files: list[Path]):
     """Load Punkt's data or train it, and say which."""
     if args.download_punkt and not args.dry_run:
         download_punkt()
@@ -196,32 +254,37 @@ def choose_punkt(args: argparse.Namespace, kind: str, files: list[Path]):
     )
     total = sum(path.stat().st_size for path in files)
     step = max(1, total // PUNKT_SAMPLE_BYTES)
-    blocks = (block for path in files for block in read_blocks(path, SAMPLE_BLOCK_BYTES))
+    blocks = (block for path in files for block in reading.blocks(path, SAMPLE_BLOCK_BYTES))
     sample = islice(blocks, 0, None, step)
     return train_punkt(
-        block_text(kind, block)
+        block_text(reading, block)
         for block in islice(sample, PUNKT_SAMPLE_BYTES // SAMPLE_BLOCK_BYTES)
     )
 
 
 def write_corpus(
     args: argparse.Namespace,
-    kind: str,
+    reading: Reading,
     parts: Sequence[tuple[Path, range | None]],
     parameters,
     output: Path,
-    source_key: Any,
+    made_from: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write the corpus, or a share of it without an end, and say what it holds.
 
     Args:
-        source_key: what tells `parts` from others, in plain values.
+        made_from: what tells `parts` from others: names and plain values.
     """
-    key = content_key(source_key, punkt_checksum(parameters), BLOCK_BYTES, metadata.version("nltk"))
+    made_from = {**made_from, **{name: getattr(args, name) for name in TEXT_FLAGS}}
+    made_from |= {"punkt_checksum": punkt_checksum(parameters), "nltk": metadata.version("nltk")}
+    made_from["block_bytes"] = BLOCK_BYTES
     total = sum(os.path.getsize(path) if within is None else len(within) for path, within in parts)
     workers = processes(args, total)
-    work = partial(prepare_block, kind, parameters)
-    with unfinished(output, key, args.resume) as file, progress_bar(total, "B", "splitting") as bar:
+    work = partial(prepare_block, reading, parameters)
+    with (
+        unfinished(output, made_from, args.resume) as file,
+        progress_bar(total, "B", "splitting") as bar,
+    ):
         counts = file.facts or dict.fromkeys(("documents", "blocks", *COUNTED), 0) | {
             "continues": False,
             "unfinished": False,
@@ -230,7 +293,7 @@ def write_corpus(
         def blocks() -> Iterator[Block]:
             done = counts["blocks"]
             for path, within in parts:
-                for block in read_blocks(path, BLOCK_BYTES, within):
+                for block in reading.blocks(path, BLOCK_BYTES, within):
                     if done:
                         done -= 1
                     else:

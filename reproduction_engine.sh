@@ -150,7 +150,7 @@ again_flag() { # INDEX: what a command needs to be told about output that this s
       fi
       ;;
     *prepare_data.py* | *data_augmentation.py*)
-      [[ -e ${outputs[0]}.unfinished ]] && echo --resume # of other flags or files it begins anew by itself
+      [[ -e ${outputs[0]}.unfinished ]] && echo --resume # it refuses what other flags or files made
       ;;
   esac
   return 0

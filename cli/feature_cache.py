@@ -3,7 +3,7 @@
 An entry is `KIND-KEY.*` beside `KIND-KEY.json`, which is written last; the key is a checksum of all that
 the entry depends on, so that one made from other inputs is never read. It holds the checksums of the others:
 a damaged entry is made again. Where the file or folder it was
-made from has changed since, the old entry is removed and a line says so.
+made from has changed since, a new entry is made beside the old one and a line says so.
 """
 
 from __future__ import annotations
@@ -180,9 +180,9 @@ def _entry(
                 if _read_record(other).get("origin") == origin:
                     changed = origin.get("teacher") or origin["file"]
                     print(
-                        f"note: {other}: {changed} has changed since; made again", file=sys.stderr
+                        f"note: {other}: {changed} has changed since; made again beside it",
+                        file=sys.stderr,
                     )
-                    _remove(other)
             make(prefix)
             facts = {"origin": origin, "content": content, "files": _checksums(prefix)}
             with atomic_open(record) as file:

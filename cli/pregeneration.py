@@ -17,10 +17,17 @@ import numpy as np
 
 from cli.foresight import folder_bytes, of_size, print_facts
 from distillation.forecast import duration
-from tasks.corpus import epoch_key
+from tasks.corpus import epoch_origin
 from tasks.corpus_writing import write_epoch, write_json_epoch
 from tasks.documents import Documents, tokenize_corpus
-from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
+from tasks.kept_work import (
+    content_key,
+    differences,
+    facts_of_done,
+    identity,
+    kept_folder,
+    mark_done,
+)
 from tasks.pregeneration import Examples, PairRecipe, make_examples
 from tasks.text_files import unpacked_size
 from transformer.errors import UserError
@@ -61,12 +68,18 @@ def check_contents(args: argparse.Namespace, folder: Path) -> None:
         )
 
 
-def key_of(corpus: Path, tokenizer: BertTokenizer, flags: Mapping[str, Any]) -> str:
-    """A name for all that an epoch is made from, but its number."""
-    return content_key(identity([corpus]), tokenizer.vocab_hash, tokenizer.describe(), dict(flags))
+def origin_of(corpus: Path, tokenizer: BertTokenizer, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """All that an epoch is made from, but its number: names and plain values."""
+    return {
+        "corpus_checksum": content_key(identity([corpus])),
+        "vocabulary_checksum": tokenizer.vocab_hash,
+        "do_lower_case": tokenizer.do_lower_case,
+        "tokenizer": tokenizer.describe(),
+        **flags,
+    }
 
 
-def finished_epochs(args: argparse.Namespace, folder: Path, key: str) -> int:
+def finished_epochs(args: argparse.Namespace, folder: Path, made_from: Mapping[str, Any]) -> int:
     """How many epochs, from the first, a stopped run of this command has left; 0 without --resume.
 
     Raises:
@@ -74,13 +87,14 @@ def finished_epochs(args: argparse.Namespace, folder: Path, key: str) -> int:
     """
     done = 0
     while args.resume and done < args.epochs_to_generate:
-        found = epoch_key(folder, done)
-        if found is not None and found != key and not args.overwrite:
+        found = epoch_origin(folder, done)
+        differs = differences(found, made_from) if found is not None else ""
+        if differs and not args.overwrite:
             raise UserError(
-                f"--output_dir {folder}: epoch {done} was made by another command or of another corpus; "
-                "--overwrite replaces it"
+                f"--output_dir {folder}: epoch {done} was made by another command or of another corpus "
+                f"({differs}); give the flags it was made with, or --overwrite to replace it"
             )
-        if found != key:
+        if found is None or differs:
             break
         done += 1
     if done:
@@ -103,14 +117,13 @@ def kept_documents(
     """
     parent = Path(args.temp_dir or folder)
     check_temp_dir(args)
-    key = content_key(
-        identity([corpus]), tokenizer.vocab_hash, tokenizer.describe(), str(folder.resolve())
-    )
-    with kept_folder(parent, ".documents-", key, sole=parent == folder) as scratch:
+    made_from = origin_of(corpus, tokenizer, {"output_dir": str(folder.resolve())})
+    sole = parent == folder
+    with kept_folder(parent, ".documents-", made_from, sole, args.overwrite) as scratch:
         facts = facts_of_done(scratch)
         if facts is None:
             documents = join(scratch) if join else tokenize(corpus, tokenizer, scratch)
-            mark_done(scratch, **documents.facts())
+            mark_done(scratch, made_from, **documents.facts())
         else:
             print(f"note: {corpus} was tokenised by a run that was stopped", file=sys.stderr)
             documents = Documents.kept(scratch, facts)
@@ -213,12 +226,12 @@ def write_one(
     parts: Iterator[Examples],
     tokenizer: BertTokenizer,
     documents: Documents,
-    key: str,
+    made_from: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write one epoch in the chosen format; return its metrics."""
     if args.format == "json":
         pieces = tokenizer.ids_to_tokens
-        return write_json_epoch(folder, epoch, parts, pieces, args.max_seq_len, key)
+        return write_json_epoch(folder, epoch, parts, pieces, args.max_seq_len, made_from)
     facts = {
         "max_seq_len": args.max_seq_len,
         "vocab_hash": tokenizer.vocab_hash,
@@ -229,7 +242,7 @@ def write_one(
         "one_seq": args.one_seq,
         "seed": args.seed,
         "documents": documents.num_documents,
-        "key": key,
+        "made_from": made_from,
     }
     masked = args.masked_lm_prob > 0
     return write_epoch(folder, epoch, parts, documents.dtype, masked, facts)

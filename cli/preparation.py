@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cli.foresight import of_size, print_facts
 from distillation.forecast import duration
-from tasks.articles import find_files, prepare_block
-from tasks.text_files import open_binary, read_blocks, read_some, unpacked_size
+from tasks.articles import Reading, find_files, prepare_block
+from tasks.text_files import open_binary, read_some, unpacked_size
 from tasks.wikiextractor import extract_dump
 from transformer.errors import UserError
 
@@ -30,7 +29,7 @@ def foresee(
     kind: str,
     files: list[Path],
     share: float,
-    find_parameters: Callable[[str, list[Path]], Any],
+    look_at: Callable[[str, list[Path]], tuple[Reading, Any]],
     workers_for: Callable[[int], int],
     block_bytes: int,
 ) -> None:
@@ -38,7 +37,7 @@ def foresee(
 
     Args:
         share: of the files that is to be done.
-        find_parameters: gives Punkt's for the files of a kind.
+        look_at: says how the files of a kind are read, and gives Punkt's parameters for them.
         workers_for: how many processes split so many bytes.
     """
     size = (
@@ -62,12 +61,13 @@ def foresee(
             kind, files = find_files(scratch / "text")
             size = factor * sum(map(os.path.getsize, files))
         start = time.perf_counter()
-        parameters = find_parameters(kind, files)
+        reading, parameters = look_at(kind, files)
         learning = time.perf_counter() - start
         start = time.perf_counter()
         read = sentences = written = 0
-        for block in blocks_of(files, block_bytes):
-            prepared = prepare_block(kind, parameters, block)
+        blocks = (block for path in files for block in reading.blocks(path, block_bytes))
+        for block in blocks:
+            prepared = prepare_block(reading, parameters, block)
             read += len(block.data)
             sentences += prepared.sentences
             written += sum(map(len, prepared.documents))
@@ -88,12 +88,12 @@ def foresee(
     print_facts("preparation of a corpus", facts)
 
 
-WHAT = {"dump": "MediaWiki XML", "json": "JSON lines", "text": "plain text"}
-
-
-def blocks_of(files: list[Path], size: int) -> Iterator:
-    """The blocks of files, one after the other."""
-    return itertools.chain.from_iterable(read_blocks(path, size) for path in files)
+WHAT = {
+    "dump": "MediaWiki XML",
+    "json": "JSON lines",
+    "records": "JSON",
+    "text": "plain text",
+}
 
 
 def first_pages(dump: Path, path: Path) -> Path:

@@ -1,17 +1,65 @@
-"""What prepare_data.py reads: WikiExtractor's output, JSON lines, plain text."""
+"""What prepare_data.py reads: WikiExtractor's output, JSON, plain text."""
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from tasks.json_records import read_records
+from tasks.line_breaks import Wrapping, find_wrapping
 from tasks.sentences import make_splitter, split_sentences
-from tasks.text_files import Block, open_binary, read_some
+from tasks.text_files import Block, read_blocks, read_format, sample_lines
+from tasks.wikiextractor import check_dump
 from transformer.errors import UserError
+
+_EXTRACTED = re.compile(r"wiki_\d+(\.\w+)?")  # files of WikiExtractor's
+_ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|#\d+|#[xX][\da-fA-F]+);")
+_UNESCAPED = re.compile(rf"[<>]|&(?!{_ENTITY.pattern[1:]})")
+_SAMPLE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the text of files is read.
+
+    Attributes:
+        kind: "json" (one record a line), "records" (JSON on any lines), "text" or "dump".
+        text_field: the name of a record's text.
+        entities: "unescape" (those of HTML become the characters they stand for), "extracted" (the
+            same, but not in a text that WikiExtractor cannot have escaped) or "keep".
+        wrapping: how lines were wrapped that are to be joined.
+    """
+
+    kind: str
+    text_field: str = "text"
+    entities: str = "keep"
+    wrapping: Wrapping | None = None
+
+    def blocks(self, path: Path, size: int, within: range | None = None) -> Iterator[Block]:
+        """Read a file, or the lines that begin in some of its bytes, as blocks of records or lines."""
+        if self.kind == "records":
+            return read_records(path, size)
+        joins = self.wrapping.joins_bytes if self.wrapping and self.kind == "text" else None
+        return read_blocks(path, size, within, joins)
+
+    def paragraphs(self, lines: list[str]) -> list[str]:
+        """Join the lines that were wrapped."""
+        return self.wrapping.join(lines) if self.wrapping else lines
+
+    def plain(self, text: str) -> str:
+        """Unescape a text that is to be unescaped, once."""
+        if self.entities == "keep" or "&" not in text:
+            return text
+        if self.entities == "extracted" and _UNESCAPED.search(text):
+            return text
+        return _ENTITY.sub(lambda entity: html.unescape(entity.group()), text)
 
 
 @dataclass
@@ -32,13 +80,13 @@ class Prepared:
 
 
 def find_files(source: Path) -> tuple[str, list[Path]]:
-    """Tell what a path holds: ("json" | "text" | "dump", its files in a fixed order).
+    """Tell what a path holds: ("json" | "records" | "text" | "dump", its files in a fixed order).
 
     A folder holds WikiExtractor's `wiki_*` files, at any depth. A single file tells by its first
-    character.
+    characters.
 
     Raises:
-        UserError: the folder has no such file, or the file is empty.
+        UserError: the folder has no such file, or the file is empty, or of a format that is not read.
     """
     if source.is_dir():
         files = sorted(path for path in source.rglob("wiki_*") if path.is_file())
@@ -48,20 +96,81 @@ def find_files(source: Path) -> tuple[str, list[Path]]:
                 "`python -m wikiextractor.WikiExtractor DUMP --json -o FOLDER`"
             )
         return "json", files
-    with open_binary(source) as file:
-        head = read_some(file, 4096, source).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not head:
-        raise UserError(f"{source}: is empty; expected text, JSON lines or a Wikipedia dump")
-    if head.startswith((b"<mediawiki", b"<?xml")):
-        return "dump", [source]
-    return ("json" if head.startswith((b"{", b"<doc ")) else "text"), [source]
+    kind = _KINDS[read_format(source)]
+    if kind == "dump":
+        check_dump(source)
+    return kind, [source]
 
 
-def prepare_block(kind: str, parameters, block: Block) -> Prepared:
-    """Split a block of a "json" or "text" file into sentences; runs in the workers."""
+def choose_reading(
+    kind: str, files: list[Path], text_field: str, entities: str, keep_line_breaks: bool
+) -> tuple[Reading, list[str]]:
+    """Decide how files are read by what stands in some of their text.
+
+    The decision depends on the files alone: it is the same for every share of them.
+
+    Args:
+        entities: "unescape", "keep", or "auto": unescape what WikiExtractor has written.
+
+    Returns:
+        The reading, and lines that say what was decided by the look of the text.
+    """
+    notes: list[str] = []
+    if kind == "text":
+        samples = sample_lines(files)
+    else:
+        samples, ours = _sample_records(kind, files, text_field)
+        escaped = any(_ENTITY.search(line) for lines in samples for line in lines)
+        if entities == "auto" and (ours or _EXTRACTED.fullmatch(files[0].name)):
+            entities = "extracted"
+            notes.append(
+                "entities: unescaped, as WikiExtractor escapes them (--entities keep leaves them)"
+            )
+        elif entities == "auto" and escaped:
+            notes.append(
+                "entities: the text holds some, such as &amp;, and is not WikiExtractor's: they stay "
+                "(--entities unescape)"
+            )
+    if entities == "auto":
+        entities = "keep"
+    wrapping = None if keep_line_breaks else find_wrapping(samples)
+    if wrapping:
+        notes.append(
+            f"line breaks: the text is wrapped at {wrapping.width} characters; lines within paragraphs "
+            "are joined (--keep_line_breaks leaves them)"
+        )
+    return Reading(kind, text_field, entities, wrapping), notes
+
+
+def _sample_records(kind: str, files: list[Path], text_field: str) -> tuple[list[list[str]], bool]:
+    """Lines of texts from places all over the files, and whether the records have WikiExtractor's fields."""
+    plain = Reading(kind, text_field)
+    samples, ours = [], True
+    some = files[:: max(1, len(files) // 16)]
+    for path in some:
+        blocks = plain.blocks(path, 1 << 16)
+        for block in islice(blocks, max(1, _SAMPLE_BYTES // len(some) >> 16)):
+            for number, line in enumerate(block.lines(), start=block.first_line):
+                if line.strip():
+                    record = _parse(line, block.place(number))
+                    ours &= isinstance(record, dict) and {"id", "url", "title", "text"} <= {*record}
+                    text = record.get(text_field) if isinstance(record, dict) else record
+                    samples.append(text.split("\n") if isinstance(text, str) else [])
+    return samples, ours and bool(samples)
+
+
+_KINDS = {"json lines": "json", "doc": "json", "json": "records", "dump": "dump", "text": "text"}
+
+
+def prepare_block(reading: Reading, parameters, block: Block) -> Prepared:
+    """Split a block into sentences; runs in the workers."""
     splitter = make_splitter(parameters)
     prepared = Prepared()
-    documents = _articles(block) if kind == "json" else _paragraph_runs(block, prepared)
+    documents = (
+        _paragraph_runs(reading, block, prepared)
+        if reading.kind == "text"
+        else _articles(reading, block)
+    )
     for title, paragraphs in documents:
         sentences = [s for paragraph in paragraphs for s in split_sentences(splitter, paragraph)]
         if not sentences:
@@ -77,33 +186,49 @@ def prepare_block(kind: str, parameters, block: Block) -> Prepared:
     return prepared
 
 
-def block_text(kind: str, block: Block) -> str:
+def block_text(reading: Reading, block: Block) -> str:
     """The text of a block, without splitting: what Punkt learns from."""
-    if kind == "text":
-        return "\n".join(block.lines())
-    return "\n".join(line for _, paragraphs in _articles(block) for line in paragraphs)
+    if reading.kind == "text":
+        return "\n".join(_lines(reading, block))
+    return "\n".join(line for _, paragraphs in _articles(reading, block) for line in paragraphs)
 
 
-def _articles(block: Block) -> Iterator[tuple[str | None, list[str]]]:
+def _articles(reading: Reading, block: Block) -> Iterator[tuple[str | None, list[str]]]:
+    name = reading.text_field
     for number, line in enumerate(block.lines(), start=block.first_line):
         if not line.strip():
             continue
-        place = f"{block.path}:{number}"
-        try:
-            article = json.loads(line)
-        except (ValueError, RecursionError):
-            hint = "run WikiExtractor with --json" if line.startswith("<doc") else "mend or drop it"
+        record = _parse(line, block.place(number))
+        article = {name: record} if isinstance(record, str) else record
+        if not isinstance(article, dict) or not isinstance(article.get(name), str):
+            found = f"; it has {', '.join(map(repr, islice(article, 8)))}" if article else ""
             raise UserError(
-                f"{place}: is not JSON; expected one object with a text a line, {hint}"
-            ) from None
-        if not isinstance(article, dict) or not isinstance(article.get("text"), str):
-            raise UserError(f'{place}: expected a JSON object with a string under "text"')
-        title = article.get("title")
-        yield title if isinstance(title, str) else None, article["text"].split("\n")
+                f'{block.place(number)}: expected a JSON object with a string under "{name}"'
+                f"{found if isinstance(article, dict) else ''} (--text_field names the field of the text)"
+            )
+        title = article.get("title") if name != "title" else None
+        title = reading.plain(title) if isinstance(title, str) else None
+        yield title, reading.paragraphs(reading.plain(article[name]).split("\n"))
 
 
-def _paragraph_runs(block: Block, prepared: Prepared) -> Iterator[tuple[None, list[str]]]:
-    lines = block.lines()
+def _parse(line: str, place: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        hint = "run WikiExtractor with --json" if line.startswith("<doc") else "mend or drop it"
+        raise UserError(
+            f"{place}: is not JSON; expected one object with a text a line, {hint}"
+        ) from None
+
+
+def _lines(reading: Reading, block: Block) -> list[str]:
+    return [reading.plain(line) for line in reading.paragraphs(block.lines())]
+
+
+def _paragraph_runs(
+    reading: Reading, block: Block, prepared: Prepared
+) -> Iterator[tuple[None, list[str]]]:
+    lines = _lines(reading, block)
     prepared.continues = bool(lines[0].strip())
     prepared.unfinished = bool(lines[-1].strip())
     run: list[str] = []

@@ -186,11 +186,12 @@ def corpus_facts(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> di
     }
 
 
-def epoch_key(folder: str | os.PathLike, epoch: int) -> str | None:
-    """The `key` among the facts of an epoch; "" if it has none, None if it is not finished."""
+def epoch_origin(folder: str | os.PathLike, epoch: int) -> dict[str, Any] | None:
+    """The `made_from` among the facts of an epoch; empty if it has none, None if it is not finished."""
     if not metrics_path(folder, epoch).is_file():
         return None
-    return str(_read_metrics(Path(folder), epoch).get("key") or "")
+    made_from = _read_metrics(Path(folder), epoch).get("made_from")
+    return made_from if isinstance(made_from, dict) else {}
 
 
 def _flatten(

@@ -8,8 +8,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,12 +82,12 @@ def write_json_epoch(
     parts: Iterable[Examples],
     pieces: list[str],
     max_seq_len: int,
-    key: str | None = None,
+    made_from: Mapping[str, Any] | None = None,
 ) -> dict:
     """Write one epoch in the published format, `pieces` being the vocabulary."""
     num_examples = write_json(Path(folder) / f"epoch_{epoch}.json", parts, pieces)
     metrics = {"num_training_examples": num_examples, "max_seq_len": max_seq_len}
-    return _write_metrics(folder, epoch, metrics | {"format": "json", "key": key})
+    return _write_metrics(folder, epoch, metrics | {"format": "json", "made_from": made_from})
 
 
 def remove_epochs(folder: str | os.PathLike, keep: int = 0) -> None:

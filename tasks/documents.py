@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.text_files import Block, read_blocks
+from tasks.line_breaks import find_wrapping
+from tasks.text_files import Block, read_blocks, read_format, sample_lines
 from tasks.token_store import token_dtype
 from transformer.errors import UserError
 from transformer.file_utils import atomic_open
@@ -262,6 +263,26 @@ def join_shares(
                     token += size
         documents = writer.close(_placeholder(tokenizer))
     return _checked(documents, corpus)
+
+
+def check_corpus_text(corpus: str | os.PathLike) -> str | None:
+    """Refuse a file that is not plain text; return what should be said of one that is.
+
+    Raises:
+        UserError: it is missing, empty, or of another format; it says which.
+    """
+    if (kind := read_format(corpus)) != "text":
+        what = {"dump": "a Wikipedia dump", "doc": "WikiExtractor's output"}.get(kind, "JSON")
+        raise UserError(
+            f"{corpus}: is {what}; expected one sentence a line and a blank line between documents: "
+            "prepare_data.py makes that of it"
+        )
+    if wrapping := find_wrapping(sample_lines([corpus])):
+        return (
+            f"{corpus}: looks wrapped at {wrapping.width} characters, and each line is taken for a "
+            "sentence; prepare_data.py joins such lines"
+        )
+    return None
 
 
 def _tokenized(

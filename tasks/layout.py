@@ -82,7 +82,9 @@ def find_layout(
 
     def refuse(what: str) -> UserError:
         cells = ", ".join(cell[:_SHOWN] for cell in first)
-        return UserError(f"{path}:{line}: {what}; expected {_expected(task, is_test)}; found {cells}")
+        return UserError(
+            f"{path}:{line}: {what}; expected {_expected(task, is_test)}; found {cells}"
+        )
 
     if sum(cell[:1] == cell[-1:] == '"' for cell in first):
         raise refuse("the header is quoted, and in GLUE's files quotes are text")
@@ -134,7 +136,9 @@ def _check_positions(
     digits = any(plain(cell).isdigit() for cell in first)
     if digits or _is_row(task, official, first):
         names = _expected(task, is_test)
-        raise UserError(f"{path}:{line}: a row of data, expected a header; add one that names {names}")
+        raise UserError(
+            f"{path}:{line}: a row of data, expected a header; add one that names {names}"
+        )
 
 
 def _is_row(task: GlueTask, columns: Columns, first: Sequence[str]) -> bool:

@@ -18,10 +18,24 @@ _MODEL_FILE = "abbrev_types.txt"
 # nltk gives a match up after 5 s by the clock on the wall: a long paragraph on a busy machine, or a machine
 # put to sleep, would end the run.
 _SECONDS = 600.0
-# Punkt wants white space after a full stop; Chinese and Japanese write none.
-_CJK_END = re.compile(
-    "(?<=[。！？])(?![。！？”’」』）])|(?<=[。！？][”’」』）])(?![。！？”’」』），、])"
+# Punkt knows . ? ! before white space. Other scripts end sentences with signs of their own, and Chinese and
+# Japanese write no blanks. These have Unicode's property Sentence_Terminal, but for signs of English text
+# (such as the interrobang) and those that stand for a comma; Tibetan's shad lacks it but does the same.
+_ENDS = (
+    "\u0589\u061d-\u061f\u06d4\u0700-\u0702\u07f9\u0837\u0839\u083d\u083e"  # Armenian to Samaritan
+    "\u0964\u0965\u0f0d-\u0f11\u0f14\u104b\u1362\u1367\u1368\u166e\u1735\u1736"  # danda, shad, Burmese …
+    "\u17d4\u17d5\u1803\u1809\u1944\u1945\u1aa8-\u1aab\u1b5a\u1b5b\u1b5f\u1b7d\u1b7e"  # Khmer …
+    "\u1c3b\u1c3c\u1c7e\u1c7f\u2cf9-\u2cfb\u3002\ua4ff\ua60e\ua60f\ua6f3\ua6f7\ua876\ua877\ua8ce\ua8cf"
+    "\ua92f\ua9c9\uaa5d-\uaa5f\uaaf0\uaaf1\uabeb\ufe52\ufe56\ufe57\uff01\uff0e\uff1f\uff61"
+    "\U00010a56\U00010a57\U00011047\U00011048\U000110be-\U000110c1\U00011141-\U00011143\U000111c5\U000111c6"
+    "\U000115c2\U000115c3\U00011641\U00011642\U00016a6e\U00016a6f\U00016af5\U0001bc9f\U0001da88"
 )
+_CLOSERS = "”’»›」』）】》〉〗〕)\\]"
+_FOREIGN_END = re.compile(
+    rf"[{_ENDS}](?:\s*[{_ENDS}]|[.!?])*(?:[{_CLOSERS}]|[\"'](?=\s|$))*"
+    rf"(?![{_ENDS}{_CLOSERS}，、])(?!\s*\d+\s*[\u0964\u0965])(?!(?<=\d[\uff0e\ufe52])\d)"  # ॥ १ ॥, ３．１
+)
+_SENTENCE_END = re.compile(rf"[.!?…{_ENDS}][\"'{_CLOSERS}]*\s*$")
 
 
 def find_punkt(language: str, folder: str | None = None) -> tuple[PunktParameters, str] | None:
@@ -109,9 +123,23 @@ def split_sentences(splitter: PunktSentenceTokenizer, paragraph: str) -> list[st
     """
     with _patience(paragraph):
         pieces = splitter.tokenize(paragraph)
-    if not paragraph.isascii():
-        pieces = [piece for sentence in pieces for piece in _CJK_END.split(sentence)]
+    if not paragraph.isascii() and _FOREIGN_END.search(paragraph):
+        pieces = [piece for sentence in pieces for piece in _split_foreign(sentence)]
     return [folded for piece in pieces if (folded := " ".join(piece.split()))]
+
+
+def ends_sentence(line: str) -> bool:
+    """Whether the last sign of a line ends a sentence, quotation marks and brackets left aside."""
+    return _SENTENCE_END.search(line) is not None
+
+
+def _split_foreign(sentence: str) -> Iterator[str]:
+    """Split what Punkt took for one sentence after the sentence ends of other scripts."""
+    start = 0
+    for end in _FOREIGN_END.finditer(sentence):
+        yield sentence[start : end.end()]
+        start = end.end()
+    yield sentence[start:]
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tasks.kept_work import differences
 from transformer.errors import UserError
 from transformer.file_utils import atomic_open
 
@@ -61,6 +62,24 @@ def finish_shard(
         file.write("\n")
 
 
+def check_share(output: str | os.PathLike, shard: Shard, job: Mapping[str, Any]) -> None:
+    """Refuse to write a share where a finished one of another job is.
+
+    Raises:
+        UserError: it names what differs.
+    """
+    path = shard.path(output)
+    try:
+        kept = json.loads(Path(f"{path}.json").read_bytes())["job"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return
+    if isinstance(kept, dict) and (what := differences(kept, job)):
+        raise UserError(
+            f"{path}: is a finished share, made with {what}; merge it with the shares of its own job, or "
+            "remove it and its .json to start over"
+        )
+
+
 def finished_shards(
     output: str | os.PathLike, count: int, job: Mapping[str, Any]
 ) -> list[tuple[Path, dict[str, Any]]]:
@@ -77,14 +96,11 @@ def finished_shards(
         path = shard.path(output)
         facts = _read_facts(path, shard)
         first = found[0][1]["job"] if found else facts["job"]
-        for name, expected in {**first, **job}.items():
-            if facts["job"].get(name) != expected:
-                what = f"{name} {facts['job'].get(name)!r}, expected {expected!r}"
-                if name.endswith("checksum"):
-                    what = f"another {name.removesuffix('_checksum')} than the rest"
-                raise UserError(
-                    f"{path}: was made with {what}; make all shares with the same flags and files"
-                )
+        expected = {**first, **job}
+        if what := differences({name: facts["job"].get(name) for name in expected}, expected):
+            raise UserError(
+                f"{path}: was made with {what}; make all shares with the same flags and files"
+            )
         found.append((path, facts))
     return found
 

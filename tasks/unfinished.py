@@ -3,10 +3,11 @@
 While OUTPUT is made, the folder OUTPUT.unfinished holds
 
     content     what has been written
-    done.json   up to which byte, with what checksum, from what (`key`), and what the writer needs to go on;
-                with a checksum of its own
+    done.json   up to which byte, with what checksum, from what (`made_from`), and what the writer needs to
+                go on; with a checksum of its own
 
-When it is complete, `content` is renamed to OUTPUT and the folder removed.
+When it is complete, `content` is renamed to OUTPUT and the folder removed. What it keeps is never removed
+because a later run has other flags or files, or no --resume: that run is refused, with what differs.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from tasks.kept_work import content_key
+from tasks.kept_work import content_key, differences
 from transformer.errors import Mishap, UserError
 from transformer.file_utils import atomic_open, put_in_place
 
@@ -40,9 +41,11 @@ class Unfinished:
         facts: what the last `mark` was given; None at the beginning.
     """
 
-    def __init__(self, folder: Path, key: str, found: dict[str, Any] | None) -> None:
+    def __init__(
+        self, folder: Path, made_from: Mapping[str, Any], found: dict[str, Any] | None
+    ) -> None:
         self.facts: dict[str, Any] | None = found and found["facts"]
-        self._folder, self._key = folder, key
+        self._folder, self._made_from = folder, dict(made_from)
         self._bytes, self._checksum = (found["bytes"], found["crc32"]) if found else (0, 0)
         self._marked = time.monotonic()
         self._file: IO[bytes] = open(folder / _CONTENT, "r+b" if found else "xb")  # noqa: SIM115
@@ -59,7 +62,8 @@ class Unfinished:
         """Say that a run can go on from here, knowing `facts`: plain values."""
         if time.monotonic() - self._marked >= SECONDS:
             self._sync()
-            done = {"key": self._key, "bytes": self._bytes, "crc32": self._checksum, "facts": facts}
+            done = {"made_from": self._made_from, "bytes": self._bytes, "crc32": self._checksum}
+            done["facts"] = facts
             with atomic_open(self._folder / _DONE) as file:
                 json.dump({"done": done, "check": content_key(done)}, file)
             self.facts = facts
@@ -82,27 +86,30 @@ class Unfinished:
 
 
 @contextlib.contextmanager
-def unfinished(output: str | os.PathLike, key: str, resume: bool) -> Iterator[Unfinished]:
+def unfinished(
+    output: str | os.PathLike, made_from: Mapping[str, Any], resume: bool
+) -> Iterator[Unfinished]:
     """Give what becomes `output` when the block ends without an error.
 
     What was marked stays when the program is killed or stopped, or when the system fails it (a full
     disk, a want of memory); a mistake of the user's removes it. The caller is the output's only writer.
 
     Args:
-        key: what the output is made from; what another key has left is not gone on with.
-        resume: go on after the last mark of a run that left one; else begin anew.
+        made_from: what the output is made from: names and plain values.
+        resume: go on after the last mark of a run that left one.
 
     Raises:
-        UserError: something that is not ours stands in the folder's place.
+        UserError: something that is not ours stands in the folder's place, or a stopped run's work that
+            was made from something else, or that is not to be resumed.
     """
     output = Path(output)
     folder = Path(f"{output}.unfinished")
-    found = _left_behind(folder, output, key, resume)
+    found = _left_behind(folder, output, made_from, resume)
     if found is None:
         shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(mode=0o700, exist_ok=found is not None)
-        work = Unfinished(folder, key, found)
+        work = Unfinished(folder, made_from, found)
     except OSError as error:
         raise UserError(f"{output}: cannot be written there ({error.strerror})") from None
     keep = False
@@ -125,8 +132,10 @@ def unfinished(output: str | os.PathLike, key: str, resume: bool) -> Iterator[Un
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _left_behind(folder: Path, output: Path, key: str, resume: bool) -> dict[str, Any] | None:
-    """What `done.json` of a run with this key says, if the bytes are what it says."""
+def _left_behind(
+    folder: Path, output: Path, made_from: Mapping[str, Any], resume: bool
+) -> dict[str, Any] | None:
+    """What `done.json` of a run from the same says, if the bytes are what it says."""
     if not os.path.lexists(folder):
         return None
     if (
@@ -138,27 +147,35 @@ def _left_behind(folder: Path, output: Path, key: str, resume: bool) -> dict[str
             f"{folder}: is in the way: expected nothing there, or what a stopped run of this program "
             "left; move it away"
         )
-    if not resume:
-        reason = "--resume was not given"
-    elif not (folder / _DONE).exists():
+    reason = "what it left is damaged"
+    if not (folder / _DONE).exists():
         reason = "it had not come far enough"
-    else:
-        try:
-            note = json.loads((folder / _DONE).read_bytes())
-            found = note["done"]
-            if content_key(found) != note["check"]:
-                reason = "what it left is damaged"
-            elif found["key"] != key:
-                reason = "it had other flags or files"
-            elif _checksum(folder / _CONTENT, found["bytes"]) == found["crc32"]:
+    elif (found := _read_note(folder)) is not None:
+        differs = differences(found["made_from"], made_from)
+        if differs or not resume:
+            what = f", made with {differs}; run that command again with" if differs else ";"
+            raise UserError(
+                f"{folder}: keeps {found['bytes']:,} bytes of a stopped run{what} --resume"
+                f"{'' if differs else ' continues it'}, or remove this folder to start over"
+            )
+        with contextlib.suppress(OSError):
+            if _checksum(folder / _CONTENT, found["bytes"]) == found["crc32"]:
                 print(f"note: {output}: going on after {found['bytes']:,} bytes", file=sys.stderr)
                 return found
-            else:
-                reason = "what it left is damaged"
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            reason = "what it left is damaged"
     print(f"note: {output}: a stopped run is not gone on with ({reason})", file=sys.stderr)
     return None
+
+
+def _read_note(folder: Path) -> dict[str, Any] | None:
+    """What `done.json` says; None if it is damaged."""
+    try:
+        note = json.loads((folder / _DONE).read_bytes())
+        found = note["done"]
+        if content_key(found) != note["check"]:
+            return None
+        return {"made_from": {}, **found}  # earlier versions did not say
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _checksum(path: Path, size: int) -> int | None:

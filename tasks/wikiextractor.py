@@ -15,6 +15,22 @@ _GUARD = Path(__file__).with_name("end_with_parent.py")
 _NEEDED = (3, 1)  # 3.0 does not start on Python 3.11
 
 
+def check_dump(dump: str | os.PathLike) -> None:
+    """Refuse a dump that wikiextractor would not unpack: it goes by the file's name.
+
+    Raises:
+        UserError: it is compressed in another way than its name says, or with xz.
+    """
+    with open(dump, "rb") as file:
+        head = file.read(6)
+    for magic, ending in ((b"BZh", ".bz2"), (b"\x1f\x8b", ".gz"), (b"\xfd7zXZ\x00", None)):
+        if head.startswith(magic) and (ending is None or Path(dump).suffix != ending):
+            raise UserError(
+                f"{dump}: is a dump compressed with {(ending or '.xz')[1:]}; "
+                + (f"expected a name that ends in {ending}" if ending else "unpack it first")
+            )
+
+
 def extract_dump(
     dump: str | os.PathLike, folder: str | os.PathLike, processes: int, templates: bool
 ) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tasks.text_files import is_packed, open_binary, whole_lines
 from transformer.errors import UserError
 
 _QUERIES = 256  # words compared with all others at once: 100 MB of similarities for 100,000 vectors
@@ -47,7 +48,8 @@ def read_word_vectors(path: str | os.PathLike, limit: int = 100_000) -> WordVect
 
     The dimension is that of the first line. A line is split from its right end, because the 840B
     set has words with spaces in them (`. . .`, `at name@domain.com`). A first line of two whole
-    numbers (the header that word2vec and fastText write) is passed over. Zero vectors have no
+    numbers (the header that word2vec and fastText write) is passed over, and so is a byte-order mark; the
+    file may be compressed (bzip2, gzip, xz). Zero vectors have no
     direction and are skipped, as are words that could not stand in a tab-separated file.
 
     Raises:
@@ -58,10 +60,10 @@ def read_word_vectors(path: str | os.PathLike, limit: int = 100_000) -> WordVect
     rows: dict[str, int] = {}
     skipped = read = dimension = 0
     matrix = np.empty((0, 0), dtype=np.float32)
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        for number, raw in enumerate(file, 1):
-            line = raw.rstrip()
+    with open_binary(path) as file:
+        size = 0 if is_packed(file) else os.fstat(file.fileno()).st_size
+        for number, raw in enumerate(whole_lines(file, path), 1):
+            line = raw.removeprefix(b"\xef\xbb\xbf").rstrip() if number == 1 else raw.rstrip()
             if not line:
                 continue
             if not dimension:

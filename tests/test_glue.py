@@ -188,7 +188,10 @@ ROW = "0\ta\tb\tentailment\n"
         (f"{RTE_HEADER}{ROW}1\ta\tb\tEntailment\n", "train.tsv:3: label 'Entailment', expected"),
         (ROW, "train.tsv:1: a row of data, expected a header"),
         ("index,sentence1,sentence2,label\n", "train.tsv:1: 1 columns, expected at least 4"),
-        ("index\tsentence1\tsentence2\n0\ta\tb\n", "train.tsv:1: the header names no column as the"),
+        (
+            "index\tsentence1\tsentence2\n0\ta\tb\n",
+            "train.tsv:1: the header names no column as the",
+        ),
         ("sentence\tlabel\nfine\t1\n", "train.tsv:1: the header names sentence, which"),
         (f"{RTE_HEADER}{ROW}".encode() + b"1\tcaf\xe9\tb\tentailment\n", "train.tsv:3: byte 6 is"),
         (f"{RTE_HEADER}{ROW}".encode("utf-16"), "train.tsv:1: byte 1 is not UTF-8"),

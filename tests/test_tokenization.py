@@ -296,7 +296,9 @@ def test_the_tokenizers_own_configuration_wins_over_the_vocabulary(tmp_path, cap
     assert tokenizer.do_lower_case is False
     assert tokenizer.tokenize("中文") == ["中", "##文"]
     error = capsys.readouterr().err
-    assert "cased, as tokenizer_config.json says, but no token" in error, "and lower-case tokens only"
+    assert "cased, as tokenizer_config.json says, but no token" in error, (
+        "and lower-case tokens only"
+    )
     assert BertTokenizer(tmp_path / "vocab.txt").do_lower_case is False
 
 
@@ -323,7 +325,10 @@ def test_a_vocabulary_file_can_be_named_itself(tmp_path):
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         (b"[PAD]\n\xff\xfe\n", ":2: is not UTF-8"),
-        ("\n".join([*UNCASED, "a\rb", "c"]).encode(), rf":{len(UNCASED) + 1}: has a carriage return"),
+        (
+            "\n".join([*UNCASED, "a\rb", "c"]).encode(),
+            rf":{len(UNCASED) + 1}: has a carriage return",
+        ),
         ("\n".join(UNCASED[2:]).encode(), r"lacks \[PAD\] \[UNK\]"),
     ],
     ids=["empty", "blank", "encoding", "carriage return", "special tokens"],

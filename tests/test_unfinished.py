@@ -1,9 +1,11 @@
-"""An output that is stopped at any moment is gone on with, or begun anew; never mixed with another."""
+"""An output that is stopped at any moment is resumed; never mixed with another, nor thrown away for it."""
 
+import json
 import os
 
 import pytest
 
+from tasks.kept_work import content_key
 from tasks.unfinished import unfinished
 from transformer.errors import Mishap, UserError
 
@@ -20,9 +22,9 @@ def output(tmp_path):
     return tmp_path / "corpus.txt"
 
 
-def write(output, stop_at=None, key="a", resume=True, error=SystemExit):
+def write(output, stop_at=None, seed=1, resume=True, error=SystemExit):
     """Write the lines, or be stopped before one of them; return how many a run before had written."""
-    with unfinished(output, key, resume) as file:
+    with unfinished(output, {"seed": seed}, resume) as file:
         done = (file.facts or {"lines": 0})["lines"]
         for number in range(done, len(LINES)):
             if number == stop_at:
@@ -64,15 +66,29 @@ def test_the_output_of_an_earlier_run_stays_until_the_new_one_is_complete(output
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
-    [({"key": "b"}, "other flags or files"), ({"resume": False}, "--resume was not given")],
+    ("options", "message"),
+    [
+        ({"seed": 2}, "seed 1, expected 2; run that command again with --resume, or remove"),
+        ({"resume": False}, "--resume continues it, or remove this folder to start over"),
+        ({"seed": 2, "resume": False}, "seed 1, expected 2"),
+    ],
 )
-def test_a_run_of_other_files_or_without_the_flag_begins_anew(output, options, reason, capsys):
+def test_work_of_other_flags_or_files_is_refused_not_removed(output, options, message):
     stop(output, 3)
-    assert write(output, **options) == 0
-    assert output.read_bytes() == b"".join(LINES)
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2 and reason in told[1]
+    with pytest.raises(UserError, match=message):
+        write(output, **options)
+    assert not output.exists() and write(output) == 3
+
+
+def test_work_of_an_earlier_version_is_refused_not_removed(output):
+    folder = output.with_name("corpus.txt.unfinished")
+    folder.mkdir()
+    (folder / "content").write_bytes(b"0\n")
+    done = {"key": "a", "bytes": 2, "crc32": 1, "facts": {}}
+    (folder / "done.json").write_text(json.dumps({"done": done, "check": content_key(done)}))
+    with pytest.raises(UserError, match="remove this folder to start over"):
+        write(output)
+    assert (folder / "content").exists()
 
 
 def flip(folder):

@@ -29,10 +29,17 @@ _TIED = {
 }
 
 
-def weights_checksum(state: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hexadecimal, over the names and bytes of tensors on the CPU."""
+def weights_checksum(state: Mapping[str, Tensor], unread: tuple[str, ...] = ()) -> str:
+    """SHA-256, in hexadecimal, over the names and bytes of tensors on the CPU.
+
+    Args:
+        unread: prefixes of names that do not count: weights that the caller never reads, which a
+            checkpoint may lack and which are random then.
+    """
     digest = hashlib.sha256()
     for name, tensor in state.items():
+        if name.startswith(unread):
+            continue
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()

@@ -19,6 +19,7 @@ from transformer.errors import UserError
 from transformer.file_utils import WEIGHTS_NAME
 from transformer.locks import sole_writer
 from transformer.modeling import BertForMaskedLM
+from transformer.weights import save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -372,13 +373,41 @@ def test_a_run_stopped_between_rows_ends_with_the_bytes_and_counts_of_a_whole_on
     assert told[0] == len(SENTENCES) and told[-1] <= 2, "rows that were written are not made again"
 
 
-def test_a_stopped_run_with_other_flags_is_not_gone_on_with(place, capsys, stopped_after):
+def test_a_stopped_run_with_other_flags_is_refused_and_kept(place, stopped_after):
+    main(command("CoLA", "--seed", "43"))
+    whole = output(place, "CoLA").read_bytes()
     assert stopped_after(3, lambda: main(command("CoLA", "--seed", "43")))
-    main(command("CoLA", "--resume"))
-    assert "other flags or files" in capsys.readouterr().err
-    resumed = output(place, "CoLA").read_bytes()
-    main(command("CoLA"))
-    assert output(place, "CoLA").read_bytes() == resumed
+    for flags in ((), ("--resume",)):
+        with pytest.raises(UserError, match="seed 43, expected 42"):
+            main(command("CoLA", *flags))
+    main(command("CoLA", "--seed", "43", "--resume"))
+    assert output(place, "CoLA").read_bytes() == whole
+
+
+def test_what_a_model_may_lack_and_nobody_reads_does_not_count(place, stopped_after):
+    """Without a pooler: its place is filled with random numbers, others in each process."""
+    weights = place / "models/bert-base-uncased" / WEIGHTS_NAME
+    state = torch.load(weights, weights_only=True)
+    save_weights({name: t for name, t in state.items() if "pooler" not in name}, weights)
+    flags = command("CoLA", "--N", "5")
+    main(flags)
+    whole = output(place, "CoLA").read_bytes()
+    for index in (1, 2):
+        main([*flags, "--shard", f"{index}/2"])
+    main([*flags, "--merge_shards", "2"])
+    assert output(place, "CoLA").read_bytes() == whole
+    assert stopped_after(3, lambda: main(flags))
+    main([*flags, "--resume"])
+    assert output(place, "CoLA").read_bytes() == whole
+
+
+def test_a_finished_share_of_another_job_is_not_written_over(place):
+    main(command("CoLA", "--shard", "1/2", "--seed", "43"))
+    share = output(place, "CoLA").with_name("train_aug.tsv.shard-1-of-2")
+    kept = share.read_bytes()
+    with pytest.raises(UserError, match=r"finished share, made with seed 43, expected 42"):
+        main(command("CoLA", "--shard", "1/2"))
+    assert share.read_bytes() == kept
 
 
 def test_an_output_that_another_process_writes_is_refused(place):

@@ -226,7 +226,9 @@ def test_an_incomplete_folder_is_left_alone_and_named(hub, tmp_path):
     (tmp_path / "models" / "tiny" / "config.json").write_text("{}")
     result = hub.run(tmp_path, "--models", "someone/tiny")
     assert result.returncode == 2
-    assert "lacks vocab.txt or tokenizer.json, model.safetensors or pytorch_model.bin" in result.stderr
+    assert (
+        "lacks vocab.txt or tokenizer.json, model.safetensors or pytorch_model.bin" in result.stderr
+    )
     assert hub.site.requests == []
 
 
