@@ -134,9 +134,9 @@ def test_code_and_formulas_agree_on_a_padded_batch(values):
         ("PADDING_THRESHOLD", -1e9, "attention, layer 1 and 2"),  # masked scores count
         (
             "hidden_losses",
-            lambda s, t: [(a - b).abs().mean() for a, b in zip(s, t)],
+            lambda s, t: [(a - b).abs().mean() for a, b in zip(s, t, strict=True)],
             "hidden state, layer 2 and 4",
-        ),  # noqa: B905
+        ),
     ],
 )
 def test_a_wrong_loss_is_caught(values, monkeypatch, name, wrong, loss):
