@@ -13,7 +13,6 @@ import itertools
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -26,11 +25,16 @@ from tokenizers import (
     Tokenizer,
     decoders,
     models,
-    normalizers,
     pre_tokenizers,
     processors,
 )
 
+from transformer.basic_tokenizer import (
+    BasicTokenizer,
+    WordpieceTokenizer,
+    bert_normalizer,
+    without_surrogates,
+)
 from transformer.errors import UserError
 from transformer.file_utils import VOCAB_NAME
 from transformer.known_words import WORDS_KEPT, KnownWords
@@ -54,6 +58,15 @@ from transformer.vocabulary import (
     read_tokens,
 )
 
+__all__ = [
+    "SPECIAL_TOKENS",
+    "BasicTokenizer",
+    "BertTokenizer",
+    "WordpieceTokenizer",
+    "is_uncased",
+    "load_vocab",
+]
+
 # Encodings hold far more than their ids, so this many texts are encoded at a time.
 TEXTS_PER_BLOCK = 4096
 
@@ -63,70 +76,6 @@ logger = logging.getLogger(__name__)
 def load_vocab(vocab_file: str | os.PathLike) -> dict[str, int]:
     """Read a vocabulary file, one token a line, into a dictionary token -> id (see `read_tokens`)."""
     return number(read_tokens(vocab_file))
-
-
-class BasicTokenizer:
-    """Cleans text and splits it into words and punctuation marks.
-
-    Args:
-        do_lower_case: lower the letters and, unless `strip_accents` says otherwise, strip accents.
-        never_split: strings kept whole and unchanged wherever they occur.
-        strip_accents: None for "as `do_lower_case`".
-        tokenize_chinese_chars: set CJK characters apart, one by one.
-    """
-
-    def __init__(
-        self,
-        do_lower_case: bool = True,
-        never_split: Iterable[str] = SPECIAL_TOKENS,
-        strip_accents: bool | None = None,
-        tokenize_chinese_chars: bool = True,
-    ):
-        self.do_lower_case = do_lower_case
-        self.never_split = tuple(never_split)
-        self._normalizer = _bert_normalizer(do_lower_case, strip_accents, tokenize_chinese_chars)
-        self._pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        self._kept = re.compile("|".join(map(re.escape, self.never_split)) or "(?!)")
-
-    def tokenize(self, text: str) -> list[str]:
-        """Return the words and punctuation marks of `text`, in order."""
-        text = _without_surrogates(text)
-        words, end = [], 0
-        for match in self._kept.finditer(text):
-            words += [*self._split(text[end : match.start()]), match.group()]
-            end = match.end()
-        return words + self._split(text[end:])
-
-    def _split(self, text: str) -> list[str]:
-        clean = self._normalizer.normalize_str(text)
-        return [word for word, _ in self._pre_tokenizer.pre_tokenize_str(clean)]
-
-
-class WordpieceTokenizer:
-    """Cuts words into the longest pieces of a vocabulary, from the left.
-
-    Args:
-        vocab: piece -> id; pieces inside a word begin with `##`.
-        unk_token: stands for a word that cannot be cut, or has more than `max_input_chars_per_word`
-            characters.
-    """
-
-    def __init__(
-        self, vocab: dict[str, int], unk_token: str = "[UNK]", max_input_chars_per_word: int = 100
-    ):
-        self.vocab = vocab
-        self.unk_token = unk_token
-        self.max_input_chars_per_word = max_input_chars_per_word
-        self._model = models.WordPiece(
-            vocab if unk_token in vocab else {**vocab, unk_token: len(vocab)},
-            unk_token=unk_token,
-            max_input_chars_per_word=max_input_chars_per_word,
-        )
-
-    def tokenize(self, text: str) -> list[str]:
-        """Return the pieces of the words of `text`, which are separated by white space."""
-        words = _without_surrogates(text).split()
-        return [piece.value for word in words for piece in self._model.tokenize(word)]
 
 
 class BertTokenizer:
@@ -264,7 +213,7 @@ class BertTokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """Return the pieces of `text`, without `[CLS]` and `[SEP]`."""
-        text = _without_surrogates(text)
+        text = without_surrogates(text)
         return self._tokenizer.encode(text, add_special_tokens=False).tokens
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -287,7 +236,7 @@ class BertTokenizer:
         try:
             encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         except TypeError:  # a lone surrogate somewhere; rare, so not looked for beforehand
-            texts = list(map(_without_surrogates, texts))
+            texts = list(map(without_surrogates, texts))
             encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
         flat = itertools.chain.from_iterable(encoding.ids for encoding in encodings)
@@ -326,12 +275,12 @@ class BertTokenizer:
 
 def _library_tokenizer(settings: TokenizerSettings, do_basic_tokenize: bool) -> Tokenizer:
     """The same, as the `tokenizers` library holds it."""
-    # Every line counts, so that added tokens get the ids behind them; no word holds a space.
-    filled = (token or f" {i}" for i, token in enumerate(reachable(settings.tokens)))
+    # Every line counts, so that added tokens get the ids behind them; no token holds a line break.
+    filled = (token or f"\n{i}" for i, token in enumerate(reachable(settings.tokens)))
     unknown, cls, sep = (settings.names[f"{role}_token"] for role in ("unk", "cls", "sep"))
     library = Tokenizer(models.WordPiece(number(list(filled)), unk_token=unknown))
     if do_basic_tokenize:
-        library.normalizer = _bert_normalizer(
+        library.normalizer = bert_normalizer(
             bool(settings.do_lower_case),
             settings.strip_accents,
             bool(settings.tokenize_chinese_chars),
@@ -348,28 +297,6 @@ def _library_tokenizer(settings: TokenizerSettings, do_basic_tokenize: bool) -> 
     )
     library.decoder = decoders.WordPiece()
     return library
-
-
-def _bert_normalizer(
-    do_lower_case: bool, strip_accents: bool | None, tokenize_chinese_chars: bool
-) -> normalizers.Normalizer:
-    return normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=tokenize_chinese_chars,
-        strip_accents=strip_accents,
-        lowercase=do_lower_case,
-    )
-
-
-def _without_surrogates(text: str) -> str:
-    """Join surrogate pairs and replace lone ones (JSON can hold both): they are no Unicode text."""
-    if text.isascii():
-        return text
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _say_casing(source: str | os.PathLike, tokenizer: BertTokenizer, explicit: bool) -> None:
