@@ -88,8 +88,11 @@ def read_backend(path: Path) -> Backend:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path}: added_tokens is not a list of tokens")
     added = {token_id(path, entry.get("id")): read_token(path, entry) for entry in entries}
+    tokens = _numbered(path, model.get("vocab"))
+    while len(tokens) > 1 and not tokens[-1] and max(added, default=0) < len(tokens):
+        tokens.pop()  # empty lines at the end of the vocab.txt that it was made from
     return Backend(
-        _numbered(path, model.get("vocab")),
+        tokens,
         model.get("unk_token"),
         added,
         casing,
