@@ -108,7 +108,8 @@ def check_vocabulary(
         raise UserError(
             f"{where}: other tokens than the vocabulary in use; teacher and student must share one vocabulary"
         )
-    if own.told_casing not in (None, tokenizer.do_lower_case):
+    told_otherwise = own.told_casing not in (None, tokenizer.do_lower_case)
+    if told_otherwise and where != tokenizer.vocab_file:  # whose own files have had their line
         told, used = (
             ("cased", "uncased")[casing] for casing in (own.told_casing, tokenizer.do_lower_case)
         )

@@ -136,7 +136,7 @@ class BertTokenizer:
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = (
             self.vocab[name] for name in list(read.names.values())[:4]
         )
-        self._vocab_file = files.get(VOCAB_NAME) or next(iter(files.values()))
+        self.vocab_file: Path = files.get(VOCAB_NAME) or next(iter(files.values()))
         self._tokenizer = _library_tokenizer(self.settings, do_basic_tokenize)
         spaced = any(token.content.split() != [token.content] for token in added.values())
         self._words = KnownWords(self._encode_texts, self.vocab, 0 if spaced else WORDS_KEPT)
@@ -190,7 +190,7 @@ class BertTokenizer:
         name = self.settings.names["mask_token"]
         if name not in self.vocab:
             raise UserError(
-                f"{self._vocab_file}: lacks {name}, which masks words; expected it in the vocabulary of a "
+                f"{self.vocab_file}: lacks {name}, which masks words; expected it in the vocabulary of a "
                 "model that learns or proposes words"
             )
         return self.vocab[name]

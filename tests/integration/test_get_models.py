@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import BertWordPieceTokenizer
 
 import get_bert_models
 from tests.serving import serve
@@ -280,3 +281,21 @@ def test_a_model_that_another_process_fetches_is_refused(hub, tmp_path):
     assert f"error: models/tiny: process {os.getpid()} on" in result.stderr
     assert hub.run(tmp_path, "--models", "someone/tiny").returncode == 0
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["tiny"]
+
+
+def test_a_lone_tokenizer_json_gets_its_vocab_txt_and_the_models_positions(hub, tmp_path):
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the"]
+    library = BertWordPieceTokenizer({token: i for i, token in enumerate(tokens)})
+    files = bert_files(max_position_embeddings=32)
+    del files["vocab.txt"]
+    files["tokenizer.json"] = library.to_str().encode()
+    hub.add("someone/tiny", files)
+    result = hub.run(tmp_path, "--models", "someone/tiny")
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "models" / "tiny"
+    assert (folder / "vocab.txt").read_text().split() == tokens
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    assert config["model_max_length"] == 32 and config["do_lower_case"] is True
+    recorded = json.loads((folder / "source.json").read_text())["files"]
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        assert recorded[name]["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
