@@ -66,7 +66,9 @@ def _check_line_ends(vocab_file: str | os.PathLike, tokens: Sequence[str]) -> No
 def _say_repeated(vocab_file: str | os.PathLike, tokens: Sequence[str]) -> None:
     vocab = number(tokens)
     empty = [i for i, token in enumerate(tokens) if not token]
-    repeated = [i for i, token in enumerate(tokens) if token and vocab[token] != i]
+    repeated = [
+        i for i, token in enumerate(tokens) if token.strip(WHITE_SPACE) and vocab[token] != i
+    ]
     if repeated:
         token, more = tokens[repeated[0]], len(repeated) - 1
         say_once(
@@ -104,7 +106,8 @@ def reachable(tokens: Sequence[str]) -> list[str]:
 
 def fingerprint(tokens: Sequence[str]) -> str:
     """SHA-256, in hexadecimal, of the tokens in the order of their ids; equal if all ids are."""
-    return hashlib.sha256("\n".join(reachable(tokens)).encode("utf-8")).hexdigest()
+    lines = "\n".join(reachable(tokens)).rstrip("\n")
+    return hashlib.sha256(lines.encode("utf-8")).hexdigest()
 
 
 def is_uncased(vocab: Iterable[str]) -> bool:
