@@ -179,6 +179,7 @@ def augment(
     tokenizer = BertTokenizer.from_pretrained(
         args.pretrained_bert_model, args.do_lower_case or None, args.cache_dir
     )
+    tokenizer.require_mask()
     model = BertForMaskedLM.from_pretrained(args.pretrained_bert_model, cache_dir=args.cache_dir)
     if len(tokenizer) != model.config.vocab_size:
         raise UserError(

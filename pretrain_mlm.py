@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = read_config(args.bert_model, args.cache_dir)
     tokenizer = load_tokenizer(args, args.bert_model)
     check_vocabulary(tokenizer, config, args.bert_model, args.cache_dir)
+    tokenizer.require_mask()
     with runtime.one_after_another():  # the published format is turned into arrays once
         epochs = [open_epoch(data, i, tokenizer) for i in range(available_epochs(data))]
     length = max(epoch.max_seq_len for epoch in epochs)

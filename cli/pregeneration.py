@@ -260,7 +260,7 @@ def make_recipe(args: argparse.Namespace, tokenizer: BertTokenizer) -> PairRecip
         seed=args.seed,
         cls_id=tokenizer.cls_id,
         sep_id=tokenizer.sep_id,
-        mask_id=tokenizer.mask_id,
+        mask_id=tokenizer.require_mask() if args.masked_lm_prob > 0 else tokenizer.unk_id,
         vocab_size=len(tokenizer),
         masked_lm_prob=args.masked_lm_prob,
         max_predictions_per_seq=args.max_predictions_per_seq,

@@ -182,7 +182,11 @@ class BertTokenizer:
 
     @property
     def mask_id(self) -> int:
-        """The id of [MASK].
+        """The id of [MASK]; see `require_mask`."""
+        return self.require_mask()
+
+    def require_mask(self) -> int:
+        """Return the id of [MASK], which only learning or proposing words needs.
 
         Raises:
             UserError: the vocabulary has none.
