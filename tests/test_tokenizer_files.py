@@ -327,3 +327,40 @@ def test_real_vocabularies_are_read_as_by_transformers(path):
     assert {t: i for t, i in load_vocab(path).items() if t.strip()} == {
         t: i for t, i in Reference(str(path)).get_vocab().items() if t.strip()
     }
+
+
+def test_teacher_and_student_are_compared_by_tokens_and_settings(tmp_path):
+    from cli.training import check_vocabulary
+    from transformer.configuration import BertConfig
+
+    config = BertConfig(vocab_size=len(UNCASED))
+    write(tmp_path / "teacher", UNCASED, tokenizer_config={"do_lower_case": True})
+    tokenizer = BertTokenizer.from_pretrained(tmp_path / "teacher")
+    student = saved(tmp_path / "student")  # tokenizer.json alone
+    check_vocabulary(tokenizer, config, student)
+    settings = {"do_lower_case": True, "strip_accents": False}
+    (student / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match="another strip_accents"):
+        check_vocabulary(tokenizer, config, student)
+    write(tmp_path / "other", [*UNCASED[:-1], "zebra"])
+    with pytest.raises(UserError, match=r"vocab\.txt: other tokens"):
+        check_vocabulary(tokenizer, config, tmp_path / "other")
+
+
+def test_augmentation_reads_added_and_renamed_tokens_and_never_proposes_them(tmp_path):
+    from tasks.sentence_words import SentenceSplitter, replacement_pieces
+
+    settings = {"pad_token": "<pad>", "additional_special_tokens": ["covid", "[NEW]"]}
+    folder = write(tmp_path, tokenizer_config=settings, added_tokens={"[NEW]": N})
+    tokenizer = BertTokenizer.from_pretrained(folder)
+    splitter = SentenceSplitter(tokenizer, 64)
+    for text in ("The cat <pad> [NEW] the covid cat", "cat[NEW]<pad>"):
+        assert splitter(text).ids.tolist() == tokenizer.encode_flat([text])[0].tolist()
+    allowed = replacement_pieces(tokenizer)
+    assert allowed[tokenizer.vocab["cat"]]
+    assert not any(allowed[tokenizer.vocab[name]] for name in ("<pad>", "covid", "[NEW]", "[PAD]"))
+    repeated = BertTokenizer(write_vocab(tmp_path / "r", [*UNCASED, "cat"]))
+    assert (
+        replacement_pieces(repeated).sum()
+        == replacement_pieces(BertTokenizer(write_vocab(tmp_path / "s", UNCASED))).sum()
+    )
