@@ -1,14 +1,13 @@
 """Tokenizers that others wrote: ids as `transformers` gives them, or one line that says why not."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from tests.test_tokenization import ADVERSARIAL, CASED, REAL, UNCASED, random_texts, write_vocab
 from transformer import vocabulary
 from transformer.errors import UserError
-from transformer.tokenization import BertTokenizer, load_vocab
+from transformer.tokenization import BertTokenizer
 from transformer.tokenizer_files import limit_max_length
 
 TEXTS = [
@@ -315,18 +314,6 @@ def test_the_maximum_length_is_lowered_to_the_positions_and_never_raised(tmp_pat
     assert json.loads(path.read_text()) == {
         "tokenizer_class": "BertTokenizer", "a": 1, "model_max_length": 32,
     }  # fmt: skip
-
-
-REAL_VOCABULARIES = sorted((Path(__file__).parent.parent / "shared/data/vocab").glob("*.txt"))
-
-
-@pytest.mark.parametrize("path", REAL_VOCABULARIES, ids=lambda path: path.stem)
-def test_real_vocabularies_are_read_as_by_transformers(path):
-    from transformers import BertTokenizer as Reference
-
-    assert {t: i for t, i in load_vocab(path).items() if t.strip()} == {
-        t: i for t, i in Reference(str(path)).get_vocab().items() if t.strip()
-    }
 
 
 def test_teacher_and_student_are_compared_by_tokens_and_settings(tmp_path):
