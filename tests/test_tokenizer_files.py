@@ -149,6 +149,7 @@ def test_ids_are_line_numbers_as_transformers_counts_them(tmp_path, capsys, name
     said = capsys.readouterr().err
     assert ("the last line gives the id" in said) == (name == "repeated tokens")
     assert (": empty line (" in said) == (name == "empty lines")
+    assert len(ours) == len(ours.ids_to_tokens) > max(ours.vocab.values())
     ours.save_pretrained(tmp_path / "b", 64)
     (tmp_path / "b" / "tokenizer.json").unlink()
     assert BertTokenizer(tmp_path / "b" / "vocab.txt").vocab_hash == ours.vocab_hash

@@ -208,7 +208,8 @@ class BertTokenizer:
         }
 
     def __len__(self) -> int:
-        return len(self.vocab)
+        """How many ids there are, with those of empty and repeated lines."""
+        return len(self.ids_to_tokens)
 
     @property
     def vocab_hash(self) -> str:
