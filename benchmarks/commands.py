@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.devices import Work
-from benchmarks.lengths import PATH as LENGTHS
 from benchmarks.shapes import (
     classifier_macs,
     encoder_macs,
@@ -28,12 +27,14 @@ from tasks.glue import find_task
 from transformer.configuration import BertConfig
 from transformer.errors import UserError
 
+LENGTHS = Path(__file__).with_name("lengths.json")
 # Of the paper's corpus: words, and as seen in docs/results-small.md tokens a word and tokens a sequence.
 WORDS, TOKENS_PER_WORD, SEQUENCE = 2.5e9, 1.63, 118
-BYTES_PER_WORD, BYTES_PER_TOKEN = 5.9, 4.6
+BYTES_PER_WORD, BYTES_PER_TOKEN = 5.9, 4.6  # of text; of a task's rows
 # Rows of the training sets that lengths.json does not have, and about how many tokens one has.
 ROWS = {"MNLI": (392_702, 39), "QQP": (363_846, 30), "QNLI": (104_743, 50), "STS-B": (5_749, 31),
         "WNLI": (635, 37)}  # fmt: skip
+UNPACKED = 4  # bytes of text in one of a packed dump
 KEPT_VARIANTS = 0.9  # of the N that augmentation draws for a sentence
 MASKED_PER_TOKEN, SENTENCES_PER_BATCH = 0.42, 64
 _TEXT = {"wikiextractor.WikiExtractor", "prepare_data.py", "pregenerate_training_data.py"}
@@ -185,21 +186,31 @@ class Commands:
             return Rows(count, told.get("num_tokens", SEQUENCE * count) / count)
         flags = flags_of(self._makers.get(folder, []))
         length = min(SEQUENCE, float(flags.get("max_seq_len") or 128))
-        corpus = Path(flags.get("train_corpus", ""))
-        tokens = WORDS * TOKENS_PER_WORD
-        if corpus.is_file():
-            tokens = corpus.stat().st_size / BYTES_PER_TOKEN
+        corpus = self._bytes(flags.get("train_corpus", ""))
+        tokens = corpus / BYTES_PER_WORD * TOKENS_PER_WORD
         return Rows(tokens / length, length)
 
     def _text(self, program: str, words: Sequence[str], flags: Mapping[str, str]) -> float:
-        whole = WORDS * BYTES_PER_WORD
+        """Bytes of text that a program reads."""
         if program == "wikiextractor.WikiExtractor":
-            size = size_of(words[words.index(program) + 1])
-            return 4 * size if size else whole  # packed
+            return UNPACKED * self._bytes(words[words.index(program) + 1], packed=True)
         if program == "prepare_data.py":
-            return size_of(flags.get("input", "")) or whole
+            return self._bytes(flags.get("input", ""))
         epochs = int(flags.get("epochs_to_generate") or 3)
-        return epochs * (size_of(flags.get("train_corpus", "")) or whole)
+        return epochs * self._bytes(flags.get("train_corpus", ""))
+
+    def _bytes(self, path: str, packed: bool = False) -> float:
+        """Bytes of a file or folder: on disk, or of what it will be made from, or of the paper's corpus."""
+        if size := size_of(path):
+            return size
+        words = self._makers.get(path)
+        program = next((word for word in words or () if word in _TEXT), None)
+        if words and program:
+            own = flags_of(words)
+            return self._text(program, words, own | {"epochs_to_generate": "1"})
+        if words and "demo.make" in words:
+            return 1e6
+        return WORDS * BYTES_PER_WORD / (UNPACKED if packed else 1)
 
 
 def flags_of(words: Sequence[str]) -> dict[str, str]:

@@ -100,7 +100,7 @@ def device_steps(
 def step_on(card: str, precision: str) -> StepTime | None:
     """The time of a step on a card, by the name its driver gives; None for one that nobody knows."""
     results, table = (json.loads(path.read_text("utf-8")) for path in (GPU_RESULTS, DEVICES))
-    for device, step in device_steps(results, table["devices"], precision):
+    for device, step in device_steps(results, table["cards"], precision):
         if device["card"] == card:
             return step
     return None
