@@ -333,7 +333,7 @@ run_chain() { # STAGE PHASE CHAIN ALONE SLOT: the chain's commands, in order, un
     [[ $flag != --resume ]] || took= # what a resumed command took is not what it takes
     printf '%s\n' "$took" >"$(marker_of "$i")"
     note_event finished "$i" "$took"
-    say "  $label: finished in $(in_words $((SECONDS - started)))$(progress "$stage" "; ")"
+    say "  $label: finished in $(in_words $((SECONDS - started)))$(progress "$stage" "; " $((SECONDS - started)))"
   done
 }
 
@@ -398,8 +398,9 @@ note_event() { # WHAT [VALUE...]: tab-separated, with the time
   printf '%(%s)T\t%s\n' -1 "$*" >>"$RESULTS/stages/events"
 }
 
-# "3 of 12 commands done, about 5 min left", where there are several
-progress() { # STAGE [TEXT_BEFORE]
+# "3 of 12 commands done, about 5 min left", where there are several; how long is not asked for after commands
+# of a moment, since the answer itself takes one.
+progress() { # STAGE [TEXT_BEFORE [SECONDS_TAKEN]]
   local planned ended
   mapfile -t planned < <(in_stage "$1")
   ((${#planned[@]} > 1)) || return 0
@@ -408,7 +409,7 @@ progress() { # STAGE [TEXT_BEFORE]
     over[$1] { n++ }
     END { print n + 0 }' "$RESULTS/stages/events" -)
   printf '%s%d of %d commands done' "${2:-}" "$ended" "${#planned[@]}"
-  ((ended == ${#planned[@]})) || ask_run_status left "$RESULTS" "$1"
+  ((ended == ${#planned[@]} || ${3:-60} < 3)) || ask_run_status left "$RESULTS" "$1"
 }
 
 ask_run_status() { # WHAT ARGUMENT...

@@ -10,7 +10,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -104,16 +104,19 @@ class Commands:
             return BertConfig()
         flags = flags_of(words)
         source = next(
-            (flags[n] for n in ("student_model", "bert_model", "source") if flags.get(n)), ""
+            (flags[n] for n in ("student_model", "bert_model", "source") if flags.get(n)), None
         )
-        if any(word.endswith("tinybert_6_from_bert.py") for word in words):
-            config = self.config(source) if source else BertConfig()
+        halved = any(word.endswith("tinybert_6_from_bert.py") for word in words)
+        if halved and source is None:  # --models_dir and --names, which mean a task's final teacher
+            name = flags.get("names", "base")
+            model = "bert-base-uncased" if name == "base" else f"final_{name}_teacher"
+            source = str(Path(flags.get("models_dir", "models")) / model)
+        config = self.config(source) if source else BertConfig()
+        if halved:
             kept = flags.get("keep_layers")
-            config.num_hidden_layers = (
-                len(kept.split(",")) if kept else config.num_hidden_layers // 2
-            )
-            return config
-        return self.config(source) if source else BertConfig()
+            layers = len(kept.split(",")) if kept else config.num_hidden_layers // 2
+            config = replace(config, num_hidden_layers=layers)
+        return config
 
     def _task_distillation(self, kind: str, flags: Mapping[str, str]) -> Work:
         task = find_task(flags["task_name"])

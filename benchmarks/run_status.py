@@ -161,7 +161,8 @@ class Pace:
         self._gpus, self._now, self._step = run.gpus, now, step
         self._loads = {c.index: commands.load(c.line) for c in run.commands.values()}
         self._seen: dict[str, list[tuple[float, float]]] = {}  # kind or group -> nominal, real
-        for command in run.commands.values():
+        # The oldest first: the machine's other work comes and goes, and the latest pace counts most.
+        for command in sorted(run.commands.values(), key=lambda command: command.when):
             seconds = command.took
             if command.state == "started" and (left := bar_left(command, now)) is not None:
                 seconds = now - command.when + left
@@ -195,8 +196,12 @@ class Pace:
         if seen and load.group == "other":
             return sum(real for _, real in seen) / len(seen)
         if seen:
-            real = sum(max(real - starting, 0.2 * real) for _, real in seen)
-            return starting + nominal * real / max(sum(n for n, _ in seen), 1e-9)
+            weights = [0.5 ** (len(seen) - i) for i in range(len(seen))]
+            real = sum(
+                w * max(r - starting, 0.2 * r) for w, (_, r) in zip(weights, seen, strict=True)
+            )
+            usual = sum(w * n for w, (n, _) in zip(weights, seen, strict=True))
+            return starting + nominal * real / max(usual, 1e-9)
         if load.group == "models" and self._step is None:
             return None
         return starting + nominal

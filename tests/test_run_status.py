@@ -127,6 +127,9 @@ def test_what_is_not_on_disk_yet_is_known_from_the_command_that_makes_it(tmp_pat
     commands = Commands([(halve, ["half"]), (tune, ["tuned"])])
     assert commands.config("tuned").num_hidden_layers == 3
     assert commands.config("elsewhere").num_hidden_layers == 12
+    smart = "python tinybert_6_from_bert.py --models_dir m --names rte"
+    commands = Commands([(smart, ["m/smart"]), (tune, ["m/final_rte_teacher"]), (halve, ["half"])])
+    assert commands.config("m/smart").num_hidden_layers == 1  # half of three layers
     distil = (
         f"python task_distill.py --teacher_model t --student_model s --data_dir {folder} --task_name RTE "
         "--num_train_epochs 1"
