@@ -1,23 +1,19 @@
 """How far a run of reproduction.sh or ablation.sh is, and how long what is left will take.
 
-Read from RESULTS/stages: `plan`, the commands in order, and `events`, what became of them. A command takes
-what it took before; else its arithmetic, or its bytes of text, at the pace of those that are finished or
-running (`Pace`); what is running and draws a progress bar takes what the bar says.
+A command takes what it took before; else its arithmetic, or its bytes of text, at the pace of those that
+are finished or running (`Pace`); what is running and draws a progress bar takes what the bar says.
 """
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks.commands import Commands, Load
 from benchmarks.devices import StepTime, step_on
+from benchmarks.run_plan import Command, Run, Stage, bar_left, last_lines, load_run, read_plan
 from distillation.forecast import duration
 
 # Until something has been measured in the run itself: of a CPU's step, and bytes of text a second.
@@ -29,124 +25,7 @@ TEXT_RATES = {
 }
 STARTING = {"models": 5.0, "text": 3.0, "other": 4.0}  # seconds until a program works
 KEPT_BY_MANY = 0.9  # of the arithmetic of each of several GPUs, as docs/scaling.md assumes
-MAIN_BARS = ("training", "augmenting", "splitting")
-_BAR = re.compile(r"^([a-z' ]+): +\d+% \S+ \w* ?\[[\d:]+<([\d:]+),", re.MULTILINE)
 _NOT_KNOWN = "time left not known yet"
-
-
-@dataclass
-class Command:
-    """A line of the plan, and what became of it.
-
-    Attributes:
-        took: seconds it took when it last finished, None where that is not known.
-        state: waiting, started, finished, skipped or failed.
-        when: the time of that.
-        begun: where in the log what it prints begins.
-    """
-
-    index: str
-    stage: str
-    phase: str
-    chain: str
-    ready: bool
-    wide: bool
-    took: float | None
-    log: Path
-    outputs: list[str]
-    label: str
-    line: str
-    state: str = "waiting"
-    when: float = 0.0
-    begun: int = 0
-    status: str = ""
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing of it is left to do."""
-        return self.state in ("finished", "skipped") or (self.state == "waiting" and self.ready)
-
-
-class Stage(NamedTuple):
-    """A stage of the plan."""
-
-    name: str
-    number: int
-    chosen: bool
-    about: str
-
-
-@dataclass
-class Run:
-    """A run: its plan and what has become of it so far."""
-
-    began: float = 0.0
-    slots: int = 1
-    gpus: int = 1
-    line: str = ""
-    stages: list[Stage] = field(default_factory=list)
-    commands: dict[str, Command] = field(default_factory=dict)
-    stage: str = ""
-    ended: tuple[float, int] | None = None
-
-    def of(self, stage: str) -> list[Command]:
-        """The commands of a stage."""
-        return [command for command in self.commands.values() if command.stage == stage]
-
-
-def read_plan(lines: Iterable[str]) -> Run:
-    """Read what `write_plan` of reproduction_engine.sh wrote."""
-    run = Run()
-    for text in lines:
-        kind, *values = text.rstrip("\n").split("\t")
-        if kind == "run":
-            run = Run(float(values[0]), int(values[1]), int(values[2]), values[3])
-        elif kind == "stage":
-            run.stages.append(Stage(values[0], int(values[1]), values[2] == "1", values[3]))
-        elif kind == "command":
-            index, stage, phase, chain, ready, wide, took, log, outputs, label, line = values
-            run.commands[index] = Command(
-                index, stage, phase, chain, ready == "1", wide == "1",
-                float(took) if took else None, Path(log), shlex.split(outputs), label, line,
-            )  # fmt: skip
-    return run
-
-
-def read_events(run: Run, lines: Iterable[str]) -> None:
-    """Read what `note_event` of reproduction_engine.sh wrote into the run."""
-    for text in lines:
-        when, what, *values = text.rstrip("\n").split("\t")
-        if what == "stage":
-            run.stage = values[0]
-        elif what == "ended":
-            run.ended = (float(when), int(values[0]))
-        elif (command := run.commands.get(values[0])) is not None:
-            command.state, command.when = what, float(when)
-            if what == "started":
-                command.begun = int(values[1])
-            elif what == "finished":
-                command.took = float(values[1]) if values[1:] and values[1] else None
-            elif what == "failed":
-                command.status = values[1]
-
-
-def bar_left(command: Command, now: float) -> float | None:
-    """Seconds that the progress bar of a running command says are left; None without a bar."""
-    try:
-        with open(command.log, "rb") as file:
-            end = file.seek(0, 2)
-            file.seek(max(command.begun, end - 8000))
-            text = file.read().decode("utf-8", "replace").replace("\r", "\n")
-        age = max(now - command.log.stat().st_mtime, 0)
-    except OSError:
-        return None
-    bars = [match for match in _BAR.finditer(text) if match[1] in MAIN_BARS]
-    if not bars:
-        return None
-    seconds = 0
-    for part in bars[-1][2].split(":"):
-        seconds = 60 * seconds + int(part)
-    return max(seconds - age, 0.0)
 
 
 class Pace:
@@ -237,32 +116,10 @@ class Pace:
         return total
 
 
-def load_run(results: Path) -> Run | None:
-    """The newest run in a RESULTS folder; None where there has been none."""
-    try:
-        run = read_plan((results / "stages/plan").read_text("utf-8").splitlines())
-        read_events(run, (results / "stages/events").read_text("utf-8").splitlines())
-    except FileNotFoundError:
-        return None
-    return run
-
-
 def clock(when: float, now: float) -> str:
     """A time of day, with the date where it is not today's."""
     same = time.localtime(when)[:3] == time.localtime(now)[:3]
     return time.strftime("%H:%M" if same else "%Y-%m-%d %H:%M", time.localtime(when))
-
-
-def last_lines(command: Command, count: int) -> list[str]:
-    """The last lines a command has printed."""
-    try:
-        with open(command.log, "rb") as file:
-            end = file.seek(0, 2)
-            file.seek(max(command.begun, end - 4000))
-            text = file.read().decode("utf-8", "replace").replace("\r", "\n")
-    except OSError:
-        return []
-    return [line[:150] for line in text.splitlines() if line.strip()][-count:]
 
 
 def status(run: Run, alive: bool, now: float, logs: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""benchmarks/run_status.py and commands.py: what a run's commands have to do, and what is left of it."""
+"""benchmarks/run_status.py, run_plan.py and commands.py: what a run has to do, and what is left."""
 
 import os
 import shlex
@@ -10,7 +10,8 @@ import pytest
 from benchmarks import run_status, scaling
 from benchmarks.commands import Commands, flags_of
 from benchmarks.devices import StepTime
-from benchmarks.run_status import Pace, bar_left, hours, read_events, read_plan, status
+from benchmarks.run_plan import bar_left, read_events, read_plan
+from benchmarks.run_status import Pace, hours, status
 
 ROOT = Path(__file__).resolve().parent.parent
 FINE_TUNE = "python finetune_teacher.py --data_dir {} --bert_model none --output_dir {}"
