@@ -92,7 +92,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--tasks",
         metavar="TASK,TASK",
-        help="GLUE tasks whose teachers to download, or all (default: MRPC, SST-2, CoLA and RTE, as published)",
+        help="GLUE tasks whose teachers to download, or all (default: MRPC, SST-2, CoLA and RTE)",
     )
     group.add_argument(
         "--revision",

@@ -11,6 +11,7 @@ import torch
 import general_distill
 from benchmarks import __main__ as bench
 from benchmarks import hardware, reference, scaling, training_rows
+from benchmarks.devices import slower
 from benchmarks.figures import Figure, Target
 from benchmarks.inputs import QUICK, SPECIAL, Words
 from benchmarks.lengths import TASKS, load_lengths, spread
@@ -251,8 +252,8 @@ def test_another_card_is_slower_by_its_data_sheet():
         {"bf16_tflops": 900, "bandwidth_gb_s": 4800},
         {"bf16_tflops": 150, "bandwidth_gb_s": 1200},
     )
-    assert scaling.slower(fast, fast, 0.3) == pytest.approx(1.0)
-    assert scaling.slower(slow, fast, 0.25) == pytest.approx(0.25 * 6 + 0.75 * 4)
+    assert slower(fast, fast, 0.3) == pytest.approx(1.0)
+    assert slower(slow, fast, 0.25) == pytest.approx(0.25 * 6 + 0.75 * 4)
 
 
 def test_more_gpus_divide_arithmetic_alone_and_serve_no_more_tasks_than_there_are():
