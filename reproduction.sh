@@ -423,7 +423,7 @@ dry_run() { # STAGE...: what would be run
     printf '# [stage %d/%d] %s: %s%s\n' $((PLACE + 1)) "${#STAGES[@]}" "$stage" "${ABOUT[$stage]}" "${HOURS[$stage]:+; ${HOURS[$stage]}}"
     print_stage "$stage"
   done
-  [[ -z ${HOURS[all]:-} ]] || printf '%s\n' "${HOURS[all]}" >&2
+  [[ -z ${HOURS[all]:-} ]] || printf '# %s\n' "${HOURS[all]}" >&2
 }
 
 PUBLISHED_TASKS="RTE CoLA SST-2 MRPC"
