@@ -11,7 +11,9 @@
 # is written anew and shows the scores beside the published ones. To leave a part out yourself: --emb_weight 0,
 # --att_weight 0, --rep_weight 0 and --layer_map top|bottom of general_distill.py and task_distill.py.
 
-cd "$(dirname "${BASH_SOURCE[0]}")"
+# The profile's *_FLAGS are lists of words.
+# shellcheck disable=SC2086,SC2046
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit
 source ./reproduction.sh
 
 unset 'STAGES[-1]' # the report, which comes last

@@ -4,16 +4,22 @@
 #   ./reproduction.sh                      the published run (profiles/full.env), about a week on an RTX 4090
 #   ./reproduction.sh --profile demo       the same on embedded data, eleven minutes on two CPU cores
 #   ./reproduction.sh --list               the stages
-#   ./reproduction.sh --dry-run            every command, none run
+#   ./reproduction.sh --dry-run            every command, none run; and the hours, where the GPU is known
+#   ./reproduction.sh --status             how far a run is, or how it ended
 #   ./reproduction.sh --from general       that stage and those after it
 #   ./reproduction.sh --only teachers --tasks RTE,CoLA
 #   ./reproduction.sh --seeds 1,2,3        task distillation with these seeds too, beside the profile's
 #   ./reproduction.sh --only report --force   what was finished is done again
+#   ./reproduction.sh --gpus 4             general distillation and augmentation over all, a task on each
 #
 # A profile is a short file of settings; copy one to change sizes, tasks or seeds. Each command has its log in the
-# profile's RESULTS/logs. What finished is not repeated, what was interrupted goes on.
+# profile's RESULTS/logs. What finished is not repeated, what was interrupted is resumed. Several GPUs, and what
+# fits into how much memory: docs/hardware.md.
 
 # Each stage function lists its commands with `run`; reproduction_engine.sh runs them.
+
+# The profile's *_FLAGS are lists of words, and its names are not assigned here.
+# shellcheck disable=SC2086,SC2046,SC2153,SC2016,SC1090
 
 set -euo pipefail
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || { echo "error: bash 4.4 or newer is needed" >&2; exit 2; }
@@ -108,6 +114,12 @@ stage_models() {
   if [[ $INPUTS == download ]]; then
     makes "$MODELS/bert-base-uncased" "$MODELS"/bert-base-uncased-{mrpc,sst2,cola,rte}
     fetch python get_bert_models.py --output_dir "$MODELS"
+    local task
+    for task in $TASKS; do # what the published run does without
+      [[ " $PUBLISHED_TASKS " == *" $task "* ]] && continue
+      makes "$MODELS/bert-base-uncased-$(key "$task")"
+      fetch python get_bert_models.py --output_dir "$MODELS" --tasks "$task"
+    done
     return
   fi
   # The demo has no hub: its BERT is pre-trained here, and fine-tuned here for each task. It is grown: half its
@@ -146,9 +158,9 @@ general_distillation() { # STUDENT OUTPUT FLAG...
 
 stage_general() {
   chain 4l
-  general_distillation "$STUDENT_4L" "$MODELS/distilled_tinybert_4l" $GENERAL_4L_FLAGS
+  on_all_gpus general_distillation "$STUDENT_4L" "$MODELS/distilled_tinybert_4l" $GENERAL_4L_FLAGS
   chain 6l
-  general_distillation "$STUDENT_6L" "$MODELS/distilled_tinybert_6l" $GENERAL_6L_FLAGS
+  on_all_gpus general_distillation "$STUDENT_6L" "$MODELS/distilled_tinybert_6l" $GENERAL_6L_FLAGS
 }
 
 # --------------------------------------------------------------------------------------- task distillation
@@ -158,7 +170,7 @@ stage_augment() {
   for task in $TASKS; do
     chain "$(key "$task")"
     makes "$DATA/glue_data/$task/train_aug.tsv"
-    run python data_augmentation.py --pretrained_bert_model "$MODELS/bert-base-uncased" --glove_embs "$GLOVE" \
+    on_all_gpus run python data_augmentation.py --pretrained_bert_model "$MODELS/bert-base-uncased" --glove_embs "$GLOVE" \
       --glue_dir "$DATA/glue_data" --task_name "$task" $AUGMENT_FLAGS
   done
 }
@@ -239,7 +251,7 @@ stage_smart_init() {
   local task seed name direct smart=$MODELS/distilled_tinybert_6l_smart_init
   chain general
   every_second_layer base "$MODELS/bert-base-uncased"
-  general_distillation "$MODELS/tinybert_6l_smart_init_direct_base" "$smart" --continue_train $GENERAL_SMART_FLAGS
+  on_all_gpus general_distillation "$MODELS/tinybert_6l_smart_init_direct_base" "$smart" --continue_train $GENERAL_SMART_FLAGS
   for task in $TASKS; do
     direct=tinybert_6l_smart_init_direct_$(key "$task")
     chain "$(key "$task")"
@@ -276,11 +288,11 @@ seed_flag() { [[ $1 == 42 ]] || printf -- '--seed %s' "$1"; }            # 42 is
 # ---------------------------------------------------------------------------------------------------- start
 
 preflight() { # STAGE...: everything that is missing, before anything starts
-  local stage task
+  local stage task downloaded
   MISSING=()
   check_packages torch numpy tqdm wikiextractor nltk tokenizers safetensors huggingface_hub
   for stage in "$@"; do
-    [[ $INPUTS == download ]] && ! stage_finished "$stage" || continue
+    if [[ $INPUTS != download ]] || stage_finished "$stage"; then continue; fi
     case $stage in
       glove)
         [[ -e $GLOVE || -e $DATA/${GLOVE_URL##*/} ]] || check_reachable "$GLOVE_URL" ;;
@@ -288,12 +300,9 @@ preflight() { # STAGE...: everything that is missing, before anything starts
         all_there "$DATA"/glue_data/{RTE,CoLA,SST-2,MRPC} ||
           check_reachable https://dl.fbaipublicfiles.com/glue/data/RTE.zip ;;
       models)
-        all_there "$MODELS"/bert-base-uncased{,-rte,-cola,-sst2,-mrpc} ||
-          check_reachable "${HF_ENDPOINT:-https://huggingface.co}/google-bert/bert-base-uncased/resolve/main/config.json"
-        for task in $TASKS; do # for the others get_bert_models.py fetches one
-          [[ " RTE CoLA SST-2 MRPC " == *" $task "* || -e $MODELS/bert-base-uncased-$(key "$task") ]] ||
-            missing "$MODELS/bert-base-uncased-$(key "$task"): a BERT fine-tuned on $task (get_bert_models.py --models)"
-        done ;;
+        mapfile -t downloaded < <(for task in $TASKS; do printf '%s\n' "$MODELS/bert-base-uncased-$(key "$task")"; done)
+        all_there "$MODELS"/bert-base-uncased{,-rte,-cola,-sst2,-mrpc} "${downloaded[@]}" ||
+          check_reachable "${HF_ENDPOINT:-https://huggingface.co}/google-bert/bert-base-uncased/resolve/main/config.json" ;;
       wiki)
         if [[ -e $DUMP ]]; then
           continue
@@ -327,11 +336,11 @@ find_stage() { # NAME: sets PLACE, its place among the stages
 }
 
 main() {
-  local from='' only='' tasks='' seeds='' list=no dry=no
-  PROFILE=full FORCE=0
+  local from='' only='' tasks='' seeds='' gpus='' do=run
+  COMMAND_LINE="./$(basename "$0")${*:+ $*}" PROFILE=full FORCE=0
   while (($#)); do
     case $1 in
-      --profile | --from | --only | --tasks | --seeds)
+      --profile | --from | --only | --tasks | --seeds | --gpus)
         (($# > 1)) || fail_usage "$1 needs a value"
         case $1 in
           --profile) PROFILE=$2 ;;
@@ -339,10 +348,11 @@ main() {
           --only) only=$2 ;;
           --tasks) tasks=$2 ;;
           --seeds) seeds=$2 ;;
+          --gpus) gpus=$2 ;;
         esac
         shift ;;
-      --list) list=yes ;;
-      --dry-run | --dry_run) dry=yes ;;
+      --list | --status) do=${1#--} ;;
+      --dry-run | --dry_run) do=dry_run ;;
       --force) FORCE=1 ;;
       -h | --help) usage && exit ;;
       *) fail_usage "unknown option '$1'; see --help" ;;
@@ -353,15 +363,21 @@ main() {
   for file in "$PROFILE" "$CALLED_FROM/$PROFILE" "profiles/$PROFILE.env" ''; do [[ -f $file ]] && break; done
   [[ -n $file ]] || fail_usage "no profile '$PROFILE': neither a file nor one of profiles/*.env"
   ! grep -q $'\r' "$file" || fail_usage "$file: lines end as on Windows; expected plain line ends: dos2unix $file"
+  GPUS=1 # a profile that does not name it
   source "$(realpath "$file")" || fail_usage "$file: expected lines NAME=VALUE, as in profiles/full.env"
+  GPUS=${gpus:-$GPUS}
   check_profile "$file"
+  if [[ $do == status ]]; then
+    show_status
+    exit
+  fi
   choose_dump
   tasks=${tasks:-${OWN_TASKS:+${!OWN_TASKS}}}
   [[ -z $tasks ]] || choose_tasks "$tasks"
   add_seeds "$seeds"
 
   plan_stages "${STAGES[@]}"
-  local chosen=("${OWN_STAGES[@]}") stage
+  local stage chosen=("${OWN_STAGES[@]}")
   if [[ -n $only ]]; then
     find_stage "$only"
     chosen=("$only")
@@ -370,16 +386,12 @@ main() {
     chosen=("${STAGES[@]:PLACE}")
   fi
 
-  if [[ $list == yes ]]; then
+  if [[ $do == list ]]; then
     for stage in "${chosen[@]}"; do printf '%-12s %s\n' "$stage" "${ABOUT[$stage]}"; done
     exit
   fi
-  if [[ $dry == yes ]]; then
-    for stage in "${chosen[@]}"; do
-      find_stage "$stage"
-      printf '# [stage %d/%d] %s: %s\n' $((PLACE + 1)) "${#STAGES[@]}" "$stage" "${ABOUT[$stage]}"
-      print_stage "$stage"
-    done
+  if [[ $do == dry_run ]]; then
+    dry_run "${chosen[@]}"
     exit
   fi
 
@@ -388,17 +400,33 @@ main() {
   claim_results
   cp "$file" "$RESULTS/profile.env"
   printf '%s\n' "$DUMP" >"$RESULTS/stages/dump"
+  write_plan "${chosen[@]}" >"$RESULTS/stages/plan"
+  : >"$RESULTS/stages/events"
   trap 'stop_all 130' INT
   trap 'stop_all 143' TERM
   trap 'stop_all 129' HUP
   say "profile $PROFILE${TAKES:+: $TAKES}; logs in $RESULTS/logs; Ctrl-C stops, the same command then goes on"
   for stage in "${chosen[@]}"; do
     find_stage "$stage"
-    run_stage "$stage" $((PLACE + 1)) "${#STAGES[@]}" || exit 1
+    run_stage "$stage" $((PLACE + 1)) "${#STAGES[@]}" || { note_event ended 1; exit 1; }
   done
-  say "done in $(clock "$SECONDS")$([[ ! -e $RESULTS/report/report.html ]] || printf '; see %s' "$RESULTS/report/report.html")"
+  note_event ended 0
+  say "done in $(in_words "$SECONDS")$([[ ! -e $RESULTS/report/report.html ]] || printf '; see %s' "$RESULTS/report/report.html")"
 }
 
+dry_run() { # STAGE...: what would be run
+  local stage
+  declare -A HOURS=()
+  expected_hours "$@"
+  for stage in "$@"; do
+    find_stage "$stage"
+    printf '# [stage %d/%d] %s: %s%s\n' $((PLACE + 1)) "${#STAGES[@]}" "$stage" "${ABOUT[$stage]}" "${HOURS[$stage]:+; ${HOURS[$stage]}}"
+    print_stage "$stage"
+  done
+  [[ -z ${HOURS[all]:-} ]] || printf '# %s\n' "${HOURS[all]}" >&2
+}
+
+PUBLISHED_TASKS="RTE CoLA SST-2 MRPC"
 GLUE_TASKS="CoLA MNLI MRPC QNLI QQP RTE SST-2 STS-B WNLI"
 
 check_profile() { # FILE: what was read from it, before anything is planned with it
@@ -412,6 +440,7 @@ check_profile() { # FILE: what was read from it, before anything is planned with
     [[ -v $name ]] || fail_usage "$1: no $name (it may be empty); profiles/full.env and demo.env have every name"
   done
   [[ $INPUTS =~ ^(download|demo)$ ]] || fail_usage "$1: INPUTS=$INPUTS: expected download or demo"
+  [[ $GPUS =~ ^[1-9][0-9]{0,2}$ ]] || fail_usage "--gpus $GPUS (GPUS in a profile): expected a whole number from 1"
   for name in JOBS WORKERS ${THREADS:+THREADS}; do
     [[ ${!name} =~ ^[1-9][0-9]{0,4}$ ]] || fail_usage "$1: $name=${!name}: expected a whole number from 1"
   done
@@ -444,15 +473,15 @@ add_seeds() { # 1,2,3: those that the profile does not have
 }
 
 choose_tasks() { # RTE,CoLA: in any case, as far as the profile has them
-  local name task found chosen=''
+  local name task match list=''
   for name in ${1//,/ }; do
-    found=''
-    for task in $TASKS; do [[ $(key "$task") == "$(key "$name")" ]] && found=$task; done
-    [[ -n $found ]] || fail_usage "no task '$name' in the profile $PROFILE; it has: $TASKS"
-    chosen+="${chosen:+ }$found"
+    match=''
+    for task in $TASKS; do [[ $(key "$task") == "$(key "$name")" ]] && match=$task; done
+    [[ -n $match ]] || fail_usage "no task '$name' in the profile $PROFILE; it has: $TASKS"
+    list+="${list:+ }$match"
   done
-  [[ -n $chosen ]] || fail_usage "--tasks $1: expected names with commas between; the profile $PROFILE has: $TASKS"
-  TASKS=$chosen
+  [[ -n $list ]] || fail_usage "--tasks $1: expected names with commas between; the profile $PROFILE has: $TASKS"
+  TASKS=$list
 }
 
 OWN_STAGES=("${STAGES[@]}")

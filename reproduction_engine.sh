@@ -8,16 +8,37 @@
 # fingerprints of the earlier commands that made the paths among its words. So a changed profile repeats what
 # the change touches and what is built on that, and nothing else. What is *not* noticed: edited programs and
 # hand-edited files; --force repeats the chosen stages whatever was finished.
+#
+# On several GPUs ($GPUS) each chain has a GPU to itself, and what is planned by `on_all_gpus` runs in as many
+# processes, after which nothing else is started until it is done. Neither is part of a fingerprint: a training
+# may be resumed on another number of GPUs.
+#
+# While a run lasts, and after it, RESULTS/stages/plan holds its commands and RESULTS/stages/events what became
+# of them. benchmarks/run_status.py reads both: it says how long what is left will take, and what --status shows.
 
-PLAN_STAGE=() PLAN_PHASE=() PLAN_CHAIN=() PLAN_COMMAND=() PLAN_OUTPUTS=() PLAN_PRINT=() PLAN_KIND=() PLAN_TITLE=()
+# shellcheck shell=bash disable=SC2034,SC2086,SC2153 # PLACE and others are read by the scripts that source this
+PLAN_STAGE=() PLAN_PHASE=() PLAN_CHAIN=() PLAN_COMMAND=() PLAN_OUTPUTS=() PLAN_PRINT=() PLAN_KIND=() PLAN_TITLE=() PLAN_WIDE=()
 declare -A DOES=()        # a program, or a flag of it -> what it does, in plain words
 declare -A MADE_BY=()     # path -> fingerprint of the planned command that makes it
 STAGE='' PHASE=0 CHAIN='' # where the next planned command goes
 OUTPUTS=() NEEDS=()       # of the next planned command
+WIDE=0                    # whether it runs on all GPUs
+GPUS=1                    # --gpus
 declare -A RUNNING=()     # process group -> chain
+declare -A SLOT=()        # process group -> its place among those that run side by side
 
 say() { printf '%s %s\n' "$(clock "$SECONDS")" "$*"; }
 complain() { printf 'error: %s\n' "$*" >&2; }
+in_words() { # SECONDS: 75 s, 12 min, 3 h 5 min
+  local minutes=$((($1 + 30) / 60))
+  if (($1 < 90)); then
+    printf '%d s' "$1"
+  elif ((minutes < 60)); then
+    printf '%d min' "$minutes"
+  else
+    printf '%d h %d min' $((minutes / 60)) $((minutes % 60))
+  fi
+}
 clock() { printf '%02d:%02d:%02d' $(($1 / 3600)) $(($1 / 60 % 60)) $(($1 % 60)); }
 
 # ---------------------------------------------------------------------------------------------- planning
@@ -33,6 +54,11 @@ run() { plan once "$@"; }           # a command that is run once
 train() { plan resumable "$@" ${TRAIN_FLAGS:-}; } # one that can go on where it was interrupted
 fetch() { plan unless_there "$@"; } # a download: files already there, from wherever, are accepted
 always() { plan always "$@"; }      # a command that is run every time
+on_all_gpus() { # FUNCTION ARGUMENT...: what it plans may run in several processes at once
+  WIDE=1
+  "$@"
+  WIDE=0
+}
 
 plan() {
   local kind=$1 words word previous=''
@@ -48,6 +74,7 @@ plan() {
   print=$(fingerprint "$@" "${NEEDS[@]}")
   PLAN_STAGE+=("$STAGE") PLAN_PHASE+=("$PHASE") PLAN_CHAIN+=("$CHAIN") PLAN_KIND+=("$kind")
   PLAN_COMMAND+=("$words") PLAN_PRINT+=("$print") PLAN_TITLE+=("$1")
+  PLAN_WIDE+=("$WIDE")
   for word in "$@"; do [[ -z ${DOES[$word]:-} ]] || PLAN_TITLE[-1]=${DOES[$word]}; done
   PLAN_OUTPUTS+=("$(quoted "${OUTPUTS[@]}")")
   for word in "${OUTPUTS[@]}"; do MADE_BY[$word]=$print; done
@@ -103,7 +130,23 @@ for_each_of() {                                         # the values at in_stage
 
 print_stage() { # STAGE: its commands, as a shell would take them
   local i
-  for i in $(in_stage "$1"); do printf '%s\n' "${PLAN_COMMAND[i]}"; done
+  for i in $(in_stage "$1"); do printf '%s\n' "$(command_of "$i")"; done
+}
+
+command_of() { # INDEX: a command as it is run
+  local words=${PLAN_COMMAND[$1]}
+  if is_wide "$1"; then
+    words="python -m torch.distributed.run --standalone --nproc_per_node $GPUS ${words#python }"
+  fi
+  printf '%s' "$words"
+}
+
+is_wide() { ((GPUS > 1 && PLAN_WIDE[$1])); } # INDEX
+
+has_wide() { # STAGE PHASE CHAIN: whether one of its commands runs on all GPUs
+  local i
+  for i in $(in_stage "$@"); do is_wide "$i" && return 0; done
+  return 1
 }
 
 # ------------------------------------------------------------------------------------ what is finished
@@ -181,26 +224,26 @@ run_stage() { # STAGE NUMBER COUNT
     return 0
   fi
   say "[stage $2/$3] $stage: ${ABOUT[$stage]}"
-  : >"$(progress_of "$stage")"
+  note_event stage "$stage"
   [[ -e $done_file ]] && rm -f "$done_file" "$seconds_file" # what it took is counted anew
   for phase in $(phases_of "$stage"); do
     run_phase "$stage" "$phase" || { status=1 && break; }
   done
-  rm -f "$(progress_of "$stage")"
   # Several attempts at one stage add up.
   printf '%d\n' "$(($(cat "$seconds_file" 2>/dev/null || echo 0) + SECONDS - started))" >"$seconds_file"
   ((status == 0)) || return 1
   stage_print "$stage" >"$done_file"
-  say "[stage $2/$3] $stage: finished in $(clock $((SECONDS - started)))"
+  say "[stage $2/$3] $stage: finished in $(in_words $((SECONDS - started)))"
 }
 
-run_phase() { # STAGE PHASE: start chains, $JOBS at a time; after a failure start no more, wait for the rest
-  local stage=$1 phase=$2 name failed='' told='' waiting alone heartbeat=$SECONDS pause=60
+# Start chains, as many at a time as there are slots; after a failure start no more, wait for the rest.
+run_phase() { # STAGE PHASE
+  local stage=$1 phase=$2 name failed='' told='' waiting alone slots=$((JOBS * GPUS)) heartbeat=$SECONDS pause=60
   [[ ! -t 1 ]] || pause=10 # lines that nobody is watching need not be many
   mapfile -t waiting < <(chains_of "$stage" "$phase")
-  alone=$((JOBS == 1 || ${#waiting[@]} == 1))
+  alone=$((slots == 1 || ${#waiting[@]} == 1))
   while ((${#waiting[@]} || ${#RUNNING[@]})); do
-    while [[ -z $failed ]] && ((${#waiting[@]} && ${#RUNNING[@]} < JOBS)); do
+    while [[ -z $failed ]] && ((${#waiting[@]})) && may_start "$stage" "$phase" "${waiting[0]}" "$slots"; do
       start_chain "$stage" "$phase" "${waiting[0]}" "$alone"
       waiting=("${waiting[@]:1}")
     done
@@ -211,7 +254,7 @@ run_phase() { # STAGE PHASE: start chains, $JOBS at a time; after a failure star
       ((${#RUNNING[@]} == 0)) || say "waiting for what else is running: ${RUNNING[*]} (Ctrl-C stops it)"
     fi
     if ((!alone && SECONDS - heartbeat >= pause)); then
-      say "  $(forecast "$stage")"
+      say "  $(progress "$stage")"
       for name in "${RUNNING[@]}"; do say "  $name: $(last_line "$(log_of "$stage" "$name")")"; done
       heartbeat=$SECONDS
     fi
@@ -219,11 +262,26 @@ run_phase() { # STAGE PHASE: start chains, $JOBS at a time; after a failure star
   [[ -z $failed ]] || return 1
 }
 
+may_start() { # STAGE PHASE CHAIN SLOTS: what runs on all GPUs runs by itself
+  ((${#RUNNING[@]} < $4)) || return 1
+  ((GPUS > 1 && ${#RUNNING[@]})) || return 0
+  local name
+  for name in "${RUNNING[@]}" "$3"; do ! has_wide "$1" "$2" "$name" || return 1; done
+}
+
 start_chain() { # STAGE PHASE CHAIN ALONE: in its own process group, so that it can be stopped as a whole
+  local slot=0
+  while [[ " ${SLOT[*]} " == *" $slot "* ]]; do slot=$((slot + 1)); done
   set -m
-  run_chain "$@" &
+  run_chain "$@" "$slot" &
   set +m
-  RUNNING[$!]=$3
+  RUNNING[$!]=$3 SLOT[$!]=$slot
+}
+
+gpu_of() { # SLOT: the name of its GPU, among those that CUDA_VISIBLE_DEVICES leaves
+  local names
+  IFS=, read -ra names <<<"${CUDA_VISIBLE_DEVICES:-}"
+  printf '%s' "${names[$1 % GPUS]:-$(($1 % GPUS))}"
 }
 
 reap() { # NAME_OF_VARIABLE: drop the chains that have ended; the variable gets the name of one that failed
@@ -232,41 +290,38 @@ reap() { # NAME_OF_VARIABLE: drop the chains that have ended; the variable gets 
   for pid in "${!RUNNING[@]}"; do
     kill -0 "$pid" 2>/dev/null && continue
     wait "$pid" || result=${RUNNING[$pid]:-chain}
-    unset "RUNNING[$pid]"
+    unset "RUNNING[$pid]" "SLOT[$pid]"
   done
 }
 
-run_chain() { # STAGE PHASE CHAIN ALONE: the chain's commands, in order, until one fails
-  local stage=$1 phase=$2 name=$3 alone=$4 i label command flag started status log size
-  log=$(log_of "$stage" "$name")
-  if [[ -n ${THREADS:-} ]]; then # alone, a chain may use the cores of all
-    export OMP_NUM_THREADS=$((alone ? THREADS * JOBS : THREADS))
-    export RAYON_NUM_THREADS=$OMP_NUM_THREADS
-  fi
+run_chain() { # STAGE PHASE CHAIN ALONE SLOT: the chain's commands, in order, until one fails
+  local stage=$1 phase=$2 name=$3 alone=$4 slot=$5 i label command flag started status log size gpu took
+  log=$(log_of "$stage" "$name") gpu=$(gpu_of "$slot")
   export PYTHONUNBUFFERED=1
   mkdir -p "$RESULTS/stages/commands" "$RESULTS/logs"
   for i in $(in_stage "$stage" "$phase" "$name"); do
     label=$(label_of "$i")
     if ((!FORCE)) && command_finished "$i"; then
       say "  $label: finished before, skipped"
-      note_progress "$stage" "done $i $(cat "$(marker_of "$i")" 2>/dev/null)"
+      note_event skipped "$i"
       continue
     fi
-    say "  $label: started"
+    say "  $label: started$(on_which "$i" "$gpu")"
     started=$SECONDS status=0
-    note_progress "$stage" "started $i $started"
     flag=$(again_flag "$i")
-    command="${PLAN_COMMAND[i]}${flag:+ $flag}"
+    command="$(command_of "$i")${flag:+ $flag}"
     note_start "$i"
     printf '\n$ %s\n' "$command" >>"$log"
     size=$(wc -c <"$log")
+    note_event started "$i" "$size"
     if ((alone)); then
-      bash -c "$command" 2>&1 | tee -a "$log" || status=$?
+      run_command "$i" "$command" "$gpu" "$alone" 2>&1 | tee -a "$log" || status=$?
     else
-      bash -c "$command" >>"$log" 2>&1 || status=$?
+      run_command "$i" "$command" "$gpu" "$alone" >>"$log" 2>&1 || status=$?
     fi
     if ((status)); then
-      say "  $label: FAILED with exit status $status after $(clock $((SECONDS - started)))"
+      note_event failed "$i" "$status"
+      say "  $label: FAILED with exit status $status after $(in_words $((SECONDS - started)))"
       {
         complain "stage $stage stopped at: $command"
         ((alone)) || tail -c "+$((size + 1))" "$log" | tail -c 4000 | tr '\r' '\n' | tail -n 15 | sed 's/^/    /'
@@ -274,54 +329,105 @@ run_chain() { # STAGE PHASE CHAIN ALONE: the chain's commands, in order, until o
       } >&2
       return 1
     fi
-    printf '%d\n' $((SECONDS - started)) >"$(marker_of "$i")"
-    note_progress "$stage" "done $i $((SECONDS - started))"
-    say "  $label: finished in $(clock $((SECONDS - started)))$(forecast "$stage" "; ")"
+    took=$((SECONDS - started))
+    [[ $flag != --resume ]] || took= # what a resumed command took is not what it takes
+    printf '%s\n' "$took" >"$(marker_of "$i")"
+    note_event finished "$i" "$took"
+    say "  $label: finished in $(in_words $((SECONDS - started)))$(progress "$stage" "; " $((SECONDS - started)))"
   done
 }
 
-# While a stage runs, its commands note here when they started and how long they took.
+on_which() { # INDEX GPU: where a command runs, if there is a choice
+  ((GPUS > 1)) || return 0
+  if is_wide "$1"; then printf ' on %d GPUs' "$GPUS"; else printf ' on GPU %s' "$2"; fi
+}
+
+run_command() { # INDEX COMMAND GPU ALONE
+  local threads
+  if [[ -n ${THREADS:-} ]]; then # alone, a chain may use the cores of all
+    threads=$THREADS
+    ((!$4)) && ! is_wide "$1" || threads=$((THREADS * JOBS * GPUS))
+    ! is_wide "$1" || threads=$((threads / GPUS))
+    export OMP_NUM_THREADS=$threads RAYON_NUM_THREADS=$threads
+  fi
+  ((GPUS == 1)) || is_wide "$1" || export CUDA_VISIBLE_DEVICES=$3
+  bash -c "$2"
+}
+
 # Refuse a RESULTS that a living run of these scripts writes to; a dead one's claim is taken over.
 claim_results() {
   local holder
-  holder=$(cat "$RESULTS/writer" 2>/dev/null) || holder=
-  if [[ $holder =~ ^[0-9]+$ && $(ps -p "$holder" -o args= 2>/dev/null) =~ (reproduction|ablation)\.sh ]]; then
+  if holder=$(writer_of_results); then
     complain "$RESULTS: process $holder is writing there; wait for it, or stop it"
     exit 2
   fi
   printf '%s\n' "$$" >"$RESULTS/writer"
 }
 
-progress_of() { printf '%s/stages/%s.progress' "$RESULTS" "$1"; } # STAGE
-note_progress() { printf '%s\n' "$2" >>"$(progress_of "$1")"; }   # STAGE LINE
+writer_of_results() { # the process of a living run, if there is one
+  local holder
+  holder=$(cat "$RESULTS/writer" 2>/dev/null) || return 1
+  [[ $holder =~ ^[0-9]+$ && $(ps -p "$holder" -o args= 2>/dev/null) =~ (reproduction|ablation)\.sh ]] || return 1
+  printf '%s' "$holder"
+}
 
-# "3 of 12 commands done, about 1:05 left", where there are several: each takes as long as those of its title took.
-forecast() { # STAGE [TEXT_BEFORE]
-  local i
-  {
-    for i in $(in_stage "$1"); do printf 'plan\t%d\t%s\t%s\t%s\n' "$i" "${PLAN_PHASE[i]}" "${PLAN_CHAIN[i]}" "${PLAN_TITLE[i]}"; done
-    tr ' ' '\t' <"$(progress_of "$1")"
-  } | awk -F '\t' -v jobs="$JOBS" -v now="$SECONDS" -v before="${2:-}" '
-    $1 == "plan" { phase[$2] = $3; chain[$2] = $3 FS $4; title[$2] = $5; planned++ }
-    $1 == "started" { began[$2] = $3 }
-    $1 == "done" { finished[$2]; done++ }
-    $1 == "done" && $3 != "" { took[title[$2]] += $3; count[title[$2]]++; took_all += $3; known++ }
-    END {
-      if (planned == 1) exit
-      printf "%s%d of %d commands done", before, done, planned
-      if (!known || done == planned) exit
-      for (i in title) if (!(i in finished)) {
-        left = title[i] in count ? took[title[i]] / count[title[i]] : took_all / known
-        if (i in began) left -= now - began[i]
-        if (left < 0) left = 0
-        sum[phase[i]] += left
-        of_chain[chain[i]] += left
-        if (of_chain[chain[i]] > longest[phase[i]]) longest[phase[i]] = of_chain[chain[i]]
-      }
-      for (p in sum) seconds += sum[p] / jobs > longest[p] ? sum[p] / jobs : longest[p]
-      minutes = int((seconds + 59) / 60)
-      printf ", about %d:%02d left", minutes / 60, minutes % 60
-    }'
+# ------------------------------------------------------------------------------- what was planned, what became of it
+
+write_plan() { # STAGE...: the run, and every command with what is known of it before it starts
+  local i stage number=0 ready chosen wide took marker
+  printf 'run\t%(%s)T\t%d\t%d\t%s\n' -1 $((JOBS * GPUS)) "$GPUS" "$COMMAND_LINE"
+  for stage in "${STAGES[@]}"; do
+    number=$((number + 1)) chosen=0
+    [[ " $* " != *" $stage "* ]] || chosen=1
+    printf 'stage\t%s\t%d\t%d\t%s\n' "$stage" "$number" "$chosen" "${ABOUT[$stage]}"
+  done
+  for i in "${!PLAN_STAGE[@]}"; do
+    stage=${PLAN_STAGE[i]} ready=0
+    ((FORCE)) && [[ " $* " == *" $stage "* ]] || ! command_finished "$i" || ready=1
+    wide=0 took='' marker="$RESULTS/stages/commands/${PLAN_PRINT[i]}"
+    ! is_wide "$i" || wide=1
+    [[ ! -s $marker ]] || read -r took <"$marker"
+    printf '%s\t' command "$i" "$stage" "${PLAN_PHASE[i]}" "${PLAN_CHAIN[i]}" "$ready" "$wide" "$took" \
+      "$(log_of "$stage" "${PLAN_CHAIN[i]}")" "${PLAN_OUTPUTS[i]}" "$(label_of "$i")"
+    printf '%s\n' "${PLAN_COMMAND[i]}"
+  done
+}
+
+note_event() { # WHAT [VALUE...]: tab-separated, with the time
+  local IFS=$'\t'
+  printf '%(%s)T\t%s\n' -1 "$*" >>"$RESULTS/stages/events"
+}
+
+# "3 of 12 commands done, about 5 min left", where there are several; how long is not asked for after commands
+# of a moment, since the answer itself takes one.
+progress() { # STAGE [TEXT_BEFORE [SECONDS_TAKEN]]
+  local planned ended
+  mapfile -t planned < <(in_stage "$1")
+  ((${#planned[@]} > 1)) || return 0
+  ended=$(printf '%s\n' "${planned[@]}" | awk -F '\t' '
+    NR == FNR { over[$3] = $2 == "finished" || $2 == "skipped"; next }
+    over[$1] { n++ }
+    END { print n + 0 }' "$RESULTS/stages/events" -)
+  printf '%s%d of %d commands done' "${2:-}" "$ended" "${#planned[@]}"
+  ((ended == ${#planned[@]} || ${3:-60} < 3)) || ask_run_status left "$RESULTS" "$1"
+}
+
+ask_run_status() { # WHAT ARGUMENT...
+  python -c 'from benchmarks import run_status; run_status.main()' "$@" 2>/dev/null || true
+}
+
+show_status() {
+  local writer
+  writer=$(writer_of_results) || writer=
+  python -c 'from benchmarks import run_status; run_status.main()' status "$RESULTS" "${writer:-0}"
+}
+
+expected_hours() { # STAGE...: HOURS of each, where the GPU is one that docs/scaling.md knows
+  local card stage text
+  card=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1) || card=
+  while IFS=$'\t' read -r stage text; do
+    [[ -z $text ]] || HOURS["$stage"]=$text
+  done < <({ [[ -z $card ]] || write_plan "$@"; } | ask_run_status hours "$card")
 }
 
 log_of() { printf '%s/logs/%s%s.log' "$RESULTS" "$1" "${2:+-$2}"; } # STAGE CHAIN
@@ -343,6 +449,7 @@ stop_all() { # EXIT_STATUS: on Ctrl-C or TERM
   for pid in "${!RUNNING[@]}"; do
     while kill -0 -- "-$pid" 2>/dev/null; do sleep 0.1; done
   done
+  note_event ended "$1"
   say "stopped; the same command goes on from here"
   exit "$1"
 }
@@ -373,8 +480,12 @@ check_disk() { # GIGABYTES FOLDER: the folder itself need not exist yet
 
 check_gpu() {
   python -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("torch"))' 2>/dev/null || return 0 # has been named already
-  python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null ||
+  python -c 'import sys, torch; sys.exit(torch.cuda.device_count() < int(sys.argv[1]))' "$GPUS" 2>/dev/null && return
+  if ((GPUS == 1)); then
     missing "a CUDA GPU that torch can use (NEED_GPU=no in a copy of the profile goes without, for a very long time)"
+  else
+    missing "$GPUS CUDA GPUs that torch can use (--gpus, or GPUS in the profile)"
+  fi
 }
 
 check_reachable() { # URL...: proxies of the environment are used

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import data_rows, inputs, measure, scaling, training_rows
+from benchmarks import data_rows, hardware, inputs, measure, scaling, training_rows
 from benchmarks.bench import Bench
 from benchmarks.inference import measure_inference
 from benchmarks.tables import render
@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     measure_rows(args, page)
     if page.with_suffix(".json") in (scaling.RESULTS, scaling.GPU_RESULTS):
         scaling.main([])
+        hardware.main([])
     return 0
 
 

@@ -13,6 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.devices import (
+    DEVICES,
+    GPU_RESULTS,
+    StepTime,
+    Work,
+    device_steps,
+    measured_step,
+)
 from benchmarks.figures import Figure
 from benchmarks.inputs import CPU
 from benchmarks.lengths import TASKS, load_lengths
@@ -26,12 +34,11 @@ from benchmarks.shapes import (
 )
 from cli.help import script_parser
 from transformer.configuration import BertConfig
-from transformer.errors import UserError, run_script
+from transformer.errors import run_script
 from transformer.file_utils import atomic_open
 
-RESULTS, GPU_RESULTS = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchmarks-gpu.json"
+RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "scaling.md"
-DEVICES = Path(__file__).with_name("devices.json")
 TEMPLATE = Path(__file__).with_name("scaling.template.md")
 # Words of the paper's corpus; pieces a word and pieces a sequence as seen in docs/results-small.md.
 WORDS, PIECES_PER_WORD, SEQUENCE = 2.5e9, 1.63, 118
@@ -41,20 +48,6 @@ LAYER_EPOCHS, PREDICTION_EPOCHS, LABEL_EPOCHS, TEACHER_EPOCHS = 10, 3, 20, 5
 TASK_BATCH, AUGMENT_BATCH = 32, 64
 GENERAL_BATCH_4L, GENERAL_BATCH_6L = 64, 256 // 8  # 8 micro-steps
 PUBLISHED_HOURS = 7 * 24  # "roughly 7 days on an RTX 4090"
-
-
-class Work(NamedTuple):
-    """GFLOP of matrix products, and the forward passes (with their backward passes) they come in."""
-
-    gflop: float
-    steps: float
-
-    def __add__(self, other: Work) -> Work:
-        return Work(self.gflop + other.gflop, self.steps + other.steps)
-
-    def times(self, factor: float) -> Work:
-        """The same so often."""
-        return Work(self.gflop * factor, self.steps * factor)
 
 
 class Stage(NamedTuple):
@@ -162,46 +155,6 @@ def full_profile(padded: bool = False, words: float = WORDS) -> list[Stage]:
     ]
 
 
-class StepTime(NamedTuple):
-    """Seconds of a step: `start`, and `per_gflop` for each GFLOP of its matrix products."""
-
-    start: float
-    per_gflop: float
-
-    @classmethod
-    def through(cls, small: Figure, large: Figure) -> StepTime:
-        """The straight line through two measured steps."""
-        slope = (large.ours - small.ours) / (large.gflop - small.gflop)
-        return cls(small.ours - slope * small.gflop, slope)
-
-    def times(self, factor: float) -> StepTime:
-        """The same where arithmetic and memory take `factor` times as long; starting does not."""
-        return StepTime(self.start, self.per_gflop * factor)
-
-    def hours(self, work: Work, share: float = 1.0) -> float:
-        """Hours of some work of whose arithmetic this GPU does a share in every step."""
-        return (self.start * work.steps + self.per_gflop * share * work.gflop) / 3600
-
-
-def measured_step(results: Mapping[str, Any], precision: str = "bf16") -> tuple[Figure, Figure]:
-    """Steps of general distillation in the smallest and the largest batch measured."""
-    figures = map(Figure.from_json, results["rows"]["general"]["figures"])
-    steps = [figure for figure in figures if figure.job.endswith(f", {precision}")]
-    return steps[0], steps[-1]
-
-
-def slower(device: Mapping[str, Any], measured: Mapping[str, Any], products: float) -> float:
-    """How many times as long a device takes as the measured one, by their data sheets.
-
-    Args:
-        products: share of the measured time that its matrix products need at its own best; the rest
-            is taken to be memory's.
-    """
-    arithmetic = measured["bf16_tflops"] / device["bf16_tflops"]
-    memory = measured["bandwidth_gb_s"] / device["bandwidth_gb_s"]
-    return products * arithmetic + (1 - products) * memory
-
-
 def hours(stage: Stage, device: Mapping[str, Any], step: StepTime) -> float:
     """Wall-clock hours of a stage: chains side by side, or one over all GPUs."""
     if stage.splits:
@@ -227,16 +180,11 @@ def render(gpu: Mapping[str, Any], cpu: Mapping[str, Any]) -> str:
         UserError: devices.json does not know the card that was measured.
     """
     table = json.loads(DEVICES.read_text(encoding="utf-8"))
-    card = gpu["rows"]["general"]["machine"]["gpu"]
-    known = {device["card"]: device for device in reversed(table["devices"])}
-    if card not in known:
-        raise UserError(f"{GPU_RESULTS}: measured on {card}; {DEVICES} knows {', '.join(known)}")
-    measured = known[card]
     small, large = measured_step(gpu)
     line, products = StepTime.through(small, large), large.of_ceiling
-    devices = [
-        (device, line.times(slower(device, measured, products))) for device in table["devices"]
-    ]
+    devices = device_steps(gpu, table["devices"])
+    card = gpu["rows"]["general"]["machine"]["gpu"]
+    measured = next(d for d in table["devices"] if d["card"] == card)
     rows = figure_of(gpu, "intermediate-sst2", "bf16")
     compiled = figure_of(gpu, "general", "--compile")
     pairs = figure_of(cpu, "pregeneration", "3 epochs")

@@ -10,7 +10,8 @@ import torch
 
 import general_distill
 from benchmarks import __main__ as bench
-from benchmarks import reference, scaling, training_rows
+from benchmarks import hardware, reference, scaling, training_rows
+from benchmarks.devices import slower
 from benchmarks.figures import Figure, Target
 from benchmarks.inputs import QUICK, SPECIAL, Words
 from benchmarks.lengths import TASKS, load_lengths, spread
@@ -158,6 +159,7 @@ def test_invented_sentences_have_the_pieces_and_the_words_asked_for(tmp_path):
 def test_the_committed_pages_are_those_of_the_committed_results():
     cpu, gpu = (json.loads(path.read_text()) for path in (scaling.RESULTS, scaling.GPU_RESULTS))
     assert scaling.PAGE.read_text() == scaling.render(gpu, cpu)
+    assert hardware.PAGE.read_text() == hardware.render(gpu)
     for results, command, file in (
         (cpu, "bench", scaling.RESULTS),
         (gpu, "bench-gpu", scaling.GPU_RESULTS),
@@ -201,6 +203,32 @@ def test_students_that_learn_labels_alone_are_counted_with_the_original_rows():
     assert compared() == pytest.approx(scaling.LABEL_EPOCHS * rows / scaling.TASK_BATCH)
 
 
+def test_the_memory_computed_is_the_memory_measured_where_it_was():
+    gpu = json.loads(scaling.GPU_RESULTS.read_text())
+    measured = scaling.figure_of(gpu, "general", "peak memory of the GPU").ours
+    assert hardware.gigabytes(hardware.cases()[0], 32) == pytest.approx(measured, rel=0.1)
+
+
+def test_every_stage_of_the_scaling_page_has_its_memory():
+    names = [case.stage for case in hardware.cases()]
+    assert names == [stage.name for stage in scaling.full_profile()]
+
+
+@pytest.mark.parametrize(
+    ("stage", "memory", "told"),
+    [
+        ("teachers", 8, "fits"),
+        ("teachers", 4, "`--gradient_accumulation_steps 2`"),
+        ("general, 6 layers", 4, "`--gradient_accumulation_steps 16`"),
+        ("augmentation", 0.75, "`--batch_size 32`"),
+        ("teachers", 1, "does not fit"),
+    ],
+)
+def test_the_flag_that_makes_a_stage_fit_is_named(stage, memory, told):
+    case = next(case for case in hardware.cases() if case.stage == stage)
+    assert hardware.advice(case, memory) == told
+
+
 def test_a_card_of_unknown_price_is_named():
     gpu = json.loads(scaling.GPU_RESULTS.read_text())
     gpu["rows"]["general"]["machine"]["gpu"] = "Voodoo"
@@ -224,8 +252,8 @@ def test_another_card_is_slower_by_its_data_sheet():
         {"bf16_tflops": 900, "bandwidth_gb_s": 4800},
         {"bf16_tflops": 150, "bandwidth_gb_s": 1200},
     )
-    assert scaling.slower(fast, fast, 0.3) == pytest.approx(1.0)
-    assert scaling.slower(slow, fast, 0.25) == pytest.approx(0.25 * 6 + 0.75 * 4)
+    assert slower(fast, fast, 0.3) == pytest.approx(1.0)
+    assert slower(slow, fast, 0.25) == pytest.approx(0.25 * 6 + 0.75 * 4)
 
 
 def test_more_gpus_divide_arithmetic_alone_and_serve_no_more_tasks_than_there_are():

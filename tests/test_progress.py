@@ -26,6 +26,13 @@ def test_a_short_job_has_a_first_and_a_last_line(capsys):
     assert re.fullmatch(r"training: 100% 1000/1000 step \[00:0\d<00:00, [\d.]+step/s\]", last)
 
 
+@pytest.mark.parametrize("total", [0, 200])
+def test_more_than_was_foreseen_is_all_of_it(capsys, total):
+    with progress_bar(total, "B", "splitting") as bar:
+        bar.update(324_000)
+    assert lines(capsys)[-1].startswith("splitting: 100% 324k/324k B")
+
+
 def test_a_line_comes_when_its_time_has_come_with_rate_and_time_left(capsys, monkeypatch):
     monkeypatch.setattr(progress, "_LOG_SECONDS", 0.05)
     with progress_bar(10, "B", "fetching") as bar:

@@ -36,6 +36,8 @@ class _LogLines(tqdm):
     _shown = None
 
     def display(self, msg=None, pos=None) -> None:
+        if self.total is not None and self.n > self.total:
+            self.total = self.n  # it was foreseen too low; tqdm would write "0% 324k/?"
         if (
             shown := (self.n, self.postfix)
         ) != self._shown:  # a line above it, or its end, repeats it

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def script(*flags: str, folder: Path = ROOT, name: str = "ablation.sh", status: int = 0) -> str:
     done = subprocess.run(
-        ["bash", name, *flags], cwd=folder, capture_output=True, text=True, timeout=60
+        ["bash", name, *flags], cwd=folder, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
