@@ -49,7 +49,8 @@ class _Records:
 
     def __iter__(self) -> Iterator[str]:
         decoder, place, in_array = json.JSONDecoder(), 0, False
-        self._more()
+        while not self._text.strip() and not self._ended:
+            self._more()
         if found := re.match(r"\s*\[", self._text):
             place, in_array = found.end(), True
         while True:
@@ -79,12 +80,11 @@ class _Records:
 
     def _end(self, place: int) -> None:
         """Refuse what comes after an array."""
-        while not self._ended:
-            if self._text[place:].strip():
-                break
+        while not self._text[place:].strip() and not self._ended:
             place = self._forget(len(self._text))
             self._more()
-        if self._text[place:].strip():
+        place = _BETWEEN.match(self._text, place).end()
+        if place < len(self._text):
             self._forget(place)
             raise self._wrong("more text after the end of the array")
 

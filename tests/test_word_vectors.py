@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import math
 import os
 import threading
@@ -95,7 +98,7 @@ def test_a_header_line_carriage_returns_and_blank_lines_are_passed_over(tmp_path
         ("a 1 2\nb nan 1\n", ":2: a number that is not finite"),
         ("a 1 2\nb 1e30 inf\n", ":2: a number that is not finite"),
         (b"a 1 2\nb\xff 1 2\n", ":2: is not UTF-8"),
-        (b"PK\x03\x04\xd0\x00\x00 \x08 \x00\n\x8f", ":1: "),
+        (b"PK\x03\x04\xd0\x00\x00 \x08 \x00\n\x8f", "is a zip archive"),
     ],
 )
 def test_a_broken_file_is_refused_with_its_line(tmp_path, text, message):
@@ -138,3 +141,16 @@ def test_a_small_file_gives_fewer_neighbours_and_an_unknown_word_none(tmp_path):
     assert nearest_words(vectors, ["a", "missing"], 15) == {"a": ["b", "c"]}
     alone = read_word_vectors(write(tmp_path, "a 1 2\n"))
     assert nearest_words(alone, ["a"], 15) == {"a": []}
+
+
+@pytest.mark.parametrize("pack", [bytes, bz2.compress, gzip.compress, lzma.compress])
+@pytest.mark.parametrize("header", ["", "\ufeff", "3 2\n", "\ufeff3 2\n"])
+def test_a_byte_order_mark_a_header_and_compression_are_passed_over(tmp_path, header, pack):
+    path = write(tmp_path, pack(f"{header}cat 1 0\ndog 0 1\nred 1 1\n".encode()))
+    assert read_word_vectors(path).words == ["cat", "dog", "red"]
+    assert read_word_vectors(path, limit=2).words == ["cat", "dog"]
+
+
+def test_an_archive_is_named_not_read(tmp_path):
+    with pytest.raises(UserError, match="is a zip archive.*unpack it first"):
+        read_word_vectors(write(tmp_path, b"PK\x03\x04" + bytes(99)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import lzma
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import prepare_data
-from tasks.sentences import train_punkt
+from tasks.sentences import make_splitter, split_sentences, train_punkt
 from tests.integration.workspace import write_dump
 from transformer.errors import UserError
 
@@ -72,7 +73,7 @@ def test_extractor_output_becomes_one_sentence_a_line(tmp_path, capsys):
     assert "1 without text, 1 with a title only" in said
 
 
-@pytest.mark.parametrize("store", [Path.write_bytes, bz2, gzip])
+@pytest.mark.parametrize("store", [Path.write_bytes, bz2, gzip, lzma])
 def test_json_lines_and_plain_text_may_be_compressed(tmp_path, store):
     text = "\n\n".join(text_of(paragraphs) for title, paragraphs in ARTICLES if title != "Birds")
     for name, content in (("a.jsonl", articles_as_json()), ("a.txt", "\ufeff\n\n" + text)):
@@ -405,3 +406,146 @@ def test_what_cannot_be_cut_cannot_be_shared(tmp_path, content, message):
     (tmp_path / "in").write_bytes(content)
     with pytest.raises(UserError, match=message):
         shares(tmp_path / "in", tmp_path / "out.txt", 2)
+
+
+def record(text, **fields):
+    return json.dumps({"title": "X", "text": text, **fields}) + "\n"
+
+
+ESCAPED = (
+    "AT&amp;T sells R&amp;B. If a &lt; b &gt; c, stop. It&#39;s &quot;so&quot;. He wrote &amp;lt;."
+)
+PLAIN = 'AT&T sells R&B.\nIf a < b > c, stop.\nIt\'s "so".\nHe wrote &lt;.\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "flags", "unescaped"),
+    [
+        ("wiki_00", {}, (), True),
+        ("x.json", {"id": "1", "revid": "2", "url": "u"}, (), True),
+        ("x.json", {}, (), False),
+        ("x.json", {}, ("--entities", "unescape"), True),
+        ("wiki_00", {}, ("--entities", "keep"), False),
+    ],
+)
+def test_what_wikiextractor_escaped_is_unescaped_once(
+    tmp_path, capsys, name, fields, flags, unescaped
+):
+    (tmp_path / name).write_text(record(ESCAPED, **fields))
+    text = prepare(tmp_path / name, tmp_path / "o", *flags)
+    assert text == PLAIN if unescaped else text.split() == ESCAPED.split()
+    assert flags or "entities: " in capsys.readouterr().out
+
+
+def test_a_text_that_wikiextractor_cannot_have_escaped_stays(tmp_path):
+    (tmp_path / "wiki_00").write_text(record("R&B &amp; a < b.") + record("R&amp;B."))
+    assert prepare(tmp_path / "wiki_00", tmp_path / "o") == "R&B &amp; a < b.\n\nR&B.\n"
+    (tmp_path / "text.txt").write_text("R&amp;B it is.")
+    assert prepare(tmp_path / "text.txt", tmp_path / "o") == "R&amp;B it is.\n"
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array_is_read(tmp_path, indent):
+    articles = [json.loads(line) for line in articles_as_json().splitlines()]
+    (tmp_path / "a.json").write_text(json.dumps(articles, indent=indent))
+    assert prepare(tmp_path / "a.json", tmp_path / "o") == EXPECTED
+    with pytest.raises(UserError, match="cannot be shared; write one object a line"):
+        prepare(tmp_path / "a.json", tmp_path / "o", "--shard", "1/2")
+
+
+def test_the_text_of_json_may_have_another_name(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "body": "One here. Two here."}\n')
+    with pytest.raises(UserError, match="string under \"text\"; it has 'id', 'body' .--text_field"):
+        prepare(tmp_path / "a.jsonl", tmp_path / "o")
+    text = prepare(tmp_path / "a.jsonl", tmp_path / "o", "--text_field", "body")
+    assert text == "One here.\nTwo here.\n"
+
+
+WRAPPED = (
+    "The quick brown fox jumps over the\nlazy dog. Then it sleeps in the warm\nsun.\n\n"
+    "Next paragraph goes on and it is\nlong.\n"
+)
+
+
+def test_wrapped_text_is_joined_before_sentences_are_found(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "w.txt"
+    path.write_text(WRAPPED)
+    joined = (
+        "The quick brown fox jumps over the lazy dog.\nThen it sleeps in the warm sun.\n\n"
+        "Next paragraph goes on and it is long.\n"
+    )
+    assert prepare(path, tmp_path / "o") == joined
+    assert capsys.readouterr().out.count("wrapped at 36 characters") == 1
+    kept = prepare(path, tmp_path / "o", "--keep_line_breaks")
+    assert kept == WRAPPED.replace("dog. Then", "dog.\nThen")
+    path.write_text((WRAPPED + "\n") * 40)
+    whole = prepare(path, tmp_path / "o")
+    lines = WRAPPED.replace("the\n", "the ").replace("warm\n", "warm ").replace("is\n", "is ")
+    (tmp_path / "joined.txt").write_text((lines + "\n") * 40)
+    assert prepare(tmp_path / "joined.txt", tmp_path / "o") == whole
+    monkeypatch.setattr("prepare_data.BLOCK_BYTES", 50)
+    monkeypatch.setattr("prepare_data.WORKER_BYTES", 700)
+    assert prepare(path, tmp_path / "o", "--num_workers", "2") == whole
+    for index in range(1, 8):
+        prepare_data.main(
+            ["--input", str(path), "--output", str(tmp_path / "s"), "--shard", f"{index}/7"]
+        )
+    assert prepare(path, tmp_path / "s", "--merge_shards", "7") == whole
+
+
+def test_wrapped_text_within_json_is_joined(tmp_path):
+    (tmp_path / "w.json").write_text(record(WRAPPED))
+    assert prepare(tmp_path / "w.json", tmp_path / "o").startswith(
+        "The quick brown fox jumps over the lazy dog.\nThen it sleeps in the warm sun.\nNext"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("यह एक है। यह दो है।यह तीन है।", ["यह एक है।", "यह दो है।", "यह तीन है।"]),
+        ("राम ॥ १ ॥ सीता ॥ २ ॥", ["राम ॥ १ ॥", "सीता ॥ २ ॥"]),
+        ('उसने कहा, "यह है।" फिर गया।', ['उसने कहा, "यह है।"', "फिर गया।"]),
+        ("ما هذا؟ هذا كتاب. نعم!", ["ما هذا؟", "هذا كتاب.", "نعم!"]),
+        ("یہ ایک ہے۔ یہ دو ہے۔", ["یہ ایک ہے۔", "یہ دو ہے۔"]),
+        ("这是。他说：“好！”走了？！「行。」", ["这是。", "他说：“好！”", "走了？！", "「行。」"]),
+        ("圆周率是３．１４。好．", ["圆周率是３．１４。", "好．"]),
+        ("Սա է։ Դա է։", ["Սա է։", "Դա է։"]),
+        ("ሰላም። እንዴት ነህ፧ ደህና።", ["ሰላም።", "እንዴት ነህ፧", "ደህና።"]),
+        ("នេះ។ នោះ។", ["នេះ។", "នោះ។"]),
+        ("ဒါ၊ က။ ဟို။", ["ဒါ၊ က။", "ဟို။"]),
+        ("བོད། །སྐད།", ["བོད། །", "སྐད།"]),
+        ("Café “Hi!” he said. Why – no?! Yes…", ["Café “Hi!”", "he said.", "Why – no?!", "Yes…"]),
+    ],
+)
+def test_sentences_end_where_their_script_ends_them(text, sentences):
+    splitter = make_splitter(train_punkt(["It was Dr. No. He came."]))
+    found = split_sentences(splitter, text)
+    if not text.startswith("Café"):
+        assert found == sentences
+    else:
+        assert found == [" ".join(part.split()) for part in splitter.tokenize(text)], "as Punkt's"
+
+
+def test_a_dump_that_wikiextractor_cannot_unpack_is_refused(tmp_path):
+    for name, data, message in (
+        ("dump.xml.xz", lzma.compress(b"<mediawiki></mediawiki>"), "compressed with xz; unpack it"),
+        ("dump.xml", bz2.compress(b"<mediawiki></mediawiki>"), "a name that ends in .bz2"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UserError, match=message):
+            prepare(tmp_path / name, tmp_path / "o")
+
+
+def test_work_of_another_command_is_refused_and_kept(tmp_path, monkeypatch, stopped_after):
+    monkeypatch.setattr("prepare_data.BLOCK_BYTES", 60)
+    (tmp_path / "in.txt").write_text("\n\n".join(text_of(p) for _, p in ARTICLES))
+    files = (tmp_path / "in.txt", tmp_path / "out.txt")
+    whole = prepare(*files)
+    assert stopped_after(3, lambda: prepare(*files))
+    for flags in (("--entities", "keep", "--resume"), ("--entities", "keep"), ()):
+        with pytest.raises(
+            UserError, match="entities 'auto', expected 'keep'|--resume continues it"
+        ):
+            prepare(*files, *flags)
+    assert prepare(*files, "--resume") == whole
