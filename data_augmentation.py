@@ -30,7 +30,7 @@ from cli.shards import add_shard_flags, check_shard_flags
 from distillation.distributed import Runtime, start_runtime
 from distillation.forecast import duration
 from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
-from tasks.glue import GlueTask, find_task, read_split, split_path
+from tasks.glue import GlueTask, find_task, guess_task, read_split, split_path
 from tasks.likely_pieces import likely_pieces, share_out
 from tasks.sentence_words import Sentence, SentenceSplitter, replacement_pieces
 from tasks.shards import Shard, check_share, checksum, finish_shard, finished_shards, merge_files
@@ -55,14 +55,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("inputs and output")
     group.add_argument(
         "--pretrained_bert_model",
+        "--model",
         required=True,
         help="BERT with its masked-language-model head: folder, hub name or address",
     )
     group.add_argument(
         "--glove_embs", required=True, metavar="FILE", help="word vectors in GloVe's text format"
     )
-    group.add_argument("--glue_dir", required=True, help="folder that holds the task's folder")
-    group.add_argument("--task_name", required=True, help="a GLUE task, in any case: RTE, sst-2 …")
+    group.add_argument("--glue_dir", help="folder that holds the task's folder")
+    group.add_argument("--task_name", help="a GLUE task, in any case: RTE, sst-2 …")
+    group.add_argument(
+        "--data_dir",
+        help="the task's folder itself, such as glue_data/RTE, in place of the published --glue_dir and "
+        "--task_name; a name that tells no task needs --task_name",
+    )
     group.add_argument(
         "--do_lower_case",
         action="store_true",
@@ -112,6 +118,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
 
     args = parser.parse_args(argv)
+    if not args.data_dir and not (args.glue_dir and args.task_name):
+        parser.error("expected --glue_dir and --task_name, or --data_dir")
     for name, value in PRESETS[args.preset].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -127,15 +135,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    task = find_task(args.task_name)
-    folder = find_input(Path(args.glue_dir) / task.folder, f"the {task.folder} folder of GLUE")
+    task, folder = find_data(args)
     train, output = split_path(task, folder, "train"), folder / OUTPUT
     if output.is_dir():
         raise UserError(f"{output}: is a folder; expected a file to write, or nothing")
     job: dict[str, Any] = {"input_checksum": checksum([train]), "N": args.N or task.augment_n}
     job |= {name: getattr(args, name) for name in ("M", "p", "seed", "pair_mode", "bf16")}
     if args.dry_run:
-        check_writable(folder, "--glue_dir")
+        check_writable(folder, "--data_dir" if args.data_dir else "--glue_dir")
     if args.merge_shards and args.dry_run:
         finished_shards(output, args.merge_shards, job)
         say_untouched(output)
@@ -155,6 +162,26 @@ def main(argv: list[str] | None = None) -> int:
         if args.shard and writes:
             finish_shard(output, args.shard, job, {"rows_written": written})
     return 0
+
+
+def find_data(args: argparse.Namespace) -> tuple[GlueTask, Path]:
+    """The task, and its folder.
+
+    Raises:
+        UserError: there is no such folder or task, or the flags contradict each other.
+    """
+    if not args.data_dir:
+        task = find_task(args.task_name)
+        folder = Path(args.glue_dir) / task.folder
+        return task, find_input(folder, f"the {task.folder} folder of GLUE")
+    folder = find_input(args.data_dir, "the folder of a GLUE task")
+    task = find_task(args.task_name) if args.task_name else guess_task(folder)
+    if args.glue_dir and (Path(args.glue_dir) / task.folder).resolve() != folder.resolve():
+        raise UserError(
+            f"--data_dir {args.data_dir} and --glue_dir {args.glue_dir}: two places of the {task.folder} "
+            "data; give one of them"
+        )
+    return task, folder
 
 
 def augment(

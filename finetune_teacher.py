@@ -66,7 +66,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--data_dir", required=True, help="the task's folder, e.g. glue_data/RTE")
     group.add_argument("--task_name", help="a GLUE task (default: as --data_dir is called)")
     group.add_argument(
-        "--bert_model", required=True, help="where to start: folder, hub name or address"
+        "--bert_model",
+        "--model",
+        required=True,
+        help="where to start: folder, hub name or address",
     )
     group.add_argument("--output_dir", required=True, help="folder for the fine-tuned model")
     group.add_argument(

@@ -36,6 +36,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("inputs and output")
     group.add_argument("--models_dir", default="models", help="folder of the model folders")
     group.add_argument("--models", nargs="+", default=MODELS, help="model folders in it")
+    group.add_argument(
+        "--model", help="one model folder, in place of the published --models_dir and --models"
+    )
     group = parser.add_argument_group("a missing classifier")
     group.add_argument(
         "--init_head",
@@ -43,12 +46,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="give a model without a classifier a random one instead of stopping",
     )
     group.add_argument("--seed", type=int, default=42, help="of the random classifiers")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    given = [
+        name for name in ("models_dir", "models") if getattr(args, name) != parser.get_default(name)
+    ]
+    if args.model and given:
+        raise UserError(f"--model and --{given[0]}: give one of them")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     folders = [Path(args.models_dir) / name for name in args.models]
+    if args.model:
+        folders = [Path(args.model)]
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; get_bert_models.py downloads the teachers")

@@ -54,6 +54,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("inputs and output")
     group.add_argument(
         "--pregenerated_data",
+        "--data_dir",
         required=True,
         help="folder written by pregenerate_training_data.py, in either format",
     )
@@ -64,6 +65,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument(
         "--student_model",
+        "--model",
         required=True,
         help="folder with the student's config.json (and weights with --continue_train)",
     )

@@ -59,7 +59,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     paths = parser.add_argument_group("inputs and output")
     paths.add_argument("--train_corpus", required=True, help="one sentence a line, UTF-8")
     paths.add_argument("--output_dir", required=True, help="folder to write; must be empty")
-    paths.add_argument("--bert_model", required=True, help="model folder whose vocabulary to use")
+    paths.add_argument(
+        "--bert_model", "--model", required=True, help="model folder whose vocabulary to use"
+    )
     paths.add_argument("--overwrite", action="store_true", help="replace epochs in --output_dir")
     paths.add_argument(
         "--resume",

@@ -49,11 +49,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("inputs and output")
     group.add_argument(
         "--pregenerated_data",
+        "--data_dir",
         required=True,
         help="folder written by pregenerate_training_data.py with nothing masked",
     )
     group.add_argument(
-        "--bert_model", required=True, help="the encoder: folder, hub name or address"
+        "--bert_model",
+        "--model",
+        required=True,
+        help="the encoder: folder, hub name or address",
     )
     group.add_argument("--output_dir", required=True, help="folder for the trained model")
     group.add_argument(

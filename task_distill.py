@@ -92,6 +92,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--task_name", required=True, help="a GLUE task, in any case: RTE, sst-2 …")
     group.add_argument(
         "--student_model",
+        "--model",
         required=True,
         help="where to start, or what to score: folder, hub name or address",
     )

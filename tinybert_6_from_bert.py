@@ -55,7 +55,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default="bert-base-uncased",
         help="the folder in --models_dir that `base` is made from",
     )
-    group.add_argument("--source", help="make one student from this model folder instead")
+    group.add_argument(
+        "--source", "--model", help="make one student from this model folder instead"
+    )
     group.add_argument("--output_dir", help="the student's folder, with --source")
     group.add_argument(
         "--overwrite_output_dir", action="store_true", help="replace students that are there"

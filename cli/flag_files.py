@@ -6,6 +6,7 @@ import argparse
 import difflib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,38 @@ from transformer.file_utils import atomic_open
 
 FLAGS_NAME = "flags.json"  # config.json is the model's
 _NOT_IN_FILES = {"help", "config"}
+# What flags of other programs of this field are called here; the first that a script has is meant.
+_ELSEWHERE = {
+    "lr": ["learning_rate"],
+    "batch_size bs per_device_train_batch_size per_gpu_train_batch_size": ["train_batch_size"],
+    "per_device_eval_batch_size per_gpu_eval_batch_size": ["eval_batch_size", "batch_size"],
+    "epochs epoch num_epochs n_epochs": ["num_train_epochs", "epochs_to_generate"],
+    "model_name_or_path pretrained_model_name_or_path model_name model_path checkpoint base_model bert "
+    "bert_model pretrained_bert_model source": ["model"],
+    "teacher teacher_path teacher_model_name_or_path teacher_name_or_path": ["teacher_model"],
+    "student student_path student_model_name_or_path student_name_or_path": ["student_model"],
+    "output out out_dir save_dir save_path output_path": ["output_dir", "output"],
+    "input in": ["input", "train_corpus", "data_dir"],
+    "data dataset dataset_name data_path train_file glue_dir": ["data_dir", "pregenerated_data"],
+    "corpus": ["train_corpus", "pregenerated_data"],
+    "task": ["task_name", "tasks"],
+    "max_length max_len max_seq_len max_seq_length seq_len": ["max_seq_length", "max_seq_len"],
+    "grad_accum gradient_accumulation accumulation_steps accumulate_grad_batches": [
+        "gradient_accumulation_steps"
+    ],
+    "warmup warmup_ratio warmup_steps num_warmup_steps": ["warmup_proportion"],
+    "eval_steps eval_every evaluation_steps logging_steps": ["eval_step"],
+    "steps num_steps max_train_steps": ["max_steps"],
+    "fp16 amp half mixed_precision use_amp": ["fp16", "bf16"],
+    "cpu use_cpu no_gpu device": ["no_cuda"],
+    "temp T": ["temperature"],
+    "workers num_proc n_jobs jobs": ["num_workers"],
+    "config_file": ["config"],
+    "overwrite force": ["overwrite_output_dir", "overwrite"],
+    "resume_from_checkpoint continue": ["resume"],
+    "glove glove_path": ["glove_embs"],
+}
+_ALIASES = {word: known for words, known in _ELSEWHERE.items() for word in words.split()}
 # What is asked of one start of a program, not of the run.
 _NOT_SAVED = {"config", "dry_run", "resume", "overwrite_output_dir", "local_rank"}
 
@@ -30,6 +63,29 @@ def with_file(parser: argparse.ArgumentParser, argv: list[str]) -> list[str]:
     if path is None:
         return argv
     return [*_words(parser, Path(path)), *argv]  # of two values the later one counts
+
+
+def nearest(word: str, actions: Mapping[str, argparse.Action]) -> str | None:
+    """The flag that a mistyped one, or one of another program, most likely means; no dashes before either.
+
+    Args:
+        actions: by all their spellings.
+    """
+    plain = word.replace("-", "_")
+    for name in [plain, *_ALIASES.get(plain, [])]:
+        if name in actions:
+            return actions[name].option_strings[0].lstrip("-")
+    return next(iter(difflib.get_close_matches(plain, actions, 1)), None)
+
+
+def spellings(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """The flags that --help lists, by all their spellings without dashes."""
+    return {
+        spelling.lstrip("-"): action
+        for action in parser._actions  # argparse has no other way to ask
+        for spelling in action.option_strings
+        if action.help != argparse.SUPPRESS
+    }
 
 
 def save_flags(args: argparse.Namespace, folder: Path) -> None:
@@ -68,18 +124,22 @@ def add_opposites(parser: argparse.ArgumentParser) -> None:
 def _words(parser: argparse.ArgumentParser, path: Path) -> list[str]:
     """What a person would type for the contents of a file."""
     actions = {
-        spelling.lstrip("-"): action
-        for action in parser._actions  # argparse has no other way to ask
-        for spelling in action.option_strings
-        if action.dest not in _NOT_IN_FILES and action.help != argparse.SUPPRESS
+        name: action
+        for name, action in spellings(parser).items()
+        if action.dest not in _NOT_IN_FILES
     }
-    words = []
+    words, seen = [], {}
     for name, value in _read(path).items():
         action = actions.get(str(name).removeprefix("--"))
         if action is None:
-            near = difflib.get_close_matches(str(name), actions, 1)
-            advice = f"; is it {near[0]}?" if near else f"; --help of {parser.prog} lists them"
+            near = nearest(str(name).lstrip("-"), actions)
+            advice = f"; did you mean {near}?" if near else f"; --help of {parser.prog} lists them"
             raise UserError(f"--config {path}: {name} is no flag of {parser.prog}{advice}")
+        other, before = seen.setdefault(action.dest, (name, value))
+        if before != value:
+            raise UserError(
+                f"--config {path}: {other} and {name} are two names of one flag; give one of them"
+            )
         if value is not None:  # null: not given
             words += _word(action, value, f"--config {path}: {name}")
     return words

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 import re
 import sys
@@ -11,8 +10,10 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from cli.flag_files import add_opposites, with_file
+from cli.flag_files import add_opposites, nearest, spellings, with_file
 
+# What a script accepts beside a published name: the model folder it works on, the folder of its data.
+COMMON = {"--model", "--data_dir"}
 _NUMBERS = {"int": "N", "whole_number": "N", "float": "X", "proportion": "X"}
 
 
@@ -37,8 +38,10 @@ class _Parser(argparse.ArgumentParser):
     """Takes flags from --config FILE as well, and says which flag an unknown one is like."""
 
     def parse_args(self, args=None, namespace=None):
-        words = with_file(self, sys.argv[1:] if args is None else list(args))
+        own = sys.argv[1:] if args is None else list(args)
+        words = with_file(self, own)
         add_opposites(self)
+        self._check_names(own)
         for word in words:  # before anything is found to be missing: here it may stand, mistyped
             self._check_known(word)
         return super().parse_args(words, namespace)
@@ -48,11 +51,24 @@ class _Parser(argparse.ArgumentParser):
         # As argparse sees it, a word with a blank in it is a value.
         if not re.match("--?[a-zA-Z]", word) or " " in word or name in self._option_string_actions:
             return
-        known = [
-            name for a in self._actions if a.help != argparse.SUPPRESS for name in a.option_strings
-        ]
-        near = difflib.get_close_matches(name, known, 1)
-        self.error(f"unrecognized arguments: {word}" + (f"; is it {near[0]}?" if near else ""))
+        near = nearest(name.lstrip("-"), spellings(self))
+        advice = f"; did you mean --{near}?" if near else ""
+        self.error(f"unrecognized arguments: {word}{advice}")
+
+    def _check_names(self, words: list[str]) -> None:
+        """Refuse two names of one flag with two values."""
+        given: dict[str, tuple[str, str]] = {}
+        for word, following in zip(words, [*words[1:], ""], strict=True):
+            name, equals, value = word.partition("=")
+            action = self._option_string_actions.get(name)
+            if action is None or action.nargs is not None or len(action.option_strings) == 1:
+                continue
+            value = value if equals else following
+            other, before = given.setdefault(action.dest, (name, value))
+            if other != name and before != value:
+                self.error(
+                    f"{other} {before} and {name} {value}: two names of one flag; give one of them"
+                )
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -86,6 +102,9 @@ class HelpFormatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action):
         text = action.help or ""
+        published, *others = action.option_strings or [""]
+        if COMMON.intersection(others):
+            text += f"; {published} is the published name"
         if action.required or "(default" in text or (default := _shown(action.default)) is None:
             return text
         return f"{text} (default: {default.replace('%', '%%')})"

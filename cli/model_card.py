@@ -198,8 +198,10 @@ def _sections(
     where = record["hardware"].get("gpu") or f"{record['hardware']['cores']} CPU cores"
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     yield "## Training\n\n```bash\npython " + shlex.join(record["command"]) + "\n```"
+    skipped = record.get("skipped_steps", 0)
+    left_out = f" ({skipped:,} of them left out, their numbers not being finite)" * bool(skipped)
     yield (
-        f"{record['steps']:,} steps, {record['examples']:,} examples, "
+        f"{record['steps']:,} steps{left_out}, {record['examples']:,} examples, "
         f"{record['examples_per_second']:,} examples a second on {where}; {versions}; commit "
         f"{record['git_commit'] or 'not known'}."
         + " Every flag is in `flags.json`, the rest in `run.json`."

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from cli.curves import EventFiles, draw_curves
 from cli.flag_files import save_flags
 from cli.foresight import say_untouched
 from cli.model_card import write_card
+from cli.resuming import INPUT_FLAGS, check_agreement, identity_of_run, is_finished
 from distillation.batches import BatchSource
 from distillation.checkpoint import Checkpoints, ModelKeeper
 from distillation.distributed import Runtime
@@ -49,18 +49,7 @@ from transformer.modeling import BertPreTrainedModel
 from transformer.tokenization import BertTokenizer
 from transformer.tokenizer_files import TOKENIZER_NAME, find_tokenizer, has_tokenizer
 from transformer.vocabulary import say_once
-
-INPUT_FLAGS = ("teacher_model", "student_model", "bert_model", "vocab_model", "cache_dir", "config")
-# In these a run that goes on may differ from what it was: they say where something is (what matters of it is
-# compared by content), what is told and kept, and how the same numbers are computed.
-FREE_FLAGS = {
-    *INPUT_FLAGS, "data_dir", "task_name", "pregenerated_data", "output_dir", "feature_cache",
-    "do_lower_case", "allow_weak_teacher", "dry_run", "resume", "overwrite_output_dir", "report_to",
-    "eval_step", "eval_batch_size", "save_minutes", "save_steps", "nan_policy",
-    "gradient_accumulation_steps", "no_cuda", "no_cuda_graphs", "local_rank", "reduce_memory",
-    "do_eval", "data_url",
-    "bf16", "force_bf16", "fp16",  # the precision they lead to is compared
-}  # fmt: skip
+from transformer.weights import weights_checksum
 
 
 def load_tokenizer(args: argparse.Namespace, *sources: str | os.PathLike | None) -> BertTokenizer:
@@ -186,6 +175,18 @@ def run_training(
     `scored` says whether the keeper evaluates the model.
     """
     folder = Path(args.output_dir)
+    start = weights_checksum({name: value.cpu() for name, value in model.state_dict().items()})
+    record.facts["start_weights"] = start
+    told_by = record.facts["identity"] = identity_of_run(
+        args, record.facts, model, tokenizer, settings.precision
+    )
+    check_agreement(told_by, runtime)
+    if args.resume and is_finished(args, record.facts, runtime):
+        if runtime.is_main:
+            if not args.dry_run:
+                Checkpoints(folder).remove()  # there if the run was killed at its very end
+            print(f"{folder}: this run is finished, nothing to resume", file=sys.stderr)
+        return
     if args.dry_run:
         seconds = time_step(model, losses, source, settings, runtime)
         if runtime.is_main:
@@ -193,25 +194,11 @@ def run_training(
             print(f"expected: {told}{ON_TOP * scored}", file=sys.stderr)
             say_untouched(folder)
         return
-    if args.resume and (folder / RUN_RECORD_NAME).is_file():
-        if runtime.is_main:
-            Checkpoints(folder).remove()  # there if the run was killed at its very end
-            print(f"{folder}: this run is finished, nothing to resume", file=sys.stderr)
-        return
     with contextlib.ExitStack() as stack:
         if runtime.is_main:
             stack.enter_context(claim_output_dir(folder, args.overwrite_output_dir, args.resume))
         runtime.wait()
         keeper = make_keeper(folder)
-        sums = [facts.get("sha256") for facts in record.facts["data"].values()]
-        told_by = {name: value for name, value in vars(args).items() if name not in FREE_FLAGS}
-        told_by |= {
-            "data": json.dumps([tokenizer.vocab_hash, sums]),
-            "teacher": record.facts.get("teacher_weights"),
-            "do_lower_case": tokenizer.do_lower_case,
-            "tokenizer": json.dumps(tokenizer.describe()),
-            **{f"config.{name}": value for name, value in model.config.to_dict().items()},
-        }
 
         def begin() -> None:
             tokenizer.save_pretrained(folder, model.config.max_position_embeddings)
@@ -241,10 +228,23 @@ def run_training(
             # Last, because it says that the run is finished.
             write_record(folder / RUN_RECORD_NAME, written)
             Checkpoints(folder).remove()
-            best = ""
-            if keeper.best:
-                best = f"; best at step {keeper.best_step:,}: {scores_text(keeper.best)}"
-            print(f"done in {duration(written['seconds'])}: {folder}{best}", file=sys.stderr)
+            print(
+                f"done in {duration(written['seconds'])}: {folder}{outcome(written)}",
+                file=sys.stderr,
+            )
+
+
+def outcome(record: Mapping[str, Any]) -> str:
+    """What the last line says of a run: its best score, and how many steps were left out."""
+    text = ""
+    if record["metrics"]:
+        text += f"; best at step {record['best_step']:,}: {scores_text(record['metrics'])}"
+    if record["skipped_steps"]:
+        text += (
+            f"; {record['skipped_steps']:,} of {record['steps']:,} steps were left out, their numbers not "
+            "being finite"
+        )
+    return text
 
 
 def write_results(folder: Path, record: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
 import math
 import os
 import shutil
@@ -10,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from transformer.errors import UserError
 from transformer.file_utils import WEIGHTS_NAME, atomic_open
@@ -19,6 +22,9 @@ from transformer.weights import read_tensors, save_weights, write_tensors
 LAST_WEIGHTS_NAME = "last_pytorch_model.bin"
 CHECKPOINT_NAME = "checkpoint.pt"
 PREVIOUS_CHECKPOINT_NAME = "checkpoint.previous.pt"
+ABANDONED_NAME = (
+    "abandoned-"  # and a number: models that a killed run wrote after its last checkpoint
+)
 
 Metrics = dict[str, dict[str, float]]  # dev set -> metric -> value
 
@@ -29,6 +35,9 @@ class ModelKeeper:
     With an `evaluate` function `pytorch_model.bin` is the best model so far and
     `last_pytorch_model.bin` the newest; without one `pytorch_model.bin` is the newest. A score counts
     as better from minus infinity on, so a model exists after the first evaluation whatever its score.
+
+    The best model is part of the state, beside its score: what a killed run wrote after its last checkpoint
+    may be better, and need not come about again (other evaluation steps, another number of processes).
     """
 
     def __init__(
@@ -52,48 +61,110 @@ class ModelKeeper:
         """
         self.model, self.folder, self.check = model, Path(folder), check or (lambda: None)
         self.evaluate, self.score, self.keep_steps = evaluate, score, keep_steps
+        self.step = 0  # of the newest evaluation
         self.best_score, self.best_step = -math.inf, 0
         self.best: Metrics = {}
         self.last: Metrics = {}
+        self.best_model: dict[str, Tensor] = {}  # on the CPU; empty without `evaluate`
 
-    def __call__(self, step: int, write: bool = True) -> Metrics:
+    def __call__(self, step: int) -> Metrics:
         """Evaluate and save after optimiser step `step`; return the metrics."""
         self.check()
+        self.step = step
         if self.evaluate is None:
             self.best_step = step
-            if write:
-                self._save(WEIGHTS_NAME, step)
+            self._save(WEIGHTS_NAME)
             return {}
         self.last = self.evaluate()
         score = self.score(self.last)
         if math.isnan(score):
             score = -math.inf
-        improved = score > self.best_score or not self.best
-        if improved:
+        self._save(LAST_WEIGHTS_NAME)
+        if score > self.best_score or not self.best:
             self.best_score, self.best_step, self.best = score, step, self.last
-        if write:
-            self._save(LAST_WEIGHTS_NAME, step)
-            if improved:
-                _copy(self.folder / LAST_WEIGHTS_NAME, self.folder / WEIGHTS_NAME)
+            self.best_model = {
+                name: value.detach().to("cpu", copy=True)
+                for name, value in self.model.state_dict().items()
+            }
+            _copy(self.folder / LAST_WEIGHTS_NAME, self.folder / WEIGHTS_NAME)
         return self.last
 
-    def _save(self, name: str, step: int) -> None:
-        save_weights(self.model.state_dict(), self.folder / name)
+    def _save(self, name: str) -> None:
+        path = self.folder / name
+        save_weights(self.model.state_dict(), path)
         if self.keep_steps:
-            _copy(self.folder / name, self.folder / f"step_{step}_{WEIGHTS_NAME}")
+            _copy(path, self.folder / f"step_{self.step}_{WEIGHTS_NAME}")
+        for abandoned in self.folder.glob(f"{ABANDONED_NAME}*/*"):
+            if filecmp.cmp(abandoned, path, shallow=False):  # it has come about again
+                abandoned.unlink()
+                with contextlib.suppress(OSError):  # others are in it
+                    abandoned.parent.rmdir()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know of the past."""
         return {
+            "step": self.step,
             "best_score": self.best_score,
             "best_step": self.best_step,
             "best": self.best,
             "last": self.last,
+            "best_model": self.best_model,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the past of an interrupted run."""
+        """Take over the past of an interrupted run, and make its files those of this past.
+
+        To be called by the process that writes.
+        """
         vars(self).update({name: state[name] for name in self.state_dict()})
+        self.set_aside()
+
+    def set_aside(self) -> None:
+        """Move what was written after the state was saved into a folder `abandoned-N`, and say so.
+
+        `pytorch_model.bin` is the best model that the state knows again. A model that is then written a
+        second time is removed from that folder.
+        """
+        best = self.folder / WEIGHTS_NAME
+        later = [
+            path for path in self.folder.glob(f"step_*_{WEIGHTS_NAME}") if self._is_later(path)
+        ]
+        if self.evaluate is not None and best.exists() and not _holds(best, self.best_model):
+            later.append(best)
+        if later:
+            aside = first_free(self.folder / ABANDONED_NAME)
+            aside.mkdir()
+            for path in later:
+                path.rename(aside / path.name)
+            names = ", ".join(sorted(path.name for path in later))
+            print(
+                f"note: {self.folder}: {names} came after the checkpoint; kept in {aside.name}",
+                file=sys.stderr,
+            )
+        if self.best_model and not best.exists():
+            save_weights(self.best_model, best)
+
+    def _is_later(self, path: Path) -> bool:
+        step = path.name.split("_")[1]
+        return step.isdecimal() and int(step) > self.step
+
+
+def first_free(path: str | os.PathLike) -> Path:
+    """The first of `path`1, `path`2 … that is not there."""
+    return next(
+        free for number in range(1, 10_000) if not (free := Path(f"{path}{number}")).exists()
+    )
+
+
+def _holds(path: Path, weights: dict[str, Tensor]) -> bool:
+    """Whether a file holds these tensors and no others."""
+    try:
+        found = read_tensors(path)
+    except Exception:  # of many kinds on a torn file
+        return False
+    return found.keys() == weights.keys() and all(
+        torch.equal(found[name], weights[name]) for name in weights
+    )
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from distillation.batches import Batch
 from distillation.distributed import Runtime
@@ -19,12 +16,17 @@ from distillation.recording import Inputs, Recorder
 # not wait for the GPU.
 LossFunction = Callable[[nn.Module, Batch], dict[str, Tensor]]
 
+BUCKET_ELEMENTS = (
+    2**19
+)  # smaller gradients are copied together up to so many; others go as they are
+
 
 class Gradients:
     """Computes the losses of batches, and adds their gradients to those of the model's parameters.
 
-    Several processes share the work: `DistributedDataParallel` adds their gradients up while they are
-    computed, except where steps are recorded, of which it could not be a part; `exchange` does it then.
+    Several processes share the work. `exchange` sums their gradients after the last micro-batch, in place of
+    `DistributedDataParallel`, which could not be part of a recording and searches the graph of every step
+    for parameters that no loss reads.
 
     Attributes:
         recorder: what a GPU's work goes through.
@@ -47,10 +49,8 @@ class Gradients:
             recorded: whether the work is done in such a way that a GPU can record and replay it.
         """
         self.recorder = Recorder(runtime.device, recorded and runtime.device.type == "cuda")
-        self.wrapped = runtime.world > 1 and not recorded
-        self.model = _wrap(model, runtime) if self.wrapped else model
-        self.losses, self.runtime, self.scaler = losses, runtime, scaler
-        self.precision = precision
+        self.model, self.losses, self.runtime = model, losses, runtime
+        self.scaler, self.precision = scaler, precision
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     def clear(self) -> None:
@@ -62,21 +62,26 @@ class Gradients:
             for p in self.parameters:
                 p.grad = None
 
-    def __call__(self, batch: Batch, share: float, last: bool = True) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, share: float) -> dict[str, Tensor]:
         """Return the losses of a micro-batch.
 
         Args:
             share: what it counts in the whole batch.
-            last: whether it is the process's last of the step.
         """
-        hold = self.model.no_sync() if self.wrapped and not last else contextlib.nullcontext()
-        with hold:
-            return self.recorder("gradients", self._compute, {**batch, "share": share})
+        return self.recorder("gradients", self._compute, {**batch, "share": share})
 
     def exchange(self) -> None:
-        """After the last micro-batch: have every process hold the sum of all their gradients."""
-        if self.runtime.world > 1 and not self.wrapped:
-            gradients = self._gradients()
+        """After the last micro-batch: have every process hold the sum of all their gradients.
+
+        A loss may leave parameters out (a mapping of some layers, one loss of the two). Which ones does not
+        depend on the rows, and every process has a row, so that all of them leave out the same.
+        """
+        if self.runtime.world == 1:
+            return
+        for gradients in _buckets(self._gradients()):
+            if len(gradients) == 1 and gradients[0].is_contiguous():
+                self.runtime.total(gradients[0])
+                continue
             sums = self.runtime.total(torch.cat([gradient.flatten() for gradient in gradients]))
             parts = sums.split([gradient.numel() for gradient in gradients])
             torch._foreach_copy_(
@@ -91,17 +96,21 @@ class Gradients:
         share = batch.pop("share")
         with autocast(self.precision, self.runtime.device):
             parts = self.losses(self.model, batch)
-        if self.wrapped:  # which averages over the processes
-            share = share * self.runtime.world
         self.scaler.scale(sum(parts.values()) * share).backward()
         for name, value in parts.items():
             parts[name] = value.detach()
         return parts
 
 
-def _wrap(model: nn.Module, runtime: Runtime) -> DistributedDataParallel:
-    ids = [runtime.device.index] if runtime.device.type == "cuda" else None
-    # A loss may leave layers out (a mapping of some layers, one loss of the two): their gradients are not
-    # waited for. Where it leaves none out, that is no news.
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-    return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
+def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Cut a list where its tensors come to `BUCKET_ELEMENTS`; a larger tensor is a bucket of its own."""
+    bucket: list[Tensor] = []
+    size = 0
+    for gradient in gradients:
+        if bucket and size + gradient.numel() > BUCKET_ELEMENTS:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(gradient)
+        size += gradient.numel()
+    if bucket:
+        yield bucket

@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 
-from distillation.checkpoint import CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME
+from distillation.checkpoint import CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME, first_free
 from transformer.errors import UserError
 from transformer.file_utils import (
     RUN_RECORD_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_NAME,
     atomic_open,
     check_writable,
     contents,
@@ -34,6 +36,8 @@ from transformer.processor import processor
 SCHEMA = 1
 METRICS_NAME = "metrics.jsonl"
 TEXT_LOG_NAME = "log.txt"  # the same for a reader, under the published name
+_OF_A_RUN = {RUN_RECORD_NAME, CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME, METRICS_NAME}
+_WEIGHTS = {WEIGHTS_NAME, SAFE_WEIGHTS_NAME}
 
 
 @contextlib.contextmanager
@@ -80,6 +84,10 @@ def check_output_dir(folder: Path, overwrite: bool = False, resume: bool = False
     present = contents(folder)
     if present and not (resume or overwrite or RUN_RECORD_NAME in present):
         raise UserError(f"--output_dir {folder}: {_what_is_there(present)}")
+    if resume and _WEIGHTS.intersection(present) and not _OF_A_RUN.intersection(present):
+        raise UserError(
+            f"--output_dir {folder}: holds a model and no run to resume; choose another folder"
+        )
     if present and not (resume or overwrite) and lies_in(os.curdir, folder):
         raise UserError(
             f"--output_dir {folder}: holds a finished run and is the current folder, which cannot be "
@@ -100,9 +108,7 @@ def _empty(folder: Path, names: Iterable[str]) -> None:
 
 def _move_aside(folder: Path) -> None:
     """Rename a folder to the first free `folder.previous-N`, and make a new one in its place."""
-    aside = next(
-        path for n in range(1, 10_000) if not (path := Path(f"{folder}.previous-{n}")).exists()
-    )
+    aside = first_free(f"{folder}.previous-")
     folder.rename(aside)
     (aside / LOCK_NAME).unlink(missing_ok=True)
     folder.mkdir()
@@ -110,8 +116,7 @@ def _move_aside(folder: Path) -> None:
 
 
 def _what_is_there(present: list[str]) -> str:
-    unfinished = {CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME, METRICS_NAME}.intersection(present)
-    if unfinished:
+    if _OF_A_RUN.intersection(present):
         return (
             "holds an unfinished run; continue it with --resume or drop it with "
             "--overwrite_output_dir"

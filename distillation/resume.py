@@ -96,6 +96,8 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
                 kind = (
                     f"a run in {state[name]}, this one is in {own} (--bf16, --force_bf16, --fp16)"
                 )
+            elif name == "start_weights":
+                kind = "a run that started from another model"
             else:
                 kind = f"a run with {name} {state[name]}, this one has {own}"
             raise UserError(f"{path}: belongs to {kind}; {again}")
@@ -103,7 +105,6 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
-        keeper.load_state_dict(state["keeper"])
         for log in state["log"]:
             RunLog.check_state(log)
         if not 0 < state["step"] < identity["total"] or state["log_bytes"] < 0:
@@ -130,6 +131,8 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
                 "equals an uninterrupted run up to rounding, not bit for bit",
                 file=sys.stderr,
             )
+        if runtime.is_main:  # last, because it moves files
+            keeper.load_state_dict(state["keeper"])
     except KeyError as error:
         raise UserError(
             f"{path}: lacks {error}, of another version of this program; {again}"

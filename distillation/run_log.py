@@ -19,6 +19,13 @@ from distillation.records import METRICS_NAME
 from transformer.errors import UserError
 from transformer.file_utils import atomic_open
 
+# A run stops where more than this share of its steps has been left out, once there are enough of them to
+# tell, or so many in a row. The scaler of --fp16 leaves steps out until a scale fits, from 65,536 down.
+MOST_SKIPPED = 0.5
+_LIMITS, _LIMITS_WITH_SCALER = (10, 20), (32, 64)  # most in a row, enough
+_ADVICE = "lower --learning_rate, use fp32 in place of --bf16/--fp16, or mend the rows"
+_COUNTS = ("steps", "examples", "tokens", "skipped", "in_a_row")
+
 
 class RunLog:
     """Adds up losses between two log lines, and writes the lines.
@@ -35,6 +42,7 @@ class RunLog:
         total: Callable[[Tensor], Tensor] = lambda sums: sums,
         skip_nonfinite: bool = False,
         tell: Callable[[dict[str, Any]], None] | None = None,
+        scaled: bool = False,
     ) -> None:
         """
         Args:
@@ -44,13 +52,16 @@ class RunLog:
             total: gives their sum.
             skip_nonfinite: go on after a step whose numbers were not finite; the optimiser left it out.
             tell: called with each line once it is written.
+            scaled: whether a scaler leaves steps out as well.
         """
-        self._file, self._bar, self._skip = file, bar, skip_nonfinite
+        self._file, self._bar, self._skip, self._scaled = file, bar, skip_nonfinite, scaled
         self._agree, self._total, self._tell = agree, total, tell
         self._sums: dict[str, Tensor] = {}
         self._by_layer: dict[str, Tensor] = {}
         self._steps = 0  # in the sums
-        self._unchecked: list[tuple[int, int, np.ndarray, Tensor]] = []
+        self._unchecked: list[tuple[int, int, np.ndarray, bool, Tensor]] = []
+        self.skipped = 0  # steps that were left out since the run began
+        self._in_a_row = 0  # of them, up to the last step that was looked at
         self.examples = self.tokens = 0
         self._logged = (0, 0)  # examples and tokens at the last line
         self._since = time.monotonic()
@@ -64,6 +75,7 @@ class RunLog:
         losses: dict[str, Tensor],
         by_layer: dict[str, Tensor],
         bad: Tensor,
+        rescaled: bool = False,
     ) -> None:
         """Count an optimiser step.
 
@@ -73,6 +85,7 @@ class RunLog:
             losses: this process's share of the batch's mean losses.
             by_layer: what some of the losses are sums of, [layers] each.
             bad: whether a number of this process was not finite.
+            rescaled: whether the scaler left the step out, of all processes alike.
         """
         for sums, values in ((self._sums, losses), (self._by_layer, by_layer)):
             for name, value in values.items():
@@ -82,41 +95,58 @@ class RunLog:
         self._steps += 1
         self.examples += len(rows)
         self.tokens += tokens
-        self._unchecked.append((step, epoch, rows, bad))
+        self._unchecked.append((step, epoch, rows, rescaled, bad))
 
-    def check(self) -> None:
+    def check(self, ended: bool = False) -> None:
         """Look at the steps since the last look; write down those whose numbers were not finite.
 
+        Args:
+            ended: whether the run has done its last step.
+
         Raises:
-            UserError: there is one, and such steps are not to be skipped, or all of ten or more are.
+            UserError: there is one, and such steps are not to be skipped; or too many steps were.
         """
         if not self._unchecked:
             return
         flags = torch.stack([bad for *_, bad in self._unchecked]).to(torch.uint8)
         flags = self._agree(flags).tolist()
-        bad = [item for item, flag in zip(self._unchecked, flags, strict=True) if flag]
-        looked_at, self._unchecked = len(flags), []
-        if not self._skip:
-            bad = bad[:1]  # what follows it follows from it
-        for step, epoch, rows, _ in bad:
-            self._write({"step": step, "epoch": epoch, "nonfinite_rows": rows.tolist()})
-        if not bad:
-            return
-        step, epoch, rows, _ = bad[0]
-        told = f"step {step}: a loss or a gradient is not finite; {METRICS_NAME} names the batch's rows"
-        if not self._skip or len(bad) == looked_at >= 10:
+        broken, longest = [], 0
+        for (step, epoch, rows, rescaled, _), bad in zip(self._unchecked, flags, strict=True):
+            skipped = bool(bad or rescaled)
+            self.skipped += skipped
+            self._in_a_row = self._in_a_row + 1 if skipped else 0
+            longest = max(longest, self._in_a_row)
+            if bad:
+                self._write({"step": step, "epoch": epoch, "nonfinite_rows": rows.tolist()})
+                broken.append(step)
+                if not self._skip:  # what follows it follows from it
+                    break
+        self._unchecked = []
+        told = f"a loss or a gradient is not finite; {METRICS_NAME} names the batch's rows"
+        if broken and not self._skip:
             raise UserError(
-                f"{told}. The run was stopped: lower --learning_rate, use fp32 in place of "
-                f"--bf16/--fp16, mend the rows, or leave such batches out with --nan_policy skip"
+                f"step {broken[0]}: {told}. The run was stopped: {_ADVICE}; --nan_policy skip leaves "
+                "such batches out"
             )
-        self._steps -= len(bad)
-        more = f", and {len(bad) - 1} more steps" if len(bad) > 1 else ""
-        if self._file is not None:
-            self._bar.write(f"warning: {told}; left out{more}", file=self._bar.fp)
+        most, enough = _LIMITS_WITH_SCALER if self._scaled else _LIMITS
+        shared = self.skipped > MOST_SKIPPED * step and (ended or step >= enough)
+        if longest >= most or shared:
+            row = f", {longest} of them in a row" if longest >= most else ""
+            raise UserError(
+                f"step {step}: {self.skipped} of {step} steps were left out{row}; nothing is learned this "
+                f"way: {told}. The run was stopped: {_ADVICE}"
+            )
+        self._steps -= len(broken)
+        if broken and self._file is not None:
+            more = f", and {len(broken) - 1} more steps" if len(broken) > 1 else ""
+            line = f"warning: step {broken[0]}: {told}; left out{more}"
+            self._bar.write(line, file=self._bar.fp)
 
-    def write_losses(self, step: int, epoch: int, learning_rate: float) -> None:
-        """Write the mean losses since the last line, and start anew."""
-        self.check()
+    def write_losses(
+        self, step: int, epoch: int, learning_rate: float, ended: bool = False
+    ) -> None:
+        """Write the mean losses since the last line, and start anew; for `ended` see `check`."""
+        self.check(ended)
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
         if self._steps:
@@ -130,6 +160,7 @@ class RunLog:
                     **(means if len(means) > 1 else {}),
                     **{f"{name}_by_layer": values for name, values in by_layer.items()},
                     "learning_rate": learning_rate,
+                    **({"skipped_steps": self.skipped} if self.skipped else {}),
                     "examples_per_second": round((self.examples - self._logged[0]) / seconds, 2),
                     "tokens_per_second": round((self.tokens - self._logged[1]) / seconds, 1),
                 }
@@ -168,6 +199,8 @@ class RunLog:
             "steps": self._steps,
             "examples": self.examples,
             "tokens": self.tokens,
+            "skipped": self.skipped,
+            "in_a_row": self._in_a_row,
         }
 
     @staticmethod
@@ -176,7 +209,7 @@ class RunLog:
         for name in ("sums", "by_layer"):
             if not all(isinstance(value, Tensor) for value in state[name].values()):
                 raise TypeError(name)
-        if min(state["steps"], state["examples"], state["tokens"]) < 0:
+        if min(state[name] for name in _COUNTS) < 0:
             raise ValueError("counts")
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
@@ -185,8 +218,8 @@ class RunLog:
             {name: value.to(device) for name, value in state[part].items()}
             for part in ("sums", "by_layer")
         )
-        self._steps, self.examples, self.tokens = (
-            state[part] for part in ("steps", "examples", "tokens")
+        self._steps, self.examples, self.tokens, self.skipped, self._in_a_row = (
+            state[name] for name in _COUNTS
         )
         self._logged = (self.examples, self.tokens)
 

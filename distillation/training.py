@@ -100,10 +100,11 @@ def train(
         begin: called on the main process before anything is written, a checkpoint having been accepted.
 
     Returns:
-        Facts for the run record: steps, epochs, examples, seconds in the loop, examples per second.
+        Facts for the run record: steps, those left out, examples, seconds in the loop, examples per second.
 
     Raises:
-        UserError: a number is not finite, or the checkpoints are torn or of another run.
+        UserError: a number is not finite, too many steps were left out, or the checkpoints are torn or of
+            another run.
         Stopped: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
     """
     check_settings(settings, runtime)
@@ -126,6 +127,8 @@ def train(
         step, log_bytes = past["step"], past["log_bytes"]
         if runtime.is_main:
             print(f"resuming after step {step} of {total}", file=sys.stderr)
+    elif resume and runtime.is_main:
+        keeper.set_aside()
     if runtime.is_main:
         begin()
     started = saved = time.monotonic()
@@ -137,7 +140,9 @@ def train(
     opened = open_log(folder / METRICS_NAME, log_bytes, runtime.is_main)
     with opened as file, bar, StopRequest() as asked, runtime.exchange():
         skip = settings.nan_policy == "skip"
-        log = RunLog(file, bar, runtime.highest_each, runtime.total, skip, tell)
+        log = RunLog(
+            file, bar, runtime.highest_each, runtime.total, skip, tell, scaler.is_enabled()
+        )
         if past is not None:
             log.load_state_dict(log_of(past, runtime), runtime.device)
         examples_before = log.examples
@@ -154,7 +159,7 @@ def train(
             bar.update()
             forecast.step()
             if step % log_step == 0 or step == total:
-                log.write_losses(step, whole.epoch, optimizer.get_lr()[0])
+                log.write_losses(step, whole.epoch, optimizer.get_lr()[0], step == total)
             if step % settings.eval_step == 0 or whole.closes_epoch or step == total:
                 log.check()  # stops the run before a model of broken numbers is kept
                 _evaluate(model, keeper, step, log, runtime)
@@ -178,6 +183,7 @@ def train(
         "steps": step,
         "examples": log.examples,
         "tokens": log.tokens,
+        "skipped_steps": log.skipped,
         "training_seconds": round(seconds, 3),
         "examples_per_second": round((log.examples - examples_before) / max(seconds, 1e-9), 2),
     }
@@ -275,19 +281,21 @@ def _step(
     gradients.clear()
     means: dict[str, Tensor] = {}
     by_layer: dict[str, Tensor] = {}
-    for i, (batch, share) in enumerate(whole.parts):
-        parts = gradients(batch, share, last=i == len(whole.parts) - 1)
+    for batch, share in whole.parts:
+        parts = gradients(batch, share)
         for sums, values in ((means, parts), (by_layer, getattr(parts, "by_layer", {}))):
             for name, value in values.items():
                 value = value * share
                 sums[name] = sums[name] + value if name in sums else value
     gradients.exchange()
     bad = ~sum(means.values()).isfinite()
-    scaler = gradients.scaler
+    scaler, rescaled = gradients.scaler, False
     if scaler.is_enabled():  # it looks for gradients that are not finite itself, and expects some
+        scale = scaler.get_scale()
         scaler.unscale_(optimizer)
         scaler.step(optimizer)
         scaler.update()
+        rescaled = scaler.get_scale() < scale
     else:
         updates = optimizer.due()
 
@@ -299,7 +307,7 @@ def _step(
         gradients.recorder("update", apply, {str(i): u.lr for i, u in enumerate(updates)})
         if optimizer.nonfinite is not None:
             bad = bad | optimizer.nonfinite
-    log.count(step, whole.epoch, whole.rows, whole.tokens, means, by_layer, bad)
+    log.count(step, whole.epoch, whole.rows, whole.tokens, means, by_layer, bad, rescaled)
 
 
 def _evaluate(

@@ -181,12 +181,102 @@ def test_the_first_of_equally_good_models_is_kept(tmp_path):
     assert torch.load(tmp_path / LAST_WEIGHTS_NAME)["weight"].eq(2).all()
 
 
-def test_a_process_that_may_not_write_still_knows_the_best(tmp_path):
-    keeper = ModelKeeper(
-        torch.nn.Linear(1, 1), tmp_path, lambda: {"dev": {"acc": 1.0}}, lambda m: 1.0
+SCORES = {3: 0.87, 5: 0.2, 7: 1.0, 9: 0.3, 10: 0.77}
+
+
+class Run:
+    """A keeper whose model's only weight is the step it was evaluated after."""
+
+    def __init__(self, folder, scored=True, **options):
+        self.folder, self.model, self.now = folder, torch.nn.Linear(1, 1, bias=False), 0
+        evaluate = (lambda: {"dev": {"acc": SCORES[self.now]}}) if scored else None
+        self.keeper = ModelKeeper(
+            self.model, folder, evaluate, lambda m: m["dev"]["acc"], **options
+        )
+
+    def after(self, *steps):
+        for step in steps:
+            self.now = step
+            torch.nn.init.constant_(self.model.weight, step)
+            self.keeper(step)
+        return self
+
+    def saved(self):
+        Checkpoints(self.folder).save({"keeper": self.keeper.state_dict()})
+        return self
+
+    def resumed(self):
+        self.keeper.load_state_dict(Checkpoints(self.folder).load()[1]["keeper"])
+        return self
+
+    def kept(self, pattern=WEIGHTS_NAME):
+        """The steps that files are of."""
+        return [int(torch.load(p)["weight"]) for p in sorted(self.folder.glob(pattern))]
+
+
+def test_a_better_model_of_an_abandoned_stretch_is_not_the_one_that_the_record_speaks_of(
+    tmp_path, capsys
+):
+    """Saved after step 5, killed after 7, resumed with other evaluation steps."""
+    Run(tmp_path).after(3, 5).saved().after(7)
+    run = Run(tmp_path).resumed()
+    assert run.kept() == [3], "at once"
+    run.after(10)
+    assert run.kept() == [run.keeper.best_step] == [3] and run.keeper.best["dev"]["acc"] == 0.87
+    assert run.kept("last_*") == [10]
+    assert run.kept("abandoned-1/*") == [7], "nothing is lost"
+    assert (
+        "pytorch_model.bin came after the checkpoint; kept in abandoned-1"
+        in capsys.readouterr().err
     )
-    keeper(3, write=False)
-    assert keeper.best_step == 3 and os.listdir(tmp_path) == []
+
+
+def test_an_abandoned_model_that_comes_about_again_is_no_abandoned_one(tmp_path):
+    Run(tmp_path).after(3, 5).saved().after(7)
+    run = Run(tmp_path).resumed().after(7, 10)
+    assert run.kept() == [run.keeper.best_step] == [7]
+    assert not list(tmp_path.glob("abandoned*"))
+
+
+def test_the_best_model_of_the_past_comes_back_whatever_became_of_its_file(tmp_path):
+    for damage in (lambda p: p.unlink(), lambda p: p.write_bytes(b"torn"), lambda p: None):
+        Run(tmp_path).after(3).saved().after(5)
+        damage(tmp_path / WEIGHTS_NAME)
+        assert Run(tmp_path).resumed().kept() == [3]
+
+
+def test_abandoned_twice_and_resumed_from_the_checkpoint_before(tmp_path):
+    """Each stretch keeps its own; with the newest checkpoint torn, its best model is an abandoned one."""
+    checkpoints = Checkpoints(tmp_path)
+    run = Run(tmp_path).after(3)
+    checkpoints.save({"keeper": run.keeper.state_dict()})
+    checkpoints.save({"keeper": run.after(5, 7).keeper.state_dict()})
+    tear(checkpoints.newest, 0.5)
+    assert Run(tmp_path).resumed().after(9).kept() == [3]
+    SCORES[9] = 0.99
+    Run(tmp_path).resumed().after(9)
+    assert Run(tmp_path).resumed().kept() == [3]
+    SCORES[9] = 0.3
+    assert Run(tmp_path).kept("abandoned-1/*") == [7] and Run(tmp_path).kept("abandoned-2/*") == [9]
+
+
+def test_kept_steps_of_an_abandoned_stretch_are_moved_aside(tmp_path):
+    options = {"scored": False, "keep_steps": True}
+    Run(tmp_path, **options).after(3, 5).saved().after(7, 9)
+    run = Run(tmp_path, **options).resumed()
+    assert run.kept("step_*") == [3, 5] and run.kept("abandoned-1/*") == [7, 9]
+    run.after(7, 10)
+    assert run.kept("step_*") == [10, 3, 5, 7] and run.kept("abandoned-1/*") == [9]
+    assert run.kept() == [run.keeper.best_step] == [10]
+
+
+def test_models_of_a_run_that_left_no_checkpoint_are_moved_aside(tmp_path):
+    Run(tmp_path, keep_steps=True).after(3, 7)
+    run = Run(tmp_path, keep_steps=True)
+    run.keeper.set_aside()
+    run.after(5)
+    assert run.kept() == [5] and run.kept("step_*") == [5]
+    assert run.kept("abandoned-1/*") == [7, 3, 7]
 
 
 def test_a_kept_step_is_a_file_of_its_own(tmp_path):

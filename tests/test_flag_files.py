@@ -155,7 +155,7 @@ def test_null_leaves_a_default(parse):
 @pytest.mark.parametrize(
     "content, told",
     [
-        ({"learning_rte": 1}, "learning_rte is no flag of train.py; is it learning_rate?"),
+        ({"learning_rte": 1}, "learning_rte is no flag of train.py; did you mean learning_rate?"),
         ({"zzz": 1}, "zzz is no flag of train.py; --help of train.py lists them"),
         ({"config": "other.yaml"}, "config is no flag"),
         ({"help": True}, "help is no flag"),
@@ -232,3 +232,11 @@ def test_resuming_and_overwriting_are_not_handed_on(parser, tmp_path):
     again = parser.parse_args(["--config", str(tmp_path / FLAGS_NAME)])
     assert not (again.resume or again.overwrite_output_dir or again.dry_run)
     assert again.local_rank == -1
+
+
+def test_two_names_of_one_flag_in_a_file_say_the_same_or_are_refused(parser, parse):
+    parser.add_argument("--bert_model", "--model")
+    assert parse({"output_dir": "a", "model": "m", "bert_model": "m"}).bert_model == "m"
+    assert parse({"output_dir": "a", "model": "m"}, "--bert_model", "n").bert_model == "n"
+    with pytest.raises(UserError, match="model and bert_model are two names of one flag"):
+        parse({"output_dir": "a", "model": "m", "bert_model": "n"})

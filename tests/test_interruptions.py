@@ -108,8 +108,77 @@ def test_a_run_of_nothing_but_bad_batches_stops_though_they_are_skipped(make_mod
         return {"label_loss": label_training(model, batch)["label_loss"] * float("nan")}
 
     source = make_source(batch_size=2, rows=440)
-    with pytest.raises(UserError, match="step 1: .*The run was stopped"):
+    with pytest.raises(
+        UserError, match="step 11: 11 of 11 steps were left out.*The run was stopped"
+    ):
         run(make_model(), tmp_path, source, broken, epochs=1, nan_policy="skip")
+
+
+def breaking(numbers):
+    """The loss of the labels, not finite at these of its calls."""
+    calls = []
+
+    def losses(model, batch):
+        calls.append(1)
+        loss = label_training(model, batch)["label_loss"]
+        return {"label_loss": loss * float("nan") if len(calls) in numbers else loss}
+
+    return losses
+
+
+@pytest.mark.parametrize(
+    "numbers, told",
+    [
+        (range(25, 35), "step 36: 10 of 36 steps were left out, 10 of them in a row"),
+        (range(2, 61, 2), None),
+        (
+            [n for n in range(61) if n % 9],
+            "step 20: 18 of 20 steps were left out;",
+        ),
+        (range(51, 60), None),
+    ],
+    ids=["ten in a row across three looks", "half", "more than half", "nine in a row"],
+)
+def test_steps_left_out_are_counted_across_looks(make_model, tmp_path, numbers, told):
+    """60 steps, looked at after every fourth."""
+    source = make_source(batch_size=2, rows=120)
+    settings = {"epochs": 1, "eval_step": 4, "nan_policy": "skip"}
+    if told:
+        with pytest.raises(UserError, match=f"{told}.*--learning_rate"):
+            run(make_model(hidden_size=8), tmp_path, source, breaking(numbers), **settings)
+    else:
+        facts = run(make_model(hidden_size=8), tmp_path, source, breaking(numbers), **settings)
+        assert facts["skipped_steps"] == len(numbers)
+        assert [line for line in log_of(tmp_path) if "loss" in line][-1]["skipped_steps"] == len(
+            numbers
+        )
+
+
+@pytest.mark.parametrize("numbers, stops", [((2,), False), ((2, 3), True)])
+def test_a_short_run_that_left_out_most_of_its_steps_is_not_done(
+    make_model, tmp_path, numbers, stops
+):
+    def train():
+        return run(make_model(), tmp_path, losses=breaking(numbers), epochs=1, nan_policy="skip")
+
+    if stops:
+        with pytest.raises(UserError, match="step 3: 2 of 3 steps were left out"):
+            train()
+    else:
+        assert train()["skipped_steps"] == 1
+
+
+def test_a_resumed_run_counts_the_steps_that_were_left_out_before(make_model, tmp_path):
+    source = make_source(batch_size=2, rows=120)
+    settings = {"epochs": 1, "eval_step": 4, "nan_policy": "skip", "save_steps": 1}
+    with pytest.raises(Killed):
+        run(make_model(hidden_size=8), tmp_path, source,
+            killing(breaking((2, *range(25, 31))), 30), **settings)  # fmt: skip
+    with pytest.raises(
+        UserError, match="step 34: 11 of 34 steps were left out, 10 of them in a row"
+    ):
+        run(make_model(hidden_size=8), tmp_path, source, breaking(range(1, 5)), resume=True,
+            **settings)  # fmt: skip
 
 
 # Ctrl-C and SIGTERM

@@ -74,7 +74,14 @@ def test_overwriting_removes_what_is_there_when_asked(folder, names):
     assert os.listdir(folder) == [] and os.listdir(folder.parent) == ["student"]
 
 
-@pytest.mark.parametrize("names", [[], ["pytorch_model.bin"], [CHECKPOINT_NAME, METRICS_NAME]])
+def test_a_model_that_no_run_of_ours_has_left_is_not_resumed_over(folder):
+    fill(folder, "pytorch_model.bin", "vocab.txt")
+    with pytest.raises(UserError, match="holds a model and no run to resume"):
+        claim(folder, resume=True)
+    assert sorted(os.listdir(folder)) == ["pytorch_model.bin", "vocab.txt"]
+
+
+@pytest.mark.parametrize("names", [[], ["vocab.txt"], [CHECKPOINT_NAME, METRICS_NAME]])
 def test_resuming_keeps_what_is_there(folder, names):
     fill(folder, *names)
     claim(folder, resume=True)

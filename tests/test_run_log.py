@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
 from distillation.run_log import RunLog
+from transformer.errors import UserError
 
 FINE, BROKEN = torch.tensor(False), torch.tensor(True)
 
@@ -27,10 +28,10 @@ def log():
     return RunLog(io.StringIO(), tqdm(file=io.StringIO()))
 
 
-def count(log, step, loss=1.0, layers=(0.25, 0.75), tokens=40, bad=FINE):
+def count(log, step, loss=1.0, layers=(0.25, 0.75), tokens=40, bad=FINE, rescaled=False):
     losses = {"attention_loss": torch.tensor(loss), "hidden_loss": torch.tensor(2.0)}
     by_layer = {"attention_loss": torch.tensor(layers)}
-    log.count(step, 0, np.arange(4), tokens, losses, by_layer, bad)
+    log.count(step, 0, np.arange(4), tokens, losses, by_layer, bad, rescaled)
 
 
 def lines(log):
@@ -89,3 +90,21 @@ def test_a_log_goes_on_with_what_it_had_added_up(log):
         each.write_losses(2, 0, 1e-3)
     assert lines(again)[0]["attention_loss_by_layer"] == lines(log)[0]["attention_loss_by_layer"]
     assert again.tokens == log.tokens
+
+
+@pytest.mark.parametrize(("skipped", "stops"), [(20, False), (31, False), (32, True)])
+def test_a_scaler_may_leave_out_steps_until_a_scale_fits_and_not_for_ever(skipped, stops):
+    """Looked at one by one; 15 steps of use come first."""
+    log = RunLog(io.StringIO(), tqdm(file=io.StringIO()), scaled=True)
+    for step in range(1, 16):
+        count(log, step)
+    for step in range(16, 15 + skipped):
+        count(log, step, rescaled=True)
+        log.check()
+    count(log, 15 + skipped, rescaled=True)
+    if stops:
+        with pytest.raises(UserError, match="32 of them in a row.*--fp16"):
+            log.check()
+    else:
+        log.check()
+        assert log.skipped == skipped and lines(log) == []

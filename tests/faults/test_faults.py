@@ -5,6 +5,7 @@ FAULTS=20 (an environment variable) repeats the random ones twenty times for eac
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -58,6 +59,35 @@ def test_a_program_killed_at_random_moments_ends_as_if_it_had_not_been(name, who
     assert outcome.status == 0, outcome.output
     assert results(place) == expected
     assert not list(place.rglob("*.unfinished"))
+
+
+@pytest.mark.parametrize("name", ["finetune_teacher", "task_distill"])
+def test_the_record_speaks_of_the_model_that_is_there_whatever_the_evaluation_steps(
+    name, whole, place
+):
+    """Killed and resumed with other ones, between checkpoints that are far apart."""
+    _, seconds = whole(name)
+    line = f"{PROGRAMS[name].line} --save_steps 5 --resume"
+    for eval_step in random.choices((1, 2, 3, 4), k=KILLS):
+        Running(f"{line} --eval_step {eval_step}", place).kill_after(
+            random.uniform(0.3, 1) * seconds
+        )
+    outcome = run(f"{line} --eval_step 6", place)
+    if "found a finished run" not in outcome.output:  # the last one was killed too late
+        assert outcome.status == 0, outcome.output
+    record = json.loads((place / "out/new/run.json").read_text())
+    lines = map(json.loads, (place / "out/new/metrics.jsonl").read_text().splitlines())
+    scores = {line["step"]: line["dev"] for line in lines if "dev" in line}
+    assert scores[record["best_step"]] == record["metrics"]
+    assert max(dev["dev"]["acc"] for dev in scores.values()) == record["metrics"]["dev"]["acc"]
+    scored = run(
+        "task_distill.py --do_eval --data_dir glue/RTE --task_name RTE --student_model out/new "
+        "--output_dir out/scores",
+        place,
+    )
+    assert scored.status == 0, scored.output
+    found = json.loads((place / "out/scores/eval.json").read_text())["metrics"]
+    assert found == record["metrics"]
 
 
 @pytest.mark.skipif(not SmallDisk.possible(), reason="no file system can be made here")

@@ -781,6 +781,74 @@ def test_a_run_goes_on_with_nothing_that_changes_what_it_learns(
     assert contents(Path("out/new")) == before
 
 
+def other_rows() -> None:
+    path = Path("glue/RTE/dev.tsv")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def other_start() -> None:
+    write_classifier(Path("models/teacher"), ["entailment", "not_entailment"], seed=7, **TEACHER)
+
+
+FINISHED = {
+    "a flag": (FINE_TUNE, nothing, "--learning_rate 7e-3", "--learning_rate was 2e-05, is 0.007"),
+    "when it is evaluated": (FINE_TUNE, nothing, "--eval_step 2", "--eval_step was None, is 2"),
+    "the data": (FINE_TUNE, other_rows, "", "the dev data were glue/RTE/dev.tsv (SHA-256 "),
+    "where it starts": (
+        FINE_TUNE,
+        other_start,
+        "",
+        "the model to start from was models/teacher (SHA",
+    ),
+    "its length": (
+        FINE_TUNE,
+        nothing,
+        "--max_steps 9",
+        "to train its model further: --bert_model out/new --output_dir ANOTHER",
+    ),
+    "the teacher": (GENERAL, scale_teacher, "", "the teacher was models/bert (SHA-256 "),
+    "a longer run": (GENERAL, nothing, "--max_steps 9", "--student_model out/new --continue_train"),
+    "the stage": (DISTIL, nothing, "--pred_distill", "the stage was intermediate, is prediction"),
+    "masking": (MLM, nothing, "--masked_lm_prob 0.3", "--masked_lm_prob was 0.15, is 0.3"),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    """A function giving a copy of the world with a finished run."""
+    places = {}
+
+    def of(line, copy) -> None:
+        if line not in places:
+            places[line] = tmp_path_factory.mktemp("finished") / "place"
+            shutil.copytree(world, places[line])
+            with contextlib.chdir(places[line]):
+                succeed(f"{line} {SHORT}")
+                told = succeed(f"{line} {SHORT} --resume --report_to none --save_steps 3").stderr
+                assert told.splitlines()[-1] == "out/new: this run is finished, nothing to resume"
+        shutil.copytree(places[line], copy)
+
+    return of
+
+
+@pytest.mark.parametrize(("line", "change", "flags", "told"), FINISHED.values(), ids=FINISHED)
+def test_a_finished_run_that_is_another_one_is_not_resumed(
+    finished, tmp_path, monkeypatch, line, change, flags, told
+):
+    finished(line, tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    change()
+    before = contents(Path("out"))
+    outcome = run_line(f"{line} {SHORT} --resume {flags}")
+    assert outcome.status == 2, outcome.stderr
+    last = outcome.stderr.splitlines()[-1]
+    assert (
+        last.startswith("error: --output_dir out/new: --resume found a finished run")
+        and told in last
+    )
+    assert contents(Path("out")) == before
+
+
 def test_a_run_goes_on_with_its_files_elsewhere_and_told_otherwise(stopped, tmp_path, monkeypatch):
     shutil.copytree(stopped, tmp_path / "place")
     monkeypatch.chdir(tmp_path / "place")

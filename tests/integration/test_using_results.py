@@ -118,7 +118,7 @@ def test_a_mistake_in_a_flags_file_leaves_nothing_behind():
     outcome = run_line(f"{DISTIL} --config run.yaml")
     assert outcome.status == 2 and not Path("out").exists()
     assert outcome.stderr.splitlines() == [
-        "error: --config run.yaml: learning_rte is no flag of task_distill.py; is it learning_rate?"
+        "error: --config run.yaml: learning_rte is no flag of task_distill.py; did you mean learning_rate?"
     ]
 
 
