@@ -212,7 +212,6 @@ def test_two_processes_give_the_weights_of_one(general, corpus, rte, tiny_model_
         "layers": ("task_distill", [*task, f"--output_dir={tmp_path}/{{}}_layers"]),
         "logits": ("task_distill", [*task, f"--output_dir={tmp_path}/{{}}_logits", "--pred_distill"]),
         "adamw": ("general_distill", general("{}_adamw", "--optimizer=adamw")),
-        "global": ("general_distill", general("{}_global", "--clip=global")),
     }  # fmt: skip
     for script, argv in runs.values():
         SCRIPTS[script].main([word.format("one") for word in argv])

@@ -310,7 +310,7 @@ def test_a_teachers_optimizer_is_the_published_one_where_there_is_one(task, flag
         f"python finetune_teacher.py --data_dir glue/{task} --bert_model bert --output_dir out "
         f"--max_steps 1 {flags}"
     )
-    record = record_of("out")["flags"]
+    record = record_of("out")["arguments"]
     assert (record["optimizer"], record["clip"]) == (optimizer, clip)
     name = {"bertadam": "BertAdam", "adamw": "AdamW"}[optimizer]
     how = {"tensor": "tensor by tensor", "global": "together"}[clip]
