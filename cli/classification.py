@@ -46,6 +46,7 @@ from transformer.file_utils import RUN_RECORD_NAME, check_writable
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer
 
+PUBLISHED = Path(__file__).resolve().parent.parent / "published.json"
 EXPORT_RECORD_NAME = "export.json"
 
 
@@ -152,16 +153,12 @@ def score_teacher(
     """Score a teacher, in evaluation mode, on the (first) dev set; return the metrics.
 
     Raises:
-        UserError: it is no better than chance, and `allow_weak` is not set.
+        UserError: chance reaches its score (see `weakness`), and `allow_weak` is not set.
     """
     first = next(iter(dev))
     metrics = evaluate(task, teacher, {first: dev[first]}, batch_size, device)
-    score, chance = metrics[first][task.main_metric], chance_score(task, dev[first].labels)
-    if not score > chance:
-        told = (
-            f"{source}: a teacher with {task.main_metric} {score:.3f} on {first} of {task.folder}; the "
-            f"same answer for every row gives {chance:.3f}"
-        )
+    if weak := weakness(task, metrics, dev):
+        told = f"{source}: a teacher with {weak}"
         if not allow_weak:
             raise UserError(
                 f"{told}. Fine-tune it with finetune_teacher.py, see whether its classes are the "
@@ -169,6 +166,27 @@ def score_teacher(
             )
         print(f"warning: {told}", file=sys.stderr)
     return metrics
+
+
+def weakness(
+    task: GlueTask, metrics: Mapping[str, Mapping[str, float]], dev: Mapping[str, Split]
+) -> str | None:
+    """Say what a model scored on the (first) dev set, where chance reaches that; None where it does not.
+
+    Chance reaches it if answers that know nothing of the rows do once in 1,000 times (see `chance_score`).
+    """
+    first = next(iter(dev))
+    score, chance = metrics[first][task.main_metric], chance_score(task, dev[first].labels)
+    if score > chance:
+        return None
+    told = (
+        f"{task.main_metric} {score:.3f} on {first} of {task.folder}; of 1,000 that know nothing, one "
+        f"reaches {chance:.3f} on these {len(dev[first].labels):,} rows"
+    )
+    (teacher,) = json.loads(PUBLISHED.read_bytes())["teachers"]
+    if task.folder in teacher:
+        told += f" (published for {teacher['model']}: {teacher[task.folder] / 100:.3f})"
+    return told
 
 
 def label_names(task: GlueTask) -> list[str]:

@@ -14,6 +14,7 @@ from distillation.distributed import Runtime
 from distillation.training import TrainingSettings
 from transformer.configuration import CLASSIFIER_HEADS
 from transformer.errors import UserError
+from transformer.optimization import CLIPS, OPTIMIZERS
 
 MOST_EPOCHS = 100_000  # the steps of each are counted before the first
 
@@ -93,6 +94,18 @@ def add_training_flags(
     )
     training.add_argument(
         "--weight_decay", "--wd", type=float, default=0.01, help="decay of weight matrices"
+    )
+    training.add_argument(
+        "--optimizer",
+        choices=tuple(OPTIMIZERS),
+        default="bertadam",
+        help="bertadam, as published: Adam without bias correction; or adamw: torch's",
+    )
+    training.add_argument(
+        "--clip",
+        choices=CLIPS,
+        help="limit the norm of each tensor's gradient to 1, or that of all together (default: tensor "
+        "with bertadam, as published, global with adamw)",
     )
     training.add_argument(
         "--seed", type=int, default=42, help="of data order, dropout and fresh weights"
@@ -272,7 +285,7 @@ def mention_ignored_flags(args: argparse.Namespace) -> None:
 
 
 def settings_from(args: argparse.Namespace, schedule: str, runtime: Runtime) -> TrainingSettings:
-    """Check the flags against each other and turn them into settings.
+    """Check the flags against each other and turn them into settings; `--clip` follows the optimiser.
 
     Raises:
         UserError: a package is missing, flags exclude each other, a batch is smaller than its
@@ -299,6 +312,8 @@ def settings_from(args: argparse.Namespace, schedule: str, runtime: Runtime) -> 
         raise UserError("--warmup_proportion 1: expected less; no step would be left after it")
     if not -(2**63) <= args.seed < 2**63:
         raise UserError(f"--seed {args.seed}: expected a number of at most 64 bits")
+    if args.clip is None:
+        args.clip = "global" if args.optimizer == "adamw" else "tensor"
     return TrainingSettings(
         epochs=args.num_train_epochs,
         learning_rate=args.learning_rate,
@@ -315,6 +330,8 @@ def settings_from(args: argparse.Namespace, schedule: str, runtime: Runtime) -> 
         nan_policy=args.nan_policy,
         compiled=args.compile,
         recorded=not args.no_cuda_graphs,
+        optimizer_name=args.optimizer,
+        clip=args.clip,
     )
 
 

@@ -13,6 +13,7 @@ from cli.precision import computed_on
 from distillation.distributed import Runtime
 from distillation.training import TrainingSettings, number_of_steps
 from tasks.batching import StoreBatches
+from transformer.optimization import OPTIMIZERS
 
 
 def show_plan(
@@ -46,6 +47,7 @@ def show_plan(
             f"learning rate up to {settings.learning_rate:g} in {settings.warmup_proportion:.3g} of the "
             "steps, then down to 0"
         )
+    clipped = {"tensor": "tensor by tensor", "global": "together"}[settings.clip]
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     encoder = sum(p.numel() for p in model.bert.parameters())
     accumulation = f" in {settings.accumulation} micro-steps" * (settings.accumulation > 1)
@@ -54,7 +56,8 @@ def show_plan(
         "lengths": f"{len(store.tokens) / len(store):.1f} pieces on average, {longest} at most",
         "parameters": f"{encoder:,} in the encoder; {trained:,} are trained",
         "steps": f"{steps:,} of {args.train_batch_size} rows{accumulation}, {length}",
-        "optimiser": f"{rate}; weight decay {settings.weight_decay:g}",
+        "optimiser": f"{OPTIMIZERS[settings.optimizer_name].__name__}, gradients clipped {clipped}; "
+        f"{rate}; weight decay {settings.weight_decay:g}",
         "on": f"{computed_on(runtime.device, settings.precision)}{processes}, seed {settings.seed}",
         "into": args.output_dir,
     }

@@ -165,7 +165,7 @@ def statement_pairs(rng: Random) -> Iterator[Row]:
 # --- MRPC: does it say the same? ---------------------------------------------------------------------
 
 
-_KINDS_OF_WORDS = (
+KINDS_OF_WORDS = (
     lex.ANIMATE_NOUNS, tuple(lex.TRANSITIVE), lex.NEUTRAL_ADJECTIVES, lex.ADVERBS, lex.PLACE_NOUNS,
 )  # fmt: skip
 
@@ -192,7 +192,7 @@ def _another_meaning(rng: Random, clause: Clause) -> Clause:
         return replace(clause, subject=clause.object, object=clause.subject)
     slots = content_slots(clause)
     for word, put in rng.sample(slots, rng.randint(1, len(slots))):
-        (kind,) = (words for words in _KINDS_OF_WORDS if word in words)
+        (kind,) = (words for words in KINDS_OF_WORDS if word in words)
         clause = put(clause, other_word(rng, word, kind))
     return clause
 

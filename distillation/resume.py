@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from distillation.training import TrainingSettings
 
 
+# What checkpoints of older versions do not say, because there was no other.
+UNSAID = {"optimizer": "bertadam", "optimizer_name": "bertadam", "clip": "tensor"}
 LOG_SUMS = ("sums", "by_layer")  # what each process has added up for the next line of the log
 
 
@@ -84,8 +86,9 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
         UserError: it is of another run, of another model, or of another version of this program.
     """
     again = "resume with the same data and flags, or start again with --overwrite_output_dir"
+    of_run = UNSAID | state
     for name, own in identity.items():
-        if name in state and state[name] != own:
+        if name in of_run and of_run[name] != own:
             if name == "total":
                 kind = f"a run of {state[name]} steps, this one has {own}"
             elif name == "data":
@@ -99,7 +102,7 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
             elif name == "start_weights":
                 kind = "a run that started from another model"
             else:
-                kind = f"a run with {name} {state[name]}, this one has {own}"
+                kind = f"a run with {name} {of_run[name]}, this one has {own}"
             raise UserError(f"{path}: belongs to {kind}; {again}")
     try:
         model.load_state_dict(state["model"])

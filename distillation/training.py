@@ -31,7 +31,7 @@ from distillation.records import METRICS_NAME, TEXT_LOG_NAME
 from distillation.resume import identity_of, log_of, restore, run_state
 from distillation.run_log import RunLog, open_log, write_text_log
 from transformer.errors import Stopped, StopRequest, UserError
-from transformer.optimization import BertAdam
+from transformer.optimization import OPTIMIZERS, BertAdam
 from transformer.progress import progress_bar
 
 
@@ -41,7 +41,8 @@ class TrainingSettings:
 
     Attributes:
         epochs: passes over the data.
-        learning_rate, schedule, warmup_proportion, weight_decay: see `BertAdam`.
+        learning_rate, schedule, warmup_proportion, weight_decay, clip: see `BertAdam`.
+        optimizer_name: a key of `OPTIMIZERS`.
         accumulation: micro-steps a batch is computed in.
         precision: `fp32`, `bf16` (forward pass in bfloat16, weights and losses in fp32), or `fp16` (GPU).
         seed: of dropout; rank r of several processes starts from seed + r.
@@ -70,6 +71,8 @@ class TrainingSettings:
     nan_policy: str = "stop"
     compiled: bool = False
     recorded: bool = True
+    optimizer_name: str = "bertadam"
+    clip: str = "tensor"
 
 
 def train(
@@ -243,11 +246,17 @@ def prepare_teacher(teacher: nn.Module, settings: TrainingSettings, dropout: boo
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings, total: int) -> BertAdam:
-    """BertAdam over the trainable parameters; no decay on biases and LayerNorm, as BERT was trained."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    plain = [p for name, p in named if name.endswith(".bias") or "LayerNorm" in name]
-    decayed = [p for name, p in named if not (name.endswith(".bias") or "LayerNorm" in name)]
-    return BertAdam(
+    """An optimiser of the trainable parameters; no decay on biases and LayerNorm, as BERT was trained."""
+    exempt = {
+        p
+        for module in model.modules()
+        for name, p in module.named_parameters(recurse=False)
+        if name == "bias" or isinstance(module, nn.LayerNorm)
+    }
+    trained = [p for p in model.parameters() if p.requires_grad]
+    plain = [p for p in trained if p in exempt]
+    decayed = [p for p in trained if p not in exempt]
+    return OPTIMIZERS[settings.optimizer_name](
         [
             {"params": decayed, "weight_decay": settings.weight_decay},
             {"params": plain, "weight_decay": 0.0},
@@ -257,6 +266,7 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, total: int) -> 
         t_total=max(total, 1),
         schedule=settings.schedule,
         skip_nonfinite=settings.nan_policy == "skip",
+        clip=settings.clip,
     )
 
 

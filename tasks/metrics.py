@@ -6,9 +6,12 @@ compare every one with theirs.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+DEVIATIONS = 3.0902  # of a normal distribution, exceeded with probability 0.001
 
 if TYPE_CHECKING:
     from tasks.glue import GlueTask
@@ -47,10 +50,20 @@ def compute_metrics(
 
 
 def chance_score(task: GlueTask, labels: np.ndarray) -> float:
-    """The main metric of the best answer that is the same for every row: what knowing nothing scores."""
-    answers = np.unique(labels) if task.labels is not None else [0.0]
-    constant = (np.full(len(labels), answer) for answer in answers)
-    return max(compute_metrics(task, answer, labels)[task.main_metric] for answer in constant)
+    """The main metric that answers which know nothing of the rows exceed once in a thousand times.
+
+    They may be the same for every row, or drawn at random, one class more often than the others; the
+    highest of what such answers reach is returned, at most 1. It is a normal approximation.
+    """
+    rows = len(labels)
+    if task.main_metric in ("mcc", "corr"):  # mean 0, variance 1 / (n - 1), whatever is answered
+        return min(1.0, DEVIATIONS / math.sqrt(max(rows - 1, 1)))
+    counts = np.sort(np.bincount(labels, minlength=task.num_labels))[::-1]
+    often = np.linspace(1 / len(counts), 1, 200)  # the largest class; the others share the rest
+    shares = np.stack([often, *[(1 - often) / (len(counts) - 1)] * (len(counts) - 1)])
+    mean = counts @ shares / rows
+    deviation = np.sqrt(counts @ (shares * (1 - shares))) / rows
+    return min(1.0, float(np.max(mean + DEVIATIONS * deviation)))
 
 
 def f1_score(predictions: np.ndarray, labels: np.ndarray) -> float:

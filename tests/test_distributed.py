@@ -212,6 +212,7 @@ def test_two_processes_give_the_weights_of_one(general, corpus, rte, tiny_model_
         "micro": ("general_distill", general("{}_micro", "--gradient_accumulation_steps=2")),
         "layers": ("task_distill", [*task, f"--output_dir={tmp_path}/{{}}_layers"]),
         "logits": ("task_distill", [*task, f"--output_dir={tmp_path}/{{}}_logits", "--pred_distill"]),
+        "adamw": ("general_distill", general("{}_adamw", "--optimizer=adamw")),
     }  # fmt: skip
     for script, argv in runs.values():
         SCRIPTS[script].main([word.format("one") for word in argv])

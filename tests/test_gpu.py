@@ -32,6 +32,7 @@ from transformer.modeling import BertForMaskedLM
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda")
 RUNTIME = Runtime(GPU)
+ADAMW = {"optimizer_name": "adamw", "clip": "global"}
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
 
 
@@ -80,17 +81,18 @@ def watched(monkeypatch):
     return done
 
 
+@pytest.mark.parametrize("how", [{}, ADAMW], ids=["bertadam", "adamw"])
 @pytest.mark.parametrize("nan_policy", ["stop", "skip"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["layers", "predictions", "labels"])
 def test_no_step_waits_for_the_gpu(
-    make_model, stage, tmp_path, watched, name, precision, nan_policy
+    make_model, stage, tmp_path, watched, name, precision, nan_policy, how
 ):
     """Passes, optimiser and the log's sums, in two micro-steps each."""
     losses = label_training if name == "labels" else stage(name, GPU)
     model = make_model(fit_size=24, **DROPOUT).to(GPU)
     run(model, tmp_path, losses=losses, runtime=RUNTIME, precision=precision, nan_policy=nan_policy,
-        accumulation=2)  # fmt: skip
+        accumulation=2, **how)  # fmt: skip
     assert len(watched) == 6
 
 

@@ -265,12 +265,35 @@ def test_a_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(
         ({"seed": 7}, "seed 42, this one has 7"),
         ({"schedule": "none"}, "schedule warmup_linear, this one has none"),
         ({"precision": "bf16"}, "precision fp32, this one has bf16"),
+        ({"optimizer_name": "adamw"}, "optimizer_name bertadam, this one has adamw"),
+        ({"clip": "global"}, "clip tensor, this one has global"),
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused(make_model, tmp_path, other, told):
     interrupted(make_model, tmp_path)
     with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to a run with {told}"):
         run(make_model(), tmp_path, resume=True, **other)
+
+
+@pytest.mark.parametrize(
+    "other, told",
+    [
+        ({}, None),
+        ({"optimizer_name": "adamw"}, "optimizer_name bertadam, this one has adamw"),
+        ({"clip": "global"}, "clip tensor, this one has global"),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_that_names_no_optimizer_is_bertadams(make_model, tmp_path, other, told):
+    """Those of earlier versions."""
+    path = interrupted(make_model, tmp_path)
+    state = load_checkpoint(path)
+    torch.save({k: v for k, v in state.items() if k not in ("optimizer_name", "clip")}, path)
+    if told is None:
+        assert run(make_model(), tmp_path, resume=True)["steps"] == 6
+    else:
+        with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to a run with {told}"):
+            run(make_model(), tmp_path, resume=True, **other)
 
 
 @pytest.mark.parametrize(

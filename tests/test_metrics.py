@@ -126,14 +126,56 @@ def test_nothing_or_unequal_lengths_are_refused(predictions, labels):
         compute_metrics(TASKS["rte"], np.array(predictions), np.array(labels))
 
 
+def guesses(key, rows, balance, seed=0):
+    """A dev set, its `chance_score`, and what 4,000 that know nothing of its rows score, sorted."""
+    generator, task = np.random.default_rng(seed), TASKS[key]
+    if task.labels is None:
+        labels, answers = generator.random(rows) * 5, generator.random((4000, rows))
+    else:
+        labels = generator.choice(len(balance), rows, p=balance)
+        often = np.repeat(np.linspace(0, 1, 40), 100)  # the share of the last class in the answers
+        answers = np.where(
+            generator.random((4000, rows)) < often[:, None],
+            len(balance) - 1,
+            generator.integers(0, len(balance), (4000, rows)),
+        )
+    scores = [compute_metrics(task, answer, labels)[task.main_metric] for answer in answers]
+    return chance_score(task, labels), np.sort(scores)
+
+
 @pytest.mark.parametrize(
-    "key, labels, chance",
+    "key, rows, balance",
     [
-        ("rte", [0, 1, 1, 1], 0.75),
-        ("mnli", [0, 1, 2, 2, 1, 2], 0.5),
-        ("cola", [0, 1, 1, 1], 0.0),
-        ("stsb", [0.5, 2.0, 5.0], 0.0),
+        ("rte", 277, (0.5, 0.5)),
+        ("rte", 277, (0.2, 0.8)),
+        ("sst2", 100, (0.4, 0.6)),
+        ("mnli", 300, (0.3, 0.3, 0.4)),
+        ("mrpc", 408, (0.32, 0.68)),
+        ("qqp", 1000, (0.37, 0.63)),
+        ("cola", 1043, (0.3, 0.7)),
+        ("stsb", 400, None),
     ],
 )
-def test_chance_is_what_one_answer_for_all_rows_scores(key, labels, chance):
-    assert chance_score(TASKS[key], np.array(labels)) == chance
+def test_chance_reaches_its_score_hardly_ever_and_comes_near_it(key, rows, balance):
+    chance, scores = guesses(key, rows, balance)
+    assert np.mean(scores > chance) <= 0.002
+    assert scores[-1] > chance - 0.05
+
+
+@pytest.mark.parametrize(
+    "key, labels, same",
+    [
+        ("rte", [0] * 10 + [1] * 90, 0.9),
+        ("mnli", [0] * 60 + [1] * 20 + [2] * 20, 0.6),
+        ("mrpc", [0] * 30 + [1] * 70, 0.7),
+        ("cola", [0] * 30 + [1] * 70, 0.0),
+        ("stsb", [0.5, 2.0] * 50, 0.0),
+    ],
+)
+def test_chance_is_above_what_one_answer_for_all_rows_scores(key, labels, same):
+    assert same <= chance_score(TASKS[key], np.array(labels)) < 1
+
+
+@pytest.mark.parametrize("key, labels", [("rte", [0, 1] * 3), ("cola", [1]), ("stsb", [0.5, 2.0])])
+def test_on_a_handful_of_rows_chance_reaches_everything(key, labels):
+    assert chance_score(TASKS[key], np.array(labels)) == 1

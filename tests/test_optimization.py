@@ -1,4 +1,4 @@
-"""BertAdam against its formula, written out parameter by parameter in double precision."""
+"""BertAdam and AdamW against their formulas, parameter by parameter in double precision."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from transformer import optimization
-from transformer.optimization import SCHEDULES, BertAdam
+from transformer.optimization import CLIPS, OPTIMIZERS, SCHEDULES, AdamW, BertAdam
 
 
 def schedule_factor(name, x, w):
@@ -22,13 +22,16 @@ def schedule_factor(name, x, w):
     }[name]
 
 
-def plain_step(p, g, state, t, *, lr, factor, wd, b1=0.9, b2=0.999, e=1e-6, max_norm=1.0):
-    """One update of one tensor."""
-    if max_norm > 0:
-        g = g * min(1.0, max_norm / (g.norm().item() + 1e-6))
-    state["m"] = b1 * state["m"] + (1 - b1) * g
-    state["v"] = b2 * state["v"] + (1 - b2) * g * g
-    return p - lr * factor * (state["m"] / (state["v"].sqrt() + e) + wd * p)
+def plain_step(
+    p, g, state, t, *, lr, factor, wd, b1=0.9, b2=0.999, e=1e-6, norm=None, corrected=False
+):
+    """One update of one tensor; `norm` is what its gradient is clipped by, its own if None."""
+    g = g * min(1.0, 1.0 / ((g.norm().item() if norm is None else norm) + 1e-6))
+    m = state["m"] = b1 * state["m"] + (1 - b1) * g
+    v = state["v"] = b2 * state["v"] + (1 - b2) * g * g
+    if corrected:
+        m, v = m / (1 - b1 ** (t + 1)), v / (1 - b2 ** (t + 1))
+    return p - lr * factor * (m / (v.sqrt() + e) + wd * p)
 
 
 def make_parameters(seed=0, dtype=torch.float32):
@@ -75,6 +78,84 @@ def test_steps_follow_the_formula(schedule, warmup):
         optimizer.step()
     for p, q in zip(parameters, expected, strict=True):
         torch.testing.assert_close(p.detach(), q, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_each_optimizer_clips_either_way(name, clip):
+    parameters = make_parameters(dtype=torch.float64)
+    expected = [p.detach().clone() for p in parameters]
+    states = [{"m": torch.zeros_like(p), "v": torch.zeros_like(p)} for p in expected]
+    optimizer = OPTIMIZERS[name](groups_of(parameters, 0.3), lr=0.05, clip=clip, e=1e-7)
+    for t in range(20):
+        set_gradients(parameters, t)
+        norm = torch.cat([p.grad.flatten() for p in parameters]).norm().item()
+        for i, p in enumerate(parameters):
+            expected[i] = plain_step(
+                expected[i], p.grad.clone(), states[i], t, lr=0.05, factor=1.0, e=1e-7,
+                wd=0.3 if i < 3 else 0.0, norm=norm if clip == "global" else None,
+                corrected=name == "adamw",
+            )  # fmt: skip
+        optimizer.step()
+    for p, q in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(p.detach(), q, rtol=1e-9, atol=1e-12)
+
+
+def test_adamw_is_torchs_after_its_global_clipping():
+    ours, theirs = make_parameters(), make_parameters()
+    optimizer = AdamW(groups_of(ours), lr=0.05, warmup=0.2, t_total=30)
+    reference = torch.optim.AdamW(groups_of(theirs), lr=0.05)
+    for t in range(30):
+        for parameters in (ours, theirs):
+            set_gradients(parameters, t)
+        rates = optimizer.get_lr()
+        optimizer.step()
+        torch.nn.utils.clip_grad_norm_(theirs, 1.0)
+        for group, rate in zip(reference.param_groups, rates, strict=True):
+            group["lr"] = rate
+        reference.step()
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("first", [True, False], ids=["at the first step", "later"])
+def test_a_step_that_is_skipped_leaves_no_trace(name, clip, first):
+    """Not even in the bias correction: but for the schedule, as if it had not been."""
+    skipping, plain = make_parameters(), make_parameters()
+    optimizers = [
+        OPTIMIZERS[name](groups_of(parameters), lr=0.05, clip=clip, skip_nonfinite=True)
+        for parameters in (skipping, plain)
+    ]
+    for t in range(6):
+        if t == (0 if first else 3):
+            set_gradients(skipping, 99)
+            skipping[1].grad[0] = math.nan
+            before = [p.detach().clone() for p in skipping]
+            optimizers[0].step()
+            assert optimizers[0].nonfinite
+            assert all(torch.equal(p, q) for p, q in zip(skipping, before, strict=True))
+        for parameters, optimizer in zip((skipping, plain), optimizers, strict=True):
+            set_gradients(parameters, t)
+            optimizer.step()
+    for p, q in zip(skipping, plain, strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_a_rate_that_is_a_tensor_moves_weights_as_a_number_does(name):
+    """A recorded step gets its rate so."""
+    ours, theirs = make_parameters(), make_parameters()
+    optimizers = [OPTIMIZERS[name](groups_of(p), lr=0.05) for p in (ours, theirs)]
+    for t in range(5):
+        set_gradients(ours, t)
+        set_gradients(theirs, t)
+        optimizers[0].step()
+        updates = optimizers[1].due()
+        optimizers[1].apply([u._replace(lr=torch.tensor(u.lr)) for u in updates])
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("schedule", ["warmup_linear", "warmup_cosine"])
@@ -145,9 +226,10 @@ def test_unknown_length_of_training_means_a_constant_rate():
     assert optimizer.get_lr() == [0.1]
 
 
-def test_tensors_with_gaps_in_memory_are_updated_as_well():
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_tensors_with_gaps_in_memory_are_updated_as_well(name):
     dense, gaps = torch.nn.Parameter(torch.ones(6, 4)), torch.nn.Parameter(torch.ones(4, 6).T)
-    optimizer = BertAdam([dense, gaps], lr=0.1)
+    optimizer = OPTIMIZERS[name]([dense, gaps], lr=0.1)
     gradient = torch.arange(24.0).view(6, 4)
     dense.grad, gaps.grad = gradient.clone(), gradient.clone()
     optimizer.step()
@@ -155,11 +237,13 @@ def test_tensors_with_gaps_in_memory_are_updated_as_well():
     assert not torch.equal(dense, torch.ones(6, 4))
 
 
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 @pytest.mark.parametrize("at", [1, 7])
-def test_a_restored_optimizer_goes_on_bit_for_bit(at, tmp_path):
-    options = {"lr": 0.05, "warmup": 0.2, "t_total": 15, "schedule": "warmup_linear"}
+def test_a_restored_optimizer_goes_on_bit_for_bit(at, name, clip, tmp_path):
+    options = {"lr": 0.05, "warmup": 0.2, "t_total": 15, "schedule": "warmup_linear", "clip": clip}
     parameters = make_parameters()
-    optimizer = BertAdam(groups_of(parameters), **options)
+    optimizer = OPTIMIZERS[name](groups_of(parameters), **options)
     for t in range(15):
         if t == at:
             saved = {"optimizer": optimizer.state_dict(), "p": [p.detach() for p in parameters]}
@@ -169,7 +253,7 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(at, tmp_path):
 
     checkpoint = torch.load(tmp_path / "checkpoint.bin", weights_only=True)
     restored = [torch.nn.Parameter(p) for p in checkpoint["p"]]
-    again = BertAdam(groups_of(restored), **{**options, "lr": 1.0, "t_total": 3})
+    again = OPTIMIZERS[name](groups_of(restored), **{**options, "lr": 1.0, "t_total": 3})
     again.load_state_dict(checkpoint["optimizer"])
     for t in range(at, 15):
         set_gradients(restored, t)
@@ -208,6 +292,7 @@ def test_the_closure_is_run_with_gradients_and_its_loss_returned():
         {"b2": -0.1},
         {"e": -1e-6},
         {"weight_decay": math.inf},
+        {"clip": "none"},
     ],
     ids=str,
 )
@@ -216,5 +301,6 @@ def test_options_out_of_range_are_refused(option):
     name = next(iter(option))
     with pytest.raises(ValueError, match=f"^{name} is "):
         BertAdam([p], **{"lr": 0.1, **option})
-    with pytest.raises(ValueError, match=f"^{name} is "):
-        BertAdam([{"params": [p], **option}], lr=0.1)
+    if name != "clip":  # which is all groups'
+        with pytest.raises(ValueError, match=f"^{name} is "):
+            BertAdam([{"params": [p], **option}], lr=0.1)

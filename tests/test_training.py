@@ -27,7 +27,11 @@ from tests.training_run import (
 )
 from transformer.errors import UserError
 from transformer.file_utils import WEIGHTS_NAME
-from transformer.modeling import TinyBertForPreTraining
+from transformer.modeling import (
+    BertForMaskedLM,
+    TinyBertForPreTraining,
+    TinyBertForSequenceClassification,
+)
 
 # Batches and steps
 
@@ -153,6 +157,37 @@ def test_no_decay_on_biases_and_layer_norm(make_model):
     assert len(plain["params"]) + len(decayed["params"]) == len(names)
 
 
+@pytest.mark.parametrize(
+    "kind", [TinyBertForSequenceClassification, TinyBertForPreTraining, BertForMaskedLM]
+)
+def test_what_decays_is_what_names_said_in_the_original(tiny_config, kind):
+    """There by their names, here by the kind of module they are in."""
+    model = kind(tiny_config())
+    groups = make_optimizer(model, TrainingSettings(1, 1e-3), 10).param_groups
+    spared = ("bias", "LayerNorm.bias", "LayerNorm.weight")
+    named = dict(model.named_parameters())
+    expected = [
+        [p for name, p in named.items() if any(part in name for part in spared) == plain]
+        for plain in (False, True)
+    ]
+    assert [[id(p) for p in group["params"]] for group in groups] == [
+        [id(p) for p in ps] for ps in expected
+    ]
+
+
+@pytest.mark.parametrize("name, clip", [("bertadam", "global"), ("adamw", "global")])
+def test_micro_steps_change_nothing_where_gradients_are_clipped_together(
+    make_model, tmp_path, name, clip
+):
+    whole, split = make_model(), make_model()
+    run(whole, tmp_path / "whole", optimizer_name=name, clip=clip)
+    run(split, tmp_path / "split", optimizer_name=name, clip=clip, accumulation=4)
+    for model in (whole, split):  # the softmax is blind to them: what moves them is rounding alone
+        for layer in model.bert.encoder.layer:
+            layer.attention.self.key.bias.data.zero_()
+    assert difference(whole, split) < 1e-5
+
+
 def test_frozen_weights_stay(make_model, tmp_path):
     model = make_model()
     model.bert.embeddings.requires_grad_(False)
@@ -266,8 +301,20 @@ def test_steps_are_kept_when_asked(make_model, tmp_path):
 # Resuming
 
 
-@pytest.mark.parametrize("after", [1, 3, 4, 5])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(make_model, tmp_path, after):
+@pytest.mark.parametrize(
+    "after, how",
+    [
+        (1, {}),
+        (3, {}),
+        (4, {}),
+        (5, {}),
+        (3, {"optimizer_name": "adamw"}),
+        (3, {"clip": "global"}),
+        (1, {"optimizer_name": "adamw", "clip": "global", "nan_policy": "skip"}),
+    ],
+    ids=str,
+)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(make_model, tmp_path, after, how):
     """Dropout on: generators resume, too. The whole run writes no checkpoint, the other at every step."""
     dropout = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
     answers = [0.3, 0.2, 0.6, 0.5]
@@ -282,14 +329,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(make_model, tmp_p
         if name == "resumed":
             with pytest.raises(Killed):
                 run(model, folder, losses=killing(label_training, after), keeper=keeper(model),
-                    eval_step=2, save_minutes=0)  # fmt: skip
+                    eval_step=2, save_minutes=0, **how)  # fmt: skip
             evaluations = sum("dev" in line for line in log_of(folder))
             model = make_model(seed=5, **dropout)  # all it knows comes from the checkpoint
             torch.manual_seed(999)
             resumed = keeper(model, answers=answers[evaluations:])
         else:
             resumed = keeper(model)
-        facts = run(model, folder, keeper=resumed, resume=True, eval_step=2)
+        facts = run(model, folder, keeper=resumed, resume=True, eval_step=2, **how)
         state = resumed.state_dict()
         del state["best_model"]  # compared as a file, below
         results[name] = model, state, facts["examples"], facts["steps"]

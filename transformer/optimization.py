@@ -1,4 +1,4 @@
-"""BertAdam: the optimiser BERT was trained with, and its learning-rate schedules."""
+"""BertAdam, with which BERT was trained, AdamW, and their learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ def constant(x: float, warmup: float = 0.002) -> float:
     return 1.0
 
 
+CLIPS = ("tensor", "global")
+
+
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "none": constant,
     "warmup_constant": warmup_constant,
@@ -67,11 +70,12 @@ class BertAdam(Optimizer):
 
     For every parameter tensor p with gradient g, at its step t = 0, 1, …:
 
-        g ← g · min(1, max_grad_norm / (‖g‖ + 1e-6))        (in place, as `clip_grad_norm_`)
+        g ← g · min(1, max_grad_norm / (norm + 1e-6))       (in place, as `clip_grad_norm_`)
         m ← b1·m + (1 − b1)·g,    v ← b2·v + (1 − b2)·g²
         p ← p − lr · schedule(t / t_total) · (m / (√v + e) + weight_decay · p)
 
-    The tensors are updated many at a time, and nothing waits for the device.
+    where norm is ‖g‖, or with `clip="global"` that of all gradients together. The tensors are updated many
+    at a time, and nothing waits for the device.
 
     Attributes:
         nonfinite: after a step, a bool tensor: whether a gradient held NaN or infinity (None where
@@ -83,9 +87,10 @@ class BertAdam(Optimizer):
         warmup: share of `t_total` over which the rate rises from 0; -1 for none.
         t_total: number of steps of the whole training; -1 keeps the rate constant.
         schedule: a key of `SCHEDULES`.
-        max_grad_norm: largest norm of one tensor's gradient; -1 leaves gradients as they are.
+        max_grad_norm: largest norm of a gradient; -1 leaves gradients as they are.
         skip_nonfinite: a step with a gradient that is not finite changes no weight and no moment; only
             the schedule goes on. Needs `max_grad_norm` > 0.
+        clip: whose norm `max_grad_norm` limits: each `tensor`'s, or the `global` one of all gradients.
 
     Raises:
         ValueError: an option is out of its range.
@@ -104,7 +109,10 @@ class BertAdam(Optimizer):
         weight_decay: float = 0.01,
         max_grad_norm: float = 1.0,
         skip_nonfinite: bool = False,
+        clip: str = "tensor",
     ):
+        if clip not in CLIPS:
+            raise ValueError(f"clip is {clip!r}; expected one of {list(CLIPS)}")
         defaults = {
             "lr": lr,
             "schedule": schedule,
@@ -117,7 +125,7 @@ class BertAdam(Optimizer):
             "max_grad_norm": max_grad_norm,
         }
         super().__init__(params, defaults)
-        self.skip_nonfinite = skip_nonfinite
+        self.skip_nonfinite, self.clip = skip_nonfinite, clip
         self.nonfinite: Tensor | None = None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -159,9 +167,7 @@ class BertAdam(Optimizer):
                 if p.grad is not None:
                     state = self.state[p]
                     if not state:
-                        state["step"] = 0
-                        state["next_m"] = torch.zeros_like(p)
-                        state["next_v"] = torch.zeros_like(p)
+                        state.update(self._new_state(p))
                     alike[state["step"], p.device, p.dtype].append(p)
             for (step, _, _), params in alike.items():
                 updates.append(Update(params, group, _scheduled_lr(group, step)))
@@ -179,8 +185,11 @@ class BertAdam(Optimizer):
         for update in updates:
             self._update(*update)
 
+    def _new_state(self, p: Tensor) -> dict[str, Any]:
+        return {"step": 0, "next_m": torch.zeros_like(p), "next_v": torch.zeros_like(p)}
+
     def _clip(self, updates: Sequence[Update]) -> None:
-        """Scale each gradient in place to its largest norm; note whether one is not finite."""
+        """Scale gradients in place to their largest norm; note whether one is not finite."""
         norms = [
             torch.stack(torch._foreach_norm([p.grad for p in params]))
             for params, group, _ in updates
@@ -191,6 +200,9 @@ class BertAdam(Optimizer):
             return
         device = norms[0].device
         self.nonfinite = ~torch.cat([n.to(device) for n in norms]).isfinite().all()
+        if self.clip == "global":
+            total = torch.cat([n.to(device) for n in norms]).norm()
+            norms = [total.to(n.device, n.dtype).expand_as(n) for n in norms]
         clipped = (update for update in updates if update.group["max_grad_norm"] > 0)
         for (params, group, _), norm in zip(clipped, norms, strict=True):
             grads = [p.grad for p in params]
@@ -231,6 +243,47 @@ class BertAdam(Optimizer):
                 torch._foreach_sub_(values, update)
             else:
                 torch._foreach_add_(values, update, alpha=-lr)
+
+
+class AdamW(BertAdam):
+    """`torch.optim.AdamW`, by its own kernel, with the schedules, clipping and skipping of `BertAdam`.
+
+        m̂ ← m / (1 − b1ᵗ⁺¹),    v̂ ← v / (1 − b2ᵗ⁺¹)
+        p ← p − lr · schedule(t / t_total) · (m̂ / (√v̂ + e) + weight_decay · p)
+
+    A step that `skip_nonfinite` leaves out does not count in the bias correction. The arguments are those
+    of `BertAdam`; gradients are clipped together and e is 1e-8, unless they say otherwise.
+    """
+
+    def __init__(
+        self, params, lr: float, e: float = 1e-8, clip: str = "global", **options: Any
+    ) -> None:
+        super().__init__(params, lr, e=e, clip=clip, **options)
+
+    def _new_state(self, p: Tensor) -> dict[str, Any]:
+        return super()._new_state(p) | {"applied": torch.zeros((), dtype=p.dtype, device=p.device)}
+
+    def _update(self, params: list[Tensor], group: dict[str, Any], lr: float | Tensor) -> None:
+        states = [self.state[p] for p in params]
+        applied = [state["applied"] for state in states]
+        skipped = None
+        torch._foreach_add_(applied, 1)
+        if self.skip_nonfinite and self.nonfinite is not None:
+            skipped = self.nonfinite.to(params[0].device, torch.float32)
+            torch._foreach_sub_(applied, skipped.to(params[0].dtype))
+        # The kernel walks through memory: a gradient must lie as its parameter does.
+        grads = [
+            p.grad if p.grad.stride() == p.stride() else torch.empty_like(p).copy_(p.grad)
+            for p in params
+        ]
+        torch._fused_adamw_(
+            params, grads, [s["next_m"] for s in states], [s["next_v"] for s in states], [], applied,
+            lr=lr, beta1=group["b1"], beta2=group["b2"], weight_decay=group["weight_decay"],
+            eps=group["e"], amsgrad=False, maximize=False, found_inf=skipped,
+        )  # fmt: skip
+
+
+OPTIMIZERS: dict[str, type[BertAdam]] = {"bertadam": BertAdam, "adamw": AdamW}
 
 
 def _scheduled_lr(group: dict[str, Any], step: int) -> float:

@@ -292,6 +292,44 @@ def test_every_task_is_fine_tuned_scored_and_submitted(task):
             assert answers <= set(LABELS[task])
 
 
+@pytest.mark.parametrize(
+    "task, flags, optimizer, clip",
+    [
+        ("RTE", "", "bertadam", "tensor"),  # which published commands train on
+        ("STS-B", "", "adamw", "global"),
+        ("STS-B", "--optimizer bertadam", "bertadam", "tensor"),
+        ("RTE", "--optimizer adamw", "adamw", "global"),
+        ("RTE", "--clip global", "bertadam", "global"),
+        ("MyRTE", "--task_name RTE", "adamw", "global"),  # one's own data
+    ],
+)
+def test_a_teachers_optimizer_is_the_published_one_where_there_is_one(task, flags, optimizer, clip):
+    if task == "MyRTE":
+        shutil.copytree("glue/RTE", "glue/MyRTE")
+    outcome = succeed(
+        f"python finetune_teacher.py --data_dir glue/{task} --bert_model bert --output_dir out "
+        f"--max_steps 1 {flags}"
+    )
+    record = record_of("out")["arguments"]
+    assert (record["optimizer"], record["clip"]) == (optimizer, clip)
+    name = {"bertadam": "BertAdam", "adamw": "AdamW"}[optimizer]
+    how = {"tensor": "tensor by tensor", "global": "together"}[clip]
+    assert f"{name}, gradients clipped {how}; learning rate" in outcome.stderr
+    chosen = "adamw, as no published command trains on this data" in outcome.stderr
+    assert chosen == (optimizer == "adamw" and "--optimizer" not in flags)
+
+
+def test_a_model_that_learned_nothing_is_not_reported_as_done_alone():
+    outcome = succeed(
+        "python finetune_teacher.py --data_dir glue/STS-B --bert_model bert --output_dir out "
+        "--max_steps 1"
+    )
+    score = record_of("out")["metrics"]["dev"]["corr"]
+    last = outcome.stderr.splitlines()[-1]
+    assert last.startswith(f"warning: out: learned nothing: corr {score:.3f} on dev of STS-B;")
+    assert "(published for BERT-base: 0.890)" in last
+
+
 def test_both_mnli_dev_sets_are_scored_at_every_evaluation():
     """The original evaluates the second one and forgets the first for the rest of the run."""
     line = "python finetune_teacher.py --data_dir glue/MNLI --bert_model bert --output_dir out "
@@ -387,8 +425,9 @@ def test_a_stage_trains_what_its_losses_read():
 def test_a_weak_teacher_is_allowed_when_asked_and_its_score_recorded():
     outcome = succeed(f"{DISTIL} --max_steps 1 --output_dir out")
     score = record_of("out")["teacher_metrics"]["dev"]["acc"]
-    told = f"warning: teacher: a teacher with acc {score:.3f} on dev of RTE"
-    assert (told in outcome.stderr) == (score <= 0.5)
+    told = f"warning: teacher: a teacher with acc {score:.3f} on dev of RTE; of 1,000 that know nothing"
+    assert told in outcome.stderr  # six rows tell nothing
+    assert "(published for BERT-base: 0.693)" in outcome.stderr
 
 
 def test_fit_dense_has_the_teachers_width():
