@@ -195,7 +195,7 @@ def test_a_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(
         ({"learning_rate": 2e-3}, "learning_rate 0.001, this one has 0.002"),
         ({"seed": 7}, "seed 42, this one has 7"),
         ({"schedule": "none"}, "schedule warmup_linear, this one has none"),
-        ({"precision": "bf16"}, "precision fp32, this one has bf16"),
+        ({"precision": "bf16"}, "in fp32, this one is in bf16"),
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused(make_model, tmp_path, other, told):
