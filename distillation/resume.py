@@ -92,10 +92,6 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
                 kind = "a run on other data"
             elif name == "teacher":
                 kind = "a run with another teacher"
-            elif name == "precision":
-                kind = (
-                    f"a run in {state[name]}, this one is in {own} (--bf16, --force_bf16, --fp16)"
-                )
             else:
                 kind = f"a run with {name} {state[name]}, this one has {own}"
             raise UserError(f"{path}: belongs to {kind}; {again}")

@@ -5,6 +5,7 @@ import signal
 import pytest
 import torch
 
+from distillation import resume
 from distillation.checkpoint import (
     CHECKPOINT_NAME,
     PREVIOUS_CHECKPOINT_NAME,
@@ -195,13 +196,28 @@ def test_a_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(
         ({"learning_rate": 2e-3}, "learning_rate 0.001, this one has 0.002"),
         ({"seed": 7}, "seed 42, this one has 7"),
         ({"schedule": "none"}, "schedule warmup_linear, this one has none"),
-        ({"precision": "bf16"}, "in fp32, this one is in bf16"),
+        ({"precision": "bf16"}, "precision fp32, this one has bf16"),
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused(make_model, tmp_path, other, told):
     interrupted(make_model, tmp_path)
     with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to a run with {told}"):
         run(make_model(), tmp_path, resume=True, **other)
+
+
+@pytest.mark.parametrize("here", ["as before", "AuthenticAMD AVX-512, matrix products by oneDNN"])
+def test_a_checkpoint_computed_on_another_processor_is_resumed_and_that_is_said(
+    make_model, tmp_path, capsys, monkeypatch, here
+):
+    """Its bits are not those of an uninterrupted run; on the same processor nothing is said."""
+    interrupted(make_model, tmp_path)
+    there = resume.arithmetic(torch.device("cpu"))
+    if here != "as before":
+        monkeypatch.setattr(resume, "arithmetic", lambda device: here)
+    capsys.readouterr()
+    assert run(make_model(), tmp_path, resume=True)["steps"] == 6
+    told = f"was computed by {there}, this run is by {here}: what follows equals"
+    assert capsys.readouterr().err.count(told) == (here != "as before")
 
 
 @pytest.mark.parametrize(

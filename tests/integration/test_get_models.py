@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import get_bert_models
+from tests.patience import PATIENCE
 from tests.serving import serve
 from transformer.errors import UserError
 from transformer.locks import sole_writer
@@ -60,7 +61,7 @@ class Hub:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
 
@@ -248,7 +249,7 @@ def find_files(folder, endpoint):
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()

@@ -8,10 +8,11 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = [
@@ -35,7 +36,7 @@ STUB = r"""#!/usr/bin/env bash
 echo "$*" >>calls
 echo "working on $*"
 if [[ -n ${STUB_FAIL:-} && "$*" == *$STUB_FAIL* ]]; then echo "error: the stub says no"; exit 2; fi
-if [[ -n ${STUB_HANG:-} && "$*" == *$STUB_HANG* ]]; then sleep 60; fi
+if [[ -n ${STUB_HANG:-} && "$*" == *$STUB_HANG* ]]; then exec sleep 600; fi
 previous=
 for word in "$@"; do
   [[ $previous == --output_dir || $previous == -o ]] && mkdir -p "$word"
@@ -98,7 +99,7 @@ class Checkout:
 
     def run(self, *flags: str, status: int = 0, **environment: str) -> str:
         process = self.start(*flags, **environment)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == status, output
         return output
 
@@ -132,7 +133,11 @@ def finished(whole_run, tmp_path):
 def script(*flags: str) -> str:
     """Output of the repository's own script, which writes nothing with these flags."""
     done = subprocess.run(
-        ["bash", "reproduction.sh", *flags], cwd=ROOT, capture_output=True, text=True, timeout=60
+        ["bash", "reproduction.sh", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -373,12 +378,10 @@ def test_from_starts_at_a_stage(finished):
 def test_an_interrupted_training_is_resumed_and_one_with_other_settings_begun_anew(checkout):
     target = "final_rte_teacher --num"
     process = checkout.start("--profile", "tiny", STUB_HANG=target)
-    deadline = time.monotonic() + 30
     calls = checkout.folder / "calls"
-    while time.monotonic() < deadline and not (calls.exists() and target in calls.read_text()):
-        time.sleep(0.05)
+    wait_until(lambda: calls.exists() and target in calls.read_text(), process)
     process.send_signal(signal.SIGTERM)
-    assert "goes on from here" in process.communicate(timeout=20)[0]
+    assert "goes on from here" in process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 143
     (checkout.folder / "models" / "final_rte_teacher").mkdir(exist_ok=True)
     checkout.calls()
@@ -451,10 +454,9 @@ def test_an_interrupted_run_ends_after_its_programs(checkout):
         "trap 'sleep 1; touch ended; exit 143' TERM\ntouch working\nwhile :; do sleep 0.1; done\n"
     )
     process = checkout.start("--profile", "tiny", "--only", "general")
-    while not (checkout.folder / "working").exists():
-        time.sleep(0.05)
+    wait_until((checkout.folder / "working").exists, process)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143 and "the same command goes on" in output
     assert (checkout.folder / "ended").exists()
 
@@ -542,7 +544,7 @@ def test_the_time_left_is_that_of_the_longest_chain_or_of_all_by_the_jobs(tmp_pa
     at = f"RESULTS={tmp_path} JOBS=2 SECONDS=0;"
     done = subprocess.run(
         ["bash", "-c", f"source reproduction_engine.sh; {plan}{at} forecast x"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.stdout == told, done.stderr
 
@@ -553,7 +555,7 @@ def test_every_command_has_a_title_in_plain_words():
         'plan_stages "${STAGES[@]}"; done; printf "%s\\n" "${PLAN_TITLE[@]}"'
     )
     done = subprocess.run(
-        ["bash", "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=60
+        ["bash", "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     titles = set(done.stdout.splitlines())
     assert {"making folders", "distilling the predictions", "scoring"} <= titles, done.stderr
@@ -564,12 +566,10 @@ def test_a_second_run_on_the_same_results_is_refused_and_a_dead_ones_place_taken
     checkout = Checkout(tmp_path)
     first = checkout.start("--profile", "tiny", STUB_HANG="general_distill")
     try:
-        while not (tmp_path / "results" / "writer").exists():
-            assert first.poll() is None
-            time.sleep(0.05)
+        wait_until((tmp_path / "results" / "writer").exists, first)
         output = checkout.run("--profile", "tiny", status=2)
         assert f"error: results: process {first.pid} is writing there" in output.splitlines()[-1]
     finally:
         first.send_signal(signal.SIGINT)
-        first.communicate(timeout=60)
+        first.communicate(timeout=PATIENCE)
     assert "done in" in checkout.run("--profile", "tiny")
