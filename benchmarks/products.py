@@ -34,7 +34,7 @@ def products(bench: Bench) -> list[Figure]:
         for shape in _shapes(*bench.configs)
         for gradients in (False, True)
     ]
-    ceiling, repeats = bench.ceiling(), 3 * bench.sizes.repeats
+    ceiling, repeats = bench.ceiling(), 2 * bench.sizes.repeats
     jobs = {
         (number, name): partial(work, multiply)
         for number, work in enumerate(works)
