@@ -24,12 +24,14 @@ import torch
 from benchmarks import data_rows, hardware, inputs, measure, scaling, training_rows
 from benchmarks.bench import Bench
 from benchmarks.inference import measure_inference
+from benchmarks.products import products
 from benchmarks.tables import render
 from cli.help import script_parser
 from transformer.errors import UserError, run_script
 from transformer.file_utils import atomic_open
 
 ROWS: dict[str, Callable[[Bench], Any]] = {
+    "products": products,
     "general": training_rows.general,
     "intermediate-sst2": training_rows.intermediate_sst2,
     "intermediate-rte": training_rows.intermediate_rte,
@@ -41,7 +43,7 @@ ROWS: dict[str, Callable[[Bench], Any]] = {
     "pregeneration": data_rows.pregeneration,
     "inference": measure_inference,
 }
-NO_MODEL = {"features", "preparation", "pregeneration"}  # rows that a GPU has no part in
+CPU_ALONE = {"products", "features", "preparation", "pregeneration"}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,7 +109,7 @@ def measure_rows(args: argparse.Namespace, page: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
         bench = make_bench(args, device, Path(scratch))
         for name, row in ROWS.items():
-            if name not in args.only if args.only else args.gpu and name in NO_MODEL:
+            if name not in args.only if args.only else args.gpu and name in CPU_ALONE:
                 continue
             start, when = time.monotonic(), datetime.now(UTC)
             load = round(os.getloadavg()[0], 1)

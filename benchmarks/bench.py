@@ -19,7 +19,9 @@ from benchmarks.inputs import Sizes, Workspace
 from benchmarks.measure import Ceiling, CeilingSizes, Stopwatch, timed
 from distillation import training
 from distillation.batches import Batch
+from distillation.precision import multiplies_bf16
 from transformer.configuration import BertConfig
+from transformer.linear import products_by
 
 
 class TimedTraining(NamedTuple):
@@ -63,6 +65,11 @@ class Bench:
         """Student and teacher."""
         return self.sizes.student, self.sizes.teacher
 
+    @property
+    def bf16(self) -> bool:
+        """Whether the device has arithmetic for bfloat16; without it nothing is measured in it."""
+        return multiplies_bf16(self.device)
+
     def ceiling(self) -> Ceiling:
         """The machine's ceilings, to be sampled between measurements."""
         return Ceiling(self.device, self.ceiling_sizes)
@@ -83,6 +90,8 @@ class Bench:
             target = values.get("target")
             if target and (target.against == "floor" or not values.get("published")):
                 values["target"] = target if target.against == "limit" else None
+        target = values.get("target")
+        values["judged"] = not (target and target.library) or target.library == products_by()
         return Figure(**values)
 
     def run(self, main: Callable[[Sequence[str]], int], arguments: Sequence[Any]) -> None:

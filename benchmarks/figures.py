@@ -8,7 +8,7 @@ that noise hits them alike.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 # Rate of fp32 matrix products, GFLOP/s, of the machine on which the published scripts were measured.
@@ -23,11 +23,14 @@ class Target(NamedTuple):
             faster than the published scripts, or than the plain job, as `value`, at least; `limit`: ours
             at most `value`.
         aim: a further value, hoped for but not asked.
+        library: it holds only where this library multiplies fp32 matrices (see transformer/linear.py); the
+            published figures are scaled by the rate of torch's own, so that a faster one is a lead.
     """
 
     against: str
     value: float
     aim: float | None = None
+    library: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Figure:
         job: what is done, on what.
         unit: of ours, the reference and the published figure. A unit ending in `/s` is a rate: more is
             better; of every other unit less is better.
-        ours: the figure itself.
+        ours: the figure itself; None where the processor cannot do the job.
         samples: how many measurements it rests on.
         ceiling: see `Ceiling.rates`, measured between those of this figure.
         precision: of the forward passes, `fp32` or `bf16`; None where no model runs.
@@ -48,12 +51,13 @@ class Figure:
         reference_is: how plainly.
         published: the published scripts' figure on their machine, and
         published_scales: whether it depends on the machine's speed.
+        judged: whether the target holds on this processor.
     """
 
     row: str
     job: str
     unit: str
-    ours: float
+    ours: float | None
     samples: int
     ceiling: Mapping[str, float]
     precision: str | None = None
@@ -64,6 +68,14 @@ class Figure:
     published_scales: bool = True
     target: Target | None = None
     note: str = ""
+    judged: bool = True
+
+    def without_bf16(self, target: Target) -> Figure:
+        """For the same job in bf16, `self` being in fp32, where the processor has no arithmetic for it."""
+        return replace(
+            self, job=self.job.replace("fp32", "bf16"), ours=None, samples=0, precision="bf16",
+            reference=None, reference_is="", note="", target=self.target and target,
+        )  # fmt: skip
 
     @property
     def is_rate(self) -> bool:
@@ -90,7 +102,7 @@ class Figure:
     @property
     def of_ceiling(self) -> float | None:
         """Useful work per second as a share of the ceiling of its own precision; fp32's is the higher."""
-        if self.gflop is None or self.precision is None:
+        if self.gflop is None or self.precision is None or self.ours is None:
             return None
         rate = self.ours * self.gflop if self.is_rate else self.gflop / self.ours
         kinds = ("fp32", "linear") if self.precision == "fp32" else ("bf16",)
@@ -98,14 +110,14 @@ class Figure:
 
     def times(self, other: float | None) -> float | None:
         """How many times better ours is than `other`, a figure of the same unit."""
-        if other is None:
+        if other is None or self.ours is None:
             return None
         return self.ours / other if self.is_rate else other / self.ours
 
     @property
     def reached(self) -> float | None:
         """What stands beside the target's value."""
-        if self.target is None:
+        if self.target is None or self.ours is None:
             return None
         if self.target.against == "floor":
             return 1 / self.times(self.floor)
@@ -116,8 +128,8 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is reached."""
-        if self.target is None:
+        """Whether the target is reached; None where there is none to judge by."""
+        if self.reached is None or not self.judged:
             return None
         if self.target.against in ("published", "plain"):
             return self.reached >= self.target.value
@@ -132,6 +144,6 @@ class Figure:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Figure:
         """The figure that `to_json` wrote; what is derived is derived anew."""
-        known = {name: values[name] for name in cls.__dataclass_fields__}
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         target = known["target"]
         return cls(**known | {"target": target and Target(**target)})

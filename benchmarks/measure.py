@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import torch
 
 from distillation.batches import Batch
-from transformer.linear import linear
+from distillation.precision import multiplies_bf16
+from transformer.linear import linear, products_by
+from transformer.processor import processor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,7 +43,8 @@ class Ceiling:
     """What the machine can do at best: matrix products in fp32 and bf16, and copying.
 
     On a CPU fp32 is measured twice: as `torch.matmul` does it, like the published figures' machine, and as
-    the models' linear layers do (transformer/linear.py).
+    the models' linear layers do (transformer/linear.py). bf16 is left out where the device has no arithmetic
+    for it.
 
     `sample()` measures each once; the rates are medians over the samples. The threads are those the
     measured code uses.
@@ -54,9 +57,11 @@ class Ceiling:
         factors = [torch.randn(square, generator=generator, device=device) for _ in range(2)]
         self._work = {
             "fp32": partial(self._products, factors),
-            "bf16": partial(self._products, [factor.bfloat16() for factor in factors]),
             "copy": self._copier(),
         }
+        if multiplies_bf16(device):
+            halves = [factor.bfloat16() for factor in factors]
+            self._work["bf16"] = partial(self._products, halves)
         if device.type == "cpu":
             self._work["linear"] = partial(self._products, factors, linear)
         self._samples: dict[str, list[float]] = {name: [] for name in self._work}
@@ -87,7 +92,7 @@ class Ceiling:
             self._samples[name].append(amount / seconds)
 
     def rates(self) -> dict[str, float]:
-        """Medians: `fp32`, `linear` and `bf16` in GFLOP/s, `copy` in GB/s (bytes read and written)."""
+        """Medians: `fp32`, `linear`, `bf16` in GFLOP/s, `copy` in GB/s (bytes read and written)."""
         return {name: statistics.median(samples) for name, samples in self._samples.items()}
 
 
@@ -107,14 +112,14 @@ def synchronize(device: torch.device) -> None:
 
 
 def alternate(
-    jobs: Mapping[str, Callable[[], Any]], ceiling: Ceiling, repeats: int, warmups: int = 1
-) -> dict[str, list[float]]:
+    jobs: Mapping[Any, Callable[[], Any]], ceiling: Ceiling, repeats: int, warmups: int = 1
+) -> dict[Any, list[float]]:
     """Run the jobs and the ceiling in turn, `repeats` times each; return each job's seconds.
 
     Args:
         warmups: runs of every job before that are not counted.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    seconds: dict[Any, list[float]] = {name: [] for name in jobs}
     for turn in range(-warmups, repeats):
         for name, job in jobs.items():
             taken, _ = timed(job, ceiling.device)
@@ -245,7 +250,9 @@ class Stopwatch:
 def machine_facts(device: torch.device) -> dict[str, Any]:
     """Where a run was made: processor, threads, memory, versions."""
     facts = {
-        "processor": _processor(),
+        "processor": processor().name,
+        "instructions": processor().instructions,
+        "matrix products by": products_by(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
@@ -259,12 +266,3 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
             torch.cuda.get_device_properties(device).total_memory / 2**30
         )
     return facts
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.figures import PUBLISHED_FP32, Figure
 
+NOT_HERE = "not on this processor"
 ABOUT = f"""\
 Written by `{{command}}`; the same figures, unrounded, are in `{{results}}`. Models have random weights of
 the right shapes, texts are invented words in sentences as long as the tasks' own
@@ -17,8 +18,10 @@ the right shapes, texts are invented words in sentences as long as the tasks' ow
   {PUBLISHED_FP32:.0f} GFLOP/s, scaled by {PUBLISHED_FP32:.0f} over the rate measured here. For rows in which
   no model runs this scale is a rough one.
 - **floor** is the useful work (matrix products, no padding) at the rate measured here of torch's own fp32
-  product, like the published figures' scale. A CPU's other library, oneDNN, can be faster than that: the
-  models' linear layers take it (`transformer/linear.py`), and its rate is measured as well.
+  product, like the published figures' scale. On some processors a CPU's other library, oneDNN, is faster
+  than that: the models' linear layers take it there (`transformer/linear.py`), and what they reach is
+  measured as well, under "the models'". A target that holds only where oneDNN multiplies says so, and is not
+  judged elsewhere. Where a processor has no arithmetic for bfloat16, nothing is measured in it.
 - **of ceiling** is the share of the highest rate measured in the row's precision that this work reaches.
 - Ours, the plain job and the ceilings are measured in turn; figures are medians over the **runs** (or steps)
   of ours, except that steps on rows of different lengths are a mean by work. On a GPU a step whose shape is
@@ -31,7 +34,7 @@ def render(results: Mapping[str, Any], command: str, file: str) -> str:
     parts = ["# Benchmarks", ABOUT.format(command=command, results=file), _conditions(rows)]
     figures = [Figure.from_json(f) for row in rows.values() for f in row.get("figures", ())]
     if figures:
-        met = [figure.met for figure in figures if figure.target]
+        met = [figure.met for figure in figures if figure.met is not None]
         parts += ["## Speed and memory", f"Targets met: {sum(met)} of {len(met)}."] * bool(met)
         parts += [figures_table(figures), _notes(figures)]
     if "inference" in rows:
@@ -46,14 +49,14 @@ def _conditions(rows: Mapping[str, Any]) -> str:
         facts = [f"{key.replace('_', ' ')} {value}" for key, value in row["machine"].items()]
         runs.setdefault(", ".join([*facts, f"commit {row['commit']}"]), []).append(name)
     lines = [
-        "| row | when | took | load before | fp32 GFLOP/s | by oneDNN | bf16 GFLOP/s | copy GB/s |",
+        "| row | when | took | load before | fp32 GFLOP/s | the models' | bf16 GFLOP/s | copy GB/s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
         ceiling = row["ceiling"]
         lines.append(
             f"| {name} | {row['when']} | {row['seconds']} s | {row['load']} | {ceiling['fp32']:,.0f} | "
-            f"{number(ceiling.get('linear'))} | {ceiling['bf16']:,.0f} | {ceiling['copy']:,.1f} |"
+            f"{number(ceiling.get('linear'))} | {number(ceiling.get('bf16'))} | {ceiling['copy']:,.1f} |"
         )
     where = [f"- {facts} ({', '.join(names)})" for facts, names in runs.items()]
     return "\n".join(["## The machine", "", *where, "", *lines])
@@ -69,7 +72,7 @@ def figures_table(figures: list[Figure]) -> str:
         cells = [
             figure.job,
             figure.unit,
-            f"**{number(figure.ours)}**",
+            NOT_HERE if figure.ours is None else f"**{number(figure.ours)}**",
             str(figure.samples),
             number(figure.reference),
             number(figure.published_here),
@@ -77,10 +80,17 @@ def figures_table(figures: list[Figure]) -> str:
             "–" if figure.of_ceiling is None else f"{figure.of_ceiling:.0%}",
             target_text(figure),
             reached_text(figure),
-            "" if figure.met is None else "met" if figure.met else "**missed**",
+            verdict_text(figure),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def verdict_text(figure: Figure) -> str:
+    """Whether a figure's target was reached, where there is one to judge by."""
+    if figure.met is None:
+        return "not judged here" if not figure.judged and figure.ours is not None else ""
+    return "met" if figure.met else "**missed**"
 
 
 def number(value: float | None) -> str:
@@ -95,8 +105,9 @@ def target_text(figure: Figure) -> str:
     target = figure.target
     if target is None:
         return "–"
+    where = f" by {target.library}" if target.library else ""
     if target.against in ("published", "plain"):
-        return f"≥ {target.value:g} × {target.against}"
+        return f"≥ {target.value:g} × {target.against}{where}"
     if target.against == "limit":
         return f"≤ {target.value:g} {figure.unit}"
     aim = f", aim {target.aim:g}" if target.aim else ""
@@ -105,7 +116,7 @@ def target_text(figure: Figure) -> str:
 
 def reached_text(figure: Figure) -> str:
     """What a figure reached, as its target counts."""
-    if figure.target is None:
+    if figure.reached is None:
         return "–"
     unit = f" {figure.unit}" if figure.target.against == "limit" else " ×"
     return f"{figure.reached:.3g}{unit}"

@@ -10,15 +10,17 @@ import torch
 
 import general_distill
 from benchmarks import __main__ as bench
-from benchmarks import hardware, reference, scaling, training_rows
+from benchmarks import hardware, products, reference, scaling, training_rows
 from benchmarks.devices import slower
 from benchmarks.figures import Figure, Target
 from benchmarks.inputs import QUICK, SPECIAL, Words
 from benchmarks.lengths import TASKS, load_lengths, spread
 from benchmarks.measure import Ceiling, Program
 from benchmarks.tables import figures_table, inference_tables, render
+from distillation.precision import multiplies_bf16
 from tasks.sentence_words import SentenceSplitter
 from transformer.errors import UserError, run_script
+from transformer.processor import Processor
 from transformer.tokenization import BertTokenizer
 
 CEILING = {"fp32": 350.0, "bf16": 700.0, "copy": 20.0}
@@ -63,8 +65,11 @@ def test_every_row_is_measured_beside_its_ceiling_and_its_target(
     results, page = quick()
     assert list(results["rows"]) == list(bench.ROWS)
     figures = [f for row in results["rows"].values() for f in row.get("figures", ())]
-    assert all(figure["ceiling"]["fp32"] > 0 and figure["samples"] > 0 for figure in figures)
-    assert all(figure["target"] and figure["met"] is not None for figure in figures)
+    assert all(figure["ceiling"]["fp32"] > 0 for figure in figures)
+    for figure in figures:
+        absent = figure["precision"] == "bf16" and not multiplies_bf16(torch.device("cpu"))
+        assert (figure["ours"] is None) == absent == (figure["samples"] == 0)
+        assert figure["target"] and (figure["met"] is None) == (absent or not figure["judged"])
     assert all(f"| {figure['job']} |" in page for figure in figures)
     models_run = [figure for figure in figures if figure["precision"]]
     assert {figure["precision"] for figure in models_run} == {"fp32", "bf16"}
@@ -100,6 +105,44 @@ def test_without_a_gpu_its_benchmark_says_so(capsys, monkeypatch):
     assert exit.value.code == 2
     message = capsys.readouterr().err
     assert "needs a CUDA GPU" in message and "Traceback" not in message
+
+
+def test_without_bfloat16_arithmetic_nothing_is_measured_in_it(quick, monkeypatch):
+    monkeypatch.setattr("benchmarks.bench.multiplies_bf16", lambda device: False)
+    monkeypatch.setattr("benchmarks.measure.multiplies_bf16", lambda device: False)
+    results, page = quick(*only("intermediate-rte", "evaluation"))
+    for row in results["rows"].values():
+        exact, rounded = row["figures"]
+        assert exact["ours"] > 0 and "bf16" not in row["ceiling"]
+        assert (rounded["ours"], rounded["of_ceiling"], rounded["met"]) == (None, None, None)
+        assert f"| {rounded['job']} | {rounded['unit']} | not on this processor | 0 | – |" in page
+
+
+@pytest.mark.parametrize("library", ["torch", "oneDNN"])
+def test_a_target_of_one_library_is_judged_only_where_it_multiplies(quick, monkeypatch, library):
+    monkeypatch.setattr("benchmarks.bench.products_by", lambda: library)
+    results, page = quick(*only("evaluation"))
+    figure = results["rows"]["evaluation"]["figures"][0]
+    assert figure["judged"] is (library == "oneDNN") is (figure["met"] is not None)
+    (line,) = (line for line in page.splitlines() if line.startswith(f"| {figure['job']}"))
+    assert "≥ 12 × published by oneDNN" in line
+    assert ("not judged here" in line) is (library == "torch")
+
+
+@pytest.mark.parametrize("used", ["torch", "oneDNN"])
+def test_the_probe_says_where_the_table_of_libraries_is_wrong(monkeypatch, used):
+    monkeypatch.setattr(products, "products_by", lambda: used)
+    monkeypatch.setattr(products, "processor", lambda: Processor("CPU X", "Maker", "AVX2"))
+    other = {"torch": "oneDNN", "oneDNN": "torch"}[used]
+    ratios = {"models": 1.0, used: 1.0}
+    assert products.verdict({**ratios, other: 0.8}) == (
+        f"products: {other} took 1.25 × the time of {used} on CPU X, as the table FASTER in "
+        'transformer/linear.py has it for ("Maker", "AVX2")'
+    )
+    told = products.verdict({**ratios, other: 2.0})
+    assert f'wrong here: set ("Maker", "AVX2"): "{other}"' in told
+    if used == "torch":
+        assert "all there are" in products.verdict(ratios)
 
 
 def test_a_missed_target_is_shown_as_such():
@@ -166,7 +209,7 @@ def test_the_committed_pages_are_those_of_the_committed_results():
     ):
         assert file.with_suffix(".md").read_text() == render(results, f"make {command}", file.name)
     assert cpu["rows"].keys() == bench.ROWS.keys()
-    assert gpu["rows"].keys() == bench.ROWS.keys() - bench.NO_MODEL
+    assert gpu["rows"].keys() == bench.ROWS.keys() - bench.CPU_ALONE
 
 
 def test_the_hours_are_of_the_full_profiles_epochs_and_batches():
@@ -274,6 +317,8 @@ def test_more_gpus_divide_arithmetic_alone_and_serve_no_more_tasks_than_there_ar
 
 def test_ceilings_are_measured_outside_the_trainings_autocast(quick, monkeypatch):
     """Under it the fp32 products would be bf16's, and a bf16 row's floor too low."""
+    for place in ("benchmarks.bench", "benchmarks.measure", "cli.precision"):
+        monkeypatch.setattr(f"{place}.multiplies_bf16", lambda device: True)
     seen, sample = [], Ceiling.sample
 
     def watched(ceiling):

@@ -9,6 +9,7 @@ import pytest
 from cli import curves
 from distillation.checkpoint import ModelKeeper
 from distillation.records import METRICS_NAME
+from tests.patience import PATIENCE
 from tests.training_run import CPU, make_source
 from transformer.errors import UserError
 
@@ -170,4 +171,4 @@ def test_training_imports_matplotlib_only_to_draw():
 
     code = "import sys, task_distill; sys.exit('matplotlib' in sys.modules)"
     root = Path(__file__).resolve().parents[1]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=PATIENCE).returncode == 0

@@ -22,6 +22,7 @@ from distillation.distributed import Runtime, start_runtime
 from distillation.records import METRICS_NAME
 from tasks.corpus_writing import write_epoch, write_json_epoch
 from tasks.pregeneration import Examples
+from tests.patience import PATIENCE, wait_until
 from tests.training_run import make_source, run
 from transformer.errors import UserError
 from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, WEIGHTS_NAME
@@ -169,7 +170,7 @@ def run_on_two(tmp_path, jobs):
     (tmp_path / "jobs.json").write_text(json.dumps([[*job, None][:3] for job in jobs]))
     done = subprocess.run(
         [sys.executable, *TORCHRUN, tmp_path / "several.py", tmp_path / "jobs.json"],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=180,
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Warning" not in done.stderr, done.stderr  # of torch; ours are written small
@@ -274,7 +275,7 @@ def test_two_machines_give_the_weights_of_one_process(general, tmp_path):
         for rank, launcher in enumerate(("run", "launch"))
     ]  # fmt: skip
     for node in nodes:
-        said = node.communicate(timeout=120)[1]
+        said = node.communicate(timeout=PATIENCE)[1]
         assert node.returncode == 0, said[-3000:]
     assert same_weights(tmp_path / "one", tmp_path / "two")
 
@@ -285,13 +286,12 @@ def test_two_machines_give_the_weights_of_one_process(general, tmp_path):
 def test_a_process_parts_from_the_others_however_it_ends(tmp_path, how, status):
     """And waits for none that waits for it; who is left behind says so in a line."""
     (tmp_path / "ends.py").write_text(ENDS)
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, *TORCHRUN, tmp_path / "ends.py", how],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=100,
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
-    assert time.monotonic() - began < 25, "torchrun kills those that hang after 30 seconds"
     said = done.stderr
+    assert "forcefully exiting" not in said, "torchrun kills those that hang after 30 seconds"
     if how in ("well", "stopped"):
         assert done.stdout.count("group: False\n") == 2
         assert (done.returncode == 0) == (how == "well")
@@ -320,14 +320,12 @@ def test_two_processes_asked_to_stop_go_on_to_the_same_weights(general, tmp_path
         )  # fmt: skip
 
     process = start("stopped")
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "stopped" / CHECKPOINT_NAME).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until((tmp_path / "stopped" / CHECKPOINT_NAME).exists, process)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert said.count("--resume goes on from there") == 2, said
     for process in (start("stopped", "--resume"), start("whole")):
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == 0 and said.count("expected: about") == 1, said[-3000:]
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -342,10 +340,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(general, tmp_pat
         cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     killed = tmp_path / "killed"
-    deadline = time.monotonic() + 120
-    while not (killed / CHECKPOINT_NAME).exists() and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_until((killed / CHECKPOINT_NAME).exists, process)
     time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -407,7 +402,7 @@ def test_two_processes_whose_steps_can_be_recorded_give_the_weights_of_one(
     done = subprocess.run(
         [sys.executable, *TORCHRUN, "-m", "tests.training_run", tmp_path / "start", tmp_path / "two",
          device.type],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "kernel by kernel" not in done.stderr

@@ -25,6 +25,7 @@ from distillation.recording import Recorder
 from tasks.evaluation import predict_logits
 from tasks.likely_pieces import likely_pieces
 from tasks.sentence_words import SentenceSplitter
+from tests.patience import PATIENCE
 from tests.training_run import Killed, difference, killing, log_of, make_source, run, without_speed
 from transformer.file_utils import WEIGHTS_NAME
 from transformer.modeling import BertForMaskedLM
@@ -227,7 +228,11 @@ def test_torchrun_with_nccl_gives_the_weights_of_a_plain_run(tmp_path):
     for line in (words, [*distil, "--output_dir", tmp_path / "plain"],
                  [*launch, *distil, "--output_dir", tmp_path / "launched"]):  # fmt: skip
         done = subprocess.run(
-            [sys.executable, *map(str, line)], cwd=ROOT, capture_output=True, text=True, timeout=180
+            [sys.executable, *map(str, line)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr[-3000:]
     one, other = (torch.load(tmp_path / name / WEIGHTS_NAME) for name in ("plain", "launched"))

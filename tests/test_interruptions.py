@@ -5,6 +5,7 @@ import signal
 import pytest
 import torch
 
+from distillation import resume
 from distillation.checkpoint import (
     CHECKPOINT_NAME,
     PREVIOUS_CHECKPOINT_NAME,
@@ -273,6 +274,21 @@ def test_a_checkpoint_of_other_settings_is_refused(make_model, tmp_path, other, 
     interrupted(make_model, tmp_path)
     with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to a run with {told}"):
         run(make_model(), tmp_path, resume=True, **other)
+
+
+@pytest.mark.parametrize("here", ["as before", "AuthenticAMD AVX-512, matrix products by oneDNN"])
+def test_a_checkpoint_computed_on_another_processor_is_resumed_and_that_is_said(
+    make_model, tmp_path, capsys, monkeypatch, here
+):
+    """Its bits are not those of an uninterrupted run; on the same processor nothing is said."""
+    interrupted(make_model, tmp_path)
+    there = resume.arithmetic(torch.device("cpu"))
+    if here != "as before":
+        monkeypatch.setattr(resume, "arithmetic", lambda device: here)
+    capsys.readouterr()
+    assert run(make_model(), tmp_path, resume=True)["steps"] == 6
+    told = f"was computed by {there}, this run is by {here}: what follows equals"
+    assert capsys.readouterr().err.count(told) == (here != "as before")
 
 
 @pytest.mark.parametrize(

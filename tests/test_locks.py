@@ -19,7 +19,7 @@ import sys, time
 from transformer.locks import sole_writer
 with sole_writer(sys.argv[1]):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 
 

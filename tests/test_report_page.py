@@ -14,6 +14,7 @@ from cli import report_models
 from cli.results import read_results
 from distillation.mapping import layer_mapping
 from distillation.objectives import attention_losses, hidden_losses
+from tests.patience import PATIENCE
 from transformer.file_utils import VOCAB_NAME
 from transformer.modeling import TinyBertForPreTraining, TinyBertForSequenceClassification
 
@@ -174,7 +175,7 @@ def test_a_browser_shows_the_page_on_a_phone_without_sideways_scrolling(run, pag
             f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom",
             f"file://{tmp_path / 'frame.html'}",
         ],
-        capture_output=True, text=True, timeout=200,
+        capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     found = re.search(r'<pre id="out">(.*?)</pre>', done.stdout)
     assert found, done.stdout[-500:] + done.stderr[-500:]

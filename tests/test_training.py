@@ -25,7 +25,6 @@ from tests.training_run import (
     run,
     without_speed,
 )
-from transformer.errors import UserError
 from transformer.file_utils import WEIGHTS_NAME
 from transformer.modeling import (
     BertForMaskedLM,
@@ -203,11 +202,6 @@ def test_bf16_stays_near_fp32_and_keeps_weights_in_fp32(make_model, tmp_path):
     assert {p.dtype for p in half.parameters()} == {torch.float32}
     first, second = (log_of(tmp_path / name)[0]["loss"] for name in ("fp32", "bf16"))
     assert first != second and first == pytest.approx(second, rel=0.02)
-
-
-def test_fp16_without_a_gpu_is_refused(make_model, tmp_path):
-    with pytest.raises(UserError, match="--fp16"):
-        run(make_model(), tmp_path, precision="fp16")
 
 
 # Evaluation and what is kept

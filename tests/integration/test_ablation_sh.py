@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def script(*flags: str, folder: Path = ROOT, name: str = "ablation.sh", status: int = 0) -> str:
     done = subprocess.run(
-        ["bash", name, *flags], cwd=folder, capture_output=True, text=True, timeout=400
+        ["bash", name, *flags], cwd=folder, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr

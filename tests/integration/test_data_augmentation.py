@@ -14,6 +14,7 @@ import torch
 
 from data_augmentation import main
 from tasks.glue import find_task, read_split
+from tests.patience import PATIENCE
 from transformer.configuration import BertConfig
 from transformer.errors import UserError
 from transformer.file_utils import WEIGHTS_NAME
@@ -195,7 +196,7 @@ def test_an_encoder_without_its_head_stops_the_program(place):
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert result.returncode == 2
     message = result.stderr.splitlines()[-1]
@@ -343,7 +344,7 @@ def test_two_processes_write_the_bytes_of_one(place, stopped_after, resume):
     flags += ["--resume"] if resume else []
     result = subprocess.run(
         [sys.executable, *torchrun, str(ROOT / "data_augmentation.py"), *flags],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120,
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=PATIENCE,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.count("5 rows in") == 1

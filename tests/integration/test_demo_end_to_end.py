@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from demo.walkthrough.page import quotes_in
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = """
@@ -29,7 +30,7 @@ def run(folder, *command):
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout

@@ -28,6 +28,7 @@ from tests.integration.workspace import (
     write_model,
     write_task,
 )
+from tests.patience import PATIENCE
 from transformer.modeling import TinyBertForSequenceClassification
 
 NAMES = ["entailment", "not_entailment"]
@@ -140,7 +141,7 @@ def test_of_any_number_of_classes_transformers_and_the_graph_say_what_predict_sa
     Path("fresh.py").write_text(FRESH)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     told = subprocess.run(
-        [sys.executable, "fresh.py"], cwd=place, capture_output=True, text=True, timeout=120,
+        [sys.executable, "fresh.py"], cwd=place, capture_output=True, text=True, timeout=PATIENCE,
         env=environment | {"HF_HOME": str(place / "hub")},
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
@@ -385,7 +386,7 @@ def test_a_closed_stream_is_told(student, monkeypatch, stream, flag):
     """As `predict.py <&-` and `>&-` leave it."""
     script = Path(predict.__file__)
     line = f"{sys.executable} {script} --model student {'<' if stream == 'stdin' else '>'}&-"
-    told = subprocess.run(["bash", "-c", line], input=b"", stderr=subprocess.PIPE, timeout=60)
+    told = subprocess.run(["bash", "-c", line], input=b"", stderr=subprocess.PIPE, timeout=PATIENCE)
     assert told.returncode == 2
     assert told.stderr.decode().splitlines()[-1] == f"error: {flag} is closed; name a file"
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import fix_teacher_layers
+from tests.patience import PATIENCE
 from transformer.errors import UserError
 from transformer.locks import sole_writer
 from transformer.modeling import TinyBertForSequenceClassification
@@ -246,7 +247,7 @@ def test_a_file_that_carries_code_is_one_line_on_the_terminal(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
     )
     assert result.returncode == 2
     assert result.stderr.startswith("error: t/pytorch_model.bin") and result.stderr.count("\n") == 1

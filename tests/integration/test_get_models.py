@@ -12,6 +12,7 @@ import pytest
 from tokenizers import BertWordPieceTokenizer
 
 import get_bert_models
+from tests.patience import PATIENCE
 from tests.serving import serve
 from transformer.errors import UserError
 from transformer.locks import sole_writer
@@ -62,7 +63,7 @@ class Hub:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
 
@@ -276,7 +277,7 @@ def find_files(folder, endpoint):
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()

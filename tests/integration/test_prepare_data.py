@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import pytest
 import prepare_data
 from tasks.sentences import make_splitter, split_sentences, train_punkt
 from tests.integration.workspace import write_dump
+from tests.patience import PATIENCE, wait_until
 from transformer.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,7 +134,7 @@ if child:
     with open("children.part", "w") as file:
         print(os.getpid(), child, file=file)
     os.rename("children.part", "children")
-time.sleep(60)
+time.sleep(3600)
 """
 
 
@@ -156,23 +156,16 @@ def test_wikiextractor_and_its_workers_end_with_the_program(tmp_path, stop, stat
     finally:
         signal.signal(signal.SIGINT, before)
     children = tmp_path / "children"
-    wait_until(children.exists)
+    wait_until(children.exists, program)
     pids = [int(pid) for pid in children.read_text().split()]
     assert all(map(is_running, pids))
     program.send_signal(stop)
-    assert program.wait(20) == status
+    assert program.wait(PATIENCE) == status
     program.stderr.close()
     wait_until(lambda: not any(is_running(pid) for pid in pids))
     left = {"wikiextractor", "dump.xml", "children"}
     if stop != signal.SIGKILL:
         assert {path.name for path in tmp_path.iterdir()} == left
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def is_running(pid):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE, wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = [
     "environment",
@@ -41,7 +43,7 @@ echo "working on $*"
 echo "${CUDA_VISIBLE_DEVICES:-all} $*" >>places
 [[ -z ${STUB_SLEEP:-} || "$*" != *$STUB_SLEEP* ]] || sleep 4
 if [[ -n ${STUB_FAIL:-} && "$*" == *$STUB_FAIL* ]]; then echo "error: the stub says no"; exit 2; fi
-if [[ -n ${STUB_HANG:-} && "$*" == *$STUB_HANG* ]]; then sleep 60; fi
+if [[ -n ${STUB_HANG:-} && "$*" == *$STUB_HANG* ]]; then exec sleep 600; fi
 previous=
 for word in "$@"; do
   [[ $previous == --output_dir || $previous == -o ]] && mkdir -p "$word"
@@ -105,7 +107,7 @@ class Checkout:
 
     def run(self, *flags: str, status: int = 0, **environment: str) -> str:
         process = self.start(*flags, **environment)
-        output, _ = process.communicate(timeout=400)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == status, output
         return output
 
@@ -139,7 +141,11 @@ def finished(whole_run, tmp_path):
 def script(*flags: str) -> str:
     """Output of the repository's own script, which writes nothing with these flags."""
     done = subprocess.run(
-        ["bash", "reproduction.sh", *flags], cwd=ROOT, capture_output=True, text=True, timeout=400
+        ["bash", "reproduction.sh", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -380,12 +386,10 @@ def test_from_starts_at_a_stage(finished):
 def test_an_interrupted_training_is_resumed_and_one_with_other_settings_begun_anew(checkout):
     target = "final_rte_teacher --num"
     process = checkout.start("--profile", "tiny", STUB_HANG=target)
-    deadline = time.monotonic() + 300
     calls = checkout.folder / "calls"
-    while time.monotonic() < deadline and not (calls.exists() and target in calls.read_text()):
-        time.sleep(0.05)
+    wait_until(lambda: calls.exists() and target in calls.read_text(), process)
     process.send_signal(signal.SIGTERM)
-    assert "goes on from here" in process.communicate(timeout=400)[0]
+    assert "goes on from here" in process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 143
     (checkout.folder / "models" / "final_rte_teacher").mkdir(exist_ok=True)
     checkout.calls()
@@ -458,10 +462,9 @@ def test_an_interrupted_run_ends_after_its_programs(checkout):
         "trap 'sleep 1; touch ended; exit 143' TERM\ntouch working\nwhile :; do sleep 0.1; done\n"
     )
     process = checkout.start("--profile", "tiny", "--only", "general")
-    while not (checkout.folder / "working").exists():
-        time.sleep(0.05)
+    wait_until((checkout.folder / "working").exists, process)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143 and "the same command goes on" in output
     assert (checkout.folder / "ended").exists()
 
@@ -534,7 +537,7 @@ def test_status_tells_of_a_run_that_goes_on_of_one_that_failed_and_of_one_that_f
         told = checkout.run(*status)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=400)
+        process.communicate(timeout=PATIENCE)
     assert "./reproduction.sh --profile tiny: running for " in told
     assert "stage 7 of 13, general: general distillation" in told and "0 of 2 commands done" in told
     for chain in ("4l", "6l"):
@@ -613,7 +616,7 @@ def test_an_interrupted_training_is_resumed_on_another_number_of_gpus(checkout):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=400)
+    process.communicate(timeout=PATIENCE)
     (checkout.folder / "models/distilled_tinybert_4l").mkdir(parents=True, exist_ok=True)
     checkout.calls()
     checkout.run("--profile", "tiny", "--only", "general", "--gpus", "2")
@@ -641,7 +644,7 @@ def test_every_command_has_a_title_in_plain_words():
         'plan_stages "${STAGES[@]}"; done; printf "%s\\n" "${PLAN_TITLE[@]}"'
     )
     done = subprocess.run(
-        ["bash", "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=400
+        ["bash", "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     titles = set(done.stdout.splitlines())
     assert {"making folders", "distilling the predictions", "scoring"} <= titles, done.stderr
@@ -652,12 +655,10 @@ def test_a_second_run_on_the_same_results_is_refused_and_a_dead_ones_place_taken
     checkout = Checkout(tmp_path)
     first = checkout.start("--profile", "tiny", STUB_HANG="general_distill")
     try:
-        while not (tmp_path / "results" / "writer").exists():
-            assert first.poll() is None
-            time.sleep(0.05)
+        wait_until((tmp_path / "results" / "writer").exists, first)
         output = checkout.run("--profile", "tiny", status=2)
         assert f"error: results: process {first.pid} is writing there" in output.splitlines()[-1]
     finally:
         first.send_signal(signal.SIGINT)
-        first.communicate(timeout=400)
+        first.communicate(timeout=PATIENCE)
     assert "done in" in checkout.run("--profile", "tiny")

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import save_file
 
+from tests.patience import PATIENCE
 from transformer.configuration import BertConfig
 from transformer.errors import run_script
 from transformer.modeling import (
@@ -244,7 +245,7 @@ def run_line(line: str) -> Outcome:
         return run(*words[1:])
     if words[0] == "python":
         line = f"{shlex.quote(sys.executable)} {line.removeprefix('python ')}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=PATIENCE)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
