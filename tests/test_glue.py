@@ -16,9 +16,8 @@ from tasks.glue import (
     guess_task,
     read_split,
     split_path,
-    submission_name,
-    write_predictions,
 )
+from tasks.submissions import submission_name, write_predictions
 from tasks.tsv import read_rows
 from transformer.errors import UserError
 
