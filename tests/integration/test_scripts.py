@@ -18,6 +18,7 @@ from tests.integration.workspace import (
     STUDENT_4L,
     config,
     run,
+    run_line,
     succeed,
     write_bert,
     write_classifier,
@@ -290,6 +291,21 @@ def test_every_task_is_fine_tuned_scored_and_submitted(task):
             assert all(0 <= float(answer) <= 5 for answer in answers)
         else:
             assert answers <= set(LABELS[task])
+
+
+def test_other_splits_are_predicted_beside_their_labels():
+    write_classifier(Path("model"), list(LABELS["MNLI"]), **TEACHER)
+    line = "python task_distill.py --data_dir glue/MNLI --task_name mnli --student_model model"
+    succeed(f"{line} --output_dir out --do_eval --do_predict --split dev")
+    scores = json.loads(Path("out/eval.json").read_text())["metrics"]
+    assert not Path("out/MNLI-m.tsv").exists()
+    for split, metrics in scores.items():
+        header, *rows = Path(f"out/MNLI-{split}.tsv").read_text().splitlines()
+        assert header == "index\tprediction\tlabel"
+        right = [row.split("\t")[1] == row.split("\t")[2] for row in rows]
+        assert sum(right) / len(right) == pytest.approx(metrics["acc"])
+    outcome = run_line(f"{line} --output_dir out --do_eval --split dev")
+    assert outcome.status == 2 and "--split dev: is for --do_predict" in outcome.stderr
 
 
 def test_both_mnli_dev_sets_are_scored_at_every_evaluation():
