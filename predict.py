@@ -3,8 +3,9 @@
     python predict.py --model models/distilled_tinybert_4l_sst2 --input reviews.txt --output labels.tsv
     echo "It is raining." | python predict.py --model models/distilled_tinybert_4l_cola --format jsonl
 
-A line is a sentence, or two with a tab between them; one answer a line comes out, in the same order, while
-the input is still being read. --model is a folder that training or export.py wrote, or an .onnx file in it.
+A line is a sentence, or two with a tab between them, as the model learned; one answer a line comes out,
+in the same order, while the input is still being read. --model is a folder that training or export.py
+wrote, or an .onnx file in it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,6 +55,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=("tsv", "jsonl"),
         default="tsv",
         help="a header and columns, or a JSON object a line, which holds the text as well",
+    )
+    group.add_argument(
+        "--single",
+        action="store_true",
+        help="take each line as one text, whatever the model learned; a tab in it is a space",
     )
     add_model_flags(group)
     group = parser.add_argument_group("running")
@@ -100,9 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("\t".join(header(names)), file=output)
         name = "standard input" if args.input == "-" else args.input
         try:
-            for block in read_rows(lines, name, BATCHES_AT_ONCE * args.batch_size):
-                if not told["lines"]:
-                    compare_with_task(block[0], folder, name)
+            kind = Kind(1, "as --single says", split=False) if args.single else kind_learned(folder)
+            for block in read_rows(lines, name, BATCHES_AT_ONCE * args.batch_size, kind):
                 store = encode(tokenizer, block, args.max_seq_length, told)
                 logits = predict_logits(model, store, args.batch_size, device)
                 write_answers(output, args.format, names, block, logits)
@@ -155,59 +161,74 @@ def open_input(name: str) -> contextlib.AbstractContextManager[io.BufferedReader
         raise UserError(f"--input {name}: {error.strerror}") from None
 
 
-def read_rows(lines: io.BufferedReader, name: str, most: int) -> Iterator[list[tuple[str, ...]]]:
+class Kind(NamedTuple):
+    """How many texts each line has, who says so, and whether tabs part them."""
+
+    texts: int
+    reason: str
+    split: bool = True
+
+
+def kind_learned(folder: str) -> Kind | None:
+    """The kind of line that a model learned, if that is known."""
+    task = recorded_task(folder)
+    return task and Kind(1 + task.pair, f"as {folder} learned {task.folder}")
+
+
+def read_rows(
+    lines: io.BufferedReader, name: str, most: int, kind: Kind | None = None
+) -> Iterator[list[tuple[str, ...]]]:
     """Yield the one or two texts of each line, as many lines at once as are there, `most` at most.
 
+    Args:
+        kind: of every line; None: as the first. Where tabs do not part texts, they are spaces.
+
     Raises:
-        UserError: a line is no UTF-8, or has another number of texts than the first, or more than two.
-            The lines before it have been yielded.
+        UserError: a line is not UTF-8, or is of another kind, or has more than two texts. The lines before
+            it have been yielded.
     """
-    expected, number = 0, 0
+    number = 0
     for there in whole_lines(lines):
         for start in range(0, len(there), most):
             block: list[tuple[str, ...]] = []
             for line in there[start : start + most]:
                 number += 1
                 try:
-                    texts = texts_of(line, number == 1, expected)
+                    texts = texts_of(line, number == 1, kind)
                 except UserError as error:
                     if block:
                         yield block
                     raise UserError(f"{name}, line {number}: {error}") from None
-                expected = len(texts)
+                kind = kind or Kind(len(texts), "as in line 1")
                 block.append(texts)
             yield block
 
 
-def texts_of(line: bytes, first: bool, expected: int) -> tuple[str, ...]:
-    """The texts of a line, which are as many as `expected`, those of the first line."""
+def texts_of(line: bytes, first: bool, kind: Kind | None) -> tuple[str, ...]:
+    """The texts of a line, which has to be of a kind."""
     try:  # a mark at the beginning of a file is no text
         text = line.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError:
         raise UserError("not UTF-8; iconv -f LATIN1 -t UTF-8, say, converts a file") from None
-    texts = tuple(text.rstrip("\r\n").split("\t"))
+    text = text.rstrip("\r\n")
+    if kind is not None and not kind.split:
+        return (text,)
+    texts = tuple(text.split("\t"))
     if len(texts) > 2:
         raise UserError(
             f"{len(texts)} texts with tabs between; expected one or two. For the test files of GLUE "
             "there is task_distill.py --do_predict"
         )
-    if not first and len(texts) != expected:
-        raise UserError(f"{counted(len(texts))}; expected {counted(expected)}, as in line 1")
+    if kind is not None and len(texts) != kind.texts:
+        told = f"{counted(len(texts))}; expected {counted(kind.texts)}, {kind.reason}"
+        advice = "" if kind.reason == "as in line 1" else "; --single takes each line as one text"
+        raise UserError(told + advice)
     return texts
 
 
 def counted(texts: int) -> str:
     """Say how many texts a line has."""
     return "a single text" if texts == 1 else "two texts with a tab between"
-
-
-def compare_with_task(row: tuple[str, ...], folder: str, name: str) -> None:
-    """Tell if the first line is of another kind than what the model learned."""
-    task = recorded_task(folder)
-    if task is not None and task.pair != (len(row) == 2):
-        learned = "pairs with a tab between" if task.pair else "single texts, without columns"
-        told = f"line 1 has {len(row)} text{'s' * (len(row) > 1)}"
-        print(f"note: {name}: {told}; {folder} learned {task.folder}, {learned}", file=sys.stderr)
 
 
 def whole_lines(stream: io.BufferedReader) -> Iterator[list[bytes]]:

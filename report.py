@@ -22,6 +22,7 @@ from cli import report_tables as tables
 from cli.flag_files import save_flags
 from cli.help import script_parser
 from cli.report_blocks import Block, Section, markdown
+from cli.report_names import MODELS
 from cli.results import Results, read_results
 from distillation.records import METRICS_NAME
 from transformer.errors import UserError, run_script
@@ -56,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--results {args.results}: no such folder; expected that of the records")
     folder = Path(args.output_dir or Path(args.results) / "report")
     check_writable(folder)
-    runs = sorted(path.parent for path in Path(args.models).glob(f"*/{METRICS_NAME}"))
-    runs = [run for run in runs if ".previous-" not in run.name]
+    runs = sorted(path.parent for path in Path(args.models).rglob(METRICS_NAME))
+    runs = [run for run in runs if ".previous-" not in str(run)]
     results = read_results(args.results, runs, home=args.models)
     sections = make_sections(args, results, runs, folder)
     with atomic_open(folder / "report.md") as file:
@@ -85,8 +86,9 @@ def make_sections(
 ) -> list[Section]:
     """All sections in order, empty ones included; writes report.csv, whose content they share."""
     published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    tasks = tables.in_order(results.headlines, tables.TASK_ORDER)
-    models = tables.in_order({model for model, *_ in results.scores}, tables.MODELS)
+    tasks = tables.columns(results)
+    ordered = (Path(args.results) / "stages").is_dir()  # reproduction.sh was to make every model
+    models = tables.in_order({model for model, *_ in results.scores}, MODELS)
     models = [model for model in models if not report_ablations.is_ablation(model)]
     comparable = [
         task
@@ -100,7 +102,7 @@ def make_sections(
     problems = report_ablations.missing_ablations(results, tasks, published["ablations"])
     problems += models_gone(args.models, results)
     lineage = report_models.find_lineage(results, tasks)
-    if tasks and lineage is None:
+    if ordered and tasks and lineage is None:
         problems.append(
             "attention maps, distances to the teacher: wanted is a distilled student that is on the disk "
             "with its teacher and the runs it came from"
@@ -122,7 +124,9 @@ def make_sections(
     sizes = published["sizes"]
     sections = [
         Section("Results", table),
-        Section("Which orderings hold in this run", tables.orderings_section(results, tasks)),
+        Section(
+            "Which orderings hold in this run", tables.orderings_section(results, tasks, ordered)
+        ),
         Section("Published figures", compared if tasks else []),
         Section(
             "Ablations",
@@ -144,11 +148,15 @@ def make_sections(
         ),
         Section("All metrics", tables.metrics_section(results, models, tasks)),
         Section("Training", tables.training_section(results)),
-        Section("Training curves", drawn(report_figures.curves_section, runs)),
+        Section("Training curves", drawn(report_figures.curves_section, runs, Path(args.models))),
         Section("Time", tables.time_section(Path(args.results))),
     ]
-    unfinished = [run.name for run in runs if not (run / RUN_RECORD_NAME).is_file()]
-    missing = tables.missing_section(results, tasks, unfinished, problems)
+    unfinished = [
+        str(run.relative_to(args.models)) for run in runs if not (run / RUN_RECORD_NAME).is_file()
+    ]
+    missing = tables.missing_section(
+        results, tasks, tuple(MODELS) if ordered else (), unfinished, problems
+    )
     return [*sections, Section("Missing", missing)]
 
 
@@ -177,11 +185,15 @@ def lead(results: Results) -> str:
     run = max(results.runs, key=lambda run: run.get("finished") or "", default={})
     hardware = run.get("hardware", {})
     where = hardware.get("gpu") or f"{hardware.get('cores', '?')} CPU cores"
-    plural = "s" if seeds > 1 else ""
-    return (
-        f"{models} models on {', '.join(results.headlines)}, {seeds} seed{plural}; "
-        f"{len(results.runs)} training runs, the last on {where}."
-    )
+    told = f"{counted(models, 'model')} on {', '.join(results.tasks)}, {counted(seeds, 'seed')}"
+    if not results.runs:
+        return f"{told}; no record of their training."
+    return f"{told}; {counted(len(results.runs), 'training run')}, the last on {where}."
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def write_csv(path: Path, results: Results, figures: list[dict]) -> None:

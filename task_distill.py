@@ -114,6 +114,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="write GLUE submission files for the test sets and stop",
     )
+    group.add_argument(
+        "--split",
+        choices=("test", "dev", "train"),
+        default="test",
+        help="what --do_predict predicts: the test sets, or the dev sets or the training set, whose files "
+        "hold the labels as well",
+    )
     group = parser.add_argument_group("distillation")
     group.add_argument("--aug_train", action="store_true", help="train on train_aug.tsv")
     add_layer_flags(group)
@@ -158,6 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     mention_ignored_flags(args)
     args.data_dir = str(find_input(args.data_dir, f"the folder of {task.folder}"))
     runtime = start_runtime(args.no_cuda, args.local_rank)
+    if args.split != "test" and not args.do_predict:
+        raise UserError(f"--split {args.split}: is for --do_predict; expected with it")
     if args.do_eval or args.do_predict:
         if args.head:
             raise UserError("--head: is for training; a trained model's is in its config.json")

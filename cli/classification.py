@@ -35,14 +35,13 @@ from tasks.glue import (
     find_task,
     read_split,
     split_path,
-    submission_name,
-    write_predictions,
 )
 from tasks.metrics import chance_score
+from tasks.submissions import submission_name, write_predictions
 from tasks.token_store import encode_pairs
 from transformer.configuration import BertConfig
 from transformer.errors import UserError
-from transformer.file_utils import RUN_RECORD_NAME, check_writable
+from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, check_writable
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer
 
@@ -51,10 +50,11 @@ EXPORT_RECORD_NAME = "export.json"
 
 
 def recorded_task(folder: str | os.PathLike) -> GlueTask | None:
-    """The task that a folder's model learned, by the record of its run or of its export."""
-    for name in (RUN_RECORD_NAME, EXPORT_RECORD_NAME):
+    """The task a folder's model learned, by the record of its run or export, or by its config.json."""
+    names = {RUN_RECORD_NAME: "task", EXPORT_RECORD_NAME: "task", CONFIG_NAME: "finetuning_task"}
+    for name, key in names.items():
         try:
-            return find_task(json.loads((Path(folder) / name).read_bytes())["task"])
+            return find_task(json.loads((Path(folder) / name).read_bytes())[key])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             continue
     return None
@@ -236,32 +236,44 @@ def score_student(
         write_record(folder / "eval.json", written)
         print(write_results(folder, written))
     if args.do_predict:
+        splits = {
+            split: load_split(task, args.data_dir, split, tokenizer, args.max_seq_length)
+            for split in splits_asked(task, args.data_dir, args.split)
+        }
         for path in write_submissions(
-            task, student, args.data_dir, tokenizer, args.max_seq_length, args.eval_batch_size,
-            device, folder, context,
-        ):  # fmt: skip
+            task, student, splits, args.eval_batch_size, device, folder, context
+        ):
             print(f"wrote {path}", file=sys.stderr)
+
+
+def splits_asked(task: GlueTask, data_dir: str | os.PathLike, kind: str) -> list[str]:
+    """The splits of a kind: `train`, or every dev or test set."""
+    if kind == "dev":
+        return dev_splits(task, data_dir)
+    return list(task.test_files) if kind == "test" else [kind]
 
 
 def write_submissions(
     task: GlueTask,
     model: TinyBertForSequenceClassification,
-    data_dir: str | os.PathLike,
-    tokenizer: BertTokenizer,
-    length: int,
+    splits: Mapping[str, Split],
     batch_size: int,
     device: torch.device,
     folder: Path,
     precision: AbstractContextManager | None = None,
 ) -> list[Path]:
-    """Predict every test set and write GLUE submission files; return their paths."""
+    """Predict every split and write a file for each; return their paths.
+
+    Test sets are written as GLUE wants them submitted, others with their labels.
+    """
     written = []
-    tests = {s: load_split(task, data_dir, s, tokenizer, length) for s in task.test_files}
-    for split, test in tests.items():
-        logits = predict_logits(model, test.store, batch_size, device, precision)
-        path = folder / submission_name(task, split)
-        write_predictions(task, path, predictions_of(task, logits))
-        written.append(path)
+    for split, rows in splits.items():
+        logits = predict_logits(model, rows.store, batch_size, device, precision)
+        is_test = split in task.test_files
+        name = submission_name(task, split) if is_test else f"{task.folder}-{split}.tsv"
+        labels = None if is_test else rows.labels
+        write_predictions(task, folder / name, predictions_of(task, logits), labels)
+        written.append(folder / name)
     return written
 
 

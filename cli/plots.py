@@ -6,17 +6,21 @@ Importing this takes matplotlib along, about half a second: it is imported where
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from transformer.file_utils import atomic_open
 
 INK = "#123456"  # stands for the page's own text colour, light or dark, in an SVG
 COLOURS = ("#3778bf", "#e07b39", "#4c9a52", "#b24a8f", "#8c6d3f", "#6a5acd", "#2aa5a0", "#c0392b")
+WIDTH = 30  # characters of a line of a model's name
 POINTS = 400  # of a curve: more cannot be seen
 STYLE = {
     "font.size": 9,
@@ -69,17 +73,10 @@ def draw_training(
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 2.7 * rows))
         # Set by hand: finding the margins would take as long as all the drawing.
-        figure.subplots_adjust(0.055, 0.19 / rows, 0.99, 1 - 0.22 / rows, 0.2, 0.3)
+        figure.subplots_adjust(0.075, 0.19 / rows, 0.99, 1 - 0.22 / rows, 0.25, 0.3)
         figure.text(0.01, 0.985, title, va="top", fontsize=11)
         for axes, (name, curves) in zip(figure.subplots(rows, 3).flat, panels, strict=False):
-            for label, (x, y) in curves.items():
-                axes.plot(x, y, label=label, marker="." if len(x) < 3 else None, linewidth=1.3)
-            axes.set_title(name)
-            low, high = _range(curves)
-            if low > 0 and high > 20 * low and name != "learning rate":
-                axes.set_yscale("log")
-            if len(curves) > 1:
-                axes.legend(ncols=1 + len(curves) // 7)
+            _draw_panel(axes, name, curves)
         for axes in figure.axes[len(panels) :]:
             axes.remove()
         picture = io.BytesIO()
@@ -89,6 +86,27 @@ def draw_training(
 
 
 Curve = tuple[list[float], list[float]]
+
+
+def _draw_panel(axes: Axes, name: str, curves: Mapping[str, Curve]) -> None:
+    """Draw curves over steps; no axis goes below zero where no value does."""
+    for label, (x, y) in curves.items():
+        marker = "." if len(x) < 3 else None
+        axes.plot(x, y, label=label, marker=marker, linewidth=1.3, clip_on=False)
+    axes.set_title(name)
+    low, high = _range(curves)
+    if low > 0 and high > 20 * low and name != "learning rate":
+        axes.set_yscale("log")
+    if name == "dev scores" and low == high and 0 <= low <= 1:  # nothing else gives a scale
+        axes.set_ylim(0, 1)
+    elif low >= 0 > axes.get_ylim()[0]:
+        axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    steps = {step for x, _ in curves.values() for step in x}
+    if len(steps) == 1:
+        axes.set_xlim(min(steps) - 1, min(steps) + 1)
+    if len(curves) > 1:
+        axes.legend(ncols=1 + len(curves) // 7)
 
 
 def _series(lines: Sequence[Mapping[str, Any]], key: str) -> Curve:
@@ -132,6 +150,16 @@ def _svg(figure: Figure) -> str:
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
 
 
+def wrapped(name: str) -> str:
+    """A model's name in lines of no more characters than there is room for beside bars."""
+    lines = [""]
+    for word in re.split(r"(?<=[_/ ])|(?<=-)(?=[A-Za-z])", name):
+        if lines[-1] and len(lines[-1]) + len(word) > WIDTH:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def score_bars(
     task: str, bars: Sequence[tuple[str, float, float | None]], marks: Mapping[str, float]
 ) -> str:
@@ -142,10 +170,13 @@ def score_bars(
         marks: model -> published dev score, drawn as a diamond.
     """
     with mpl.rc_context({**STYLE, **INKED}):
-        figure = Figure(figsize=(4.8, 0.7 + 0.31 * len(bars)), layout="constrained")
-        axes = figure.subplots()
         names = [name for name, *_ in bars]
-        axes.barh(names, [score for _, score, _ in bars], color=COLOURS[0], height=0.65)
+        shown = [wrapped(name) for name in names]
+        height = 0.7 + sum(0.18 + 0.13 * (name.count("\n") + 1) for name in shown)
+        figure = Figure(figsize=(4.8, height), layout="constrained")
+        axes = figure.subplots()
+        axes.set_yticks(range(len(bars)), shown)
+        axes.barh(range(len(bars)), [score for _, score, _ in bars], color=COLOURS[0], height=0.65)
         for i, (name, score, deviation) in enumerate(bars):
             if deviation is not None:
                 axes.errorbar(score, i, xerr=deviation, color=INK, capsize=2, linewidth=1)
@@ -158,9 +189,9 @@ def score_bars(
         axes.set_title(task)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        low = min([0.0, *(score for _, score, _ in bars)])
+        low = min([0.0, *(score - (deviation or 0) for _, score, deviation in bars)])
         high = max([score for _, score, _ in bars] + list(marks.values()))
-        axes.set_xlim(low * 1.1, high * 1.14 or 1)
+        axes.set_xlim(low * 1.1, high * 1.14 if high > 0 else 100)
         return _svg(figure)
 
 
@@ -177,12 +208,15 @@ def size_latency_score(points: Sequence[tuple[str, float, float, float]], batch:
         for i, (name, milliseconds, score, parameters) in enumerate(points):
             axes.scatter(
                 milliseconds, score, s=30 + 500 * parameters / most,
-                color=COLOURS[i % len(COLOURS)], alpha=0.65, label=name,
+                color=COLOURS[i % len(COLOURS)], alpha=0.65, label=name, clip_on=False,
             )  # fmt: skip
         axes.set_xlabel(f"ms for a batch of {batch}")
         axes.set_ylabel("average score")
         axes.margins(0.15)
         axes.set_xlim(left=0)
+        low, high = (limit(score for _, _, score, _ in points) for limit in (min, max))
+        room = max(0.15 * (high - low), 5)
+        axes.set_ylim(max(low - room, 0) if low >= 0 else low - room, high + room)
         legend = axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), fontsize=7.5)
         for handle in legend.legend_handles:
             handle.set_sizes([30])

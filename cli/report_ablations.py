@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cli.report_blocks import Block, Table
+from cli.report_names import ABLATION
 from cli.report_tables import headline
 from cli.results import Results
 
-PREFIX = "ablation_"  # of the folders that ablation.sh writes
 PUBLISHED_COLUMNS = ("MNLI-m", "MNLI-mm", "MRPC", "CoLA", "average")
 
 
 def is_ablation(model: str) -> bool:
     """Whether a model belongs to this table and to no other."""
-    return model.startswith(PREFIX)
+    return model.startswith(ABLATION)
 
 
 def ablated_tasks(results: Results, tasks: Sequence[str], published: list[dict]) -> list[str]:
@@ -25,6 +25,7 @@ def ablated_tasks(results: Results, tasks: Sequence[str], published: list[dict])
 
 def missing_ablations(results: Results, tasks: Sequence[str], published: list[dict]) -> list[str]:
     """What the table lacks on those tasks, a line each."""
+    tasks = [task for task in tasks if results.tasks[task] == task]
     return [
         f"no score of the ablation {entry['variant']} ({entry['model']}): {task}"
         for task in ablated_tasks(results, tasks, published)

@@ -10,7 +10,8 @@ from pathlib import Path
 from cli import report_models as models_of
 from cli.curves import CURVES_NAME, draw_curves, undrawn
 from cli.report_blocks import Block, Figure, Figures, Folded, Table
-from cli.report_tables import headline, label
+from cli.report_names import label, model_of
+from cli.report_tables import headline
 from cli.results import Results
 from tasks.parallel import ordered_map
 
@@ -159,18 +160,21 @@ def distance_section(lineage: models_of.Lineage) -> list[Block]:
     ]
 
 
-def curves_section(runs: Sequence[Path]) -> list[Block]:
-    """Training curves of each run; those not drawn yet are drawn."""
+def curves_section(runs: Sequence[Path], home: Path) -> list[Block]:
+    """Training curves of each run below `home`; those not drawn yet are drawn."""
     waiting = [run for run in runs if undrawn(run)]
     # A further process costs about as long to start as four pictures.
     for _ in ordered_map(draw_curves, waiting, min(os.cpu_count() or 1, 1 + len(waiting) // 16)):
         pass
     drawn = [run for run in runs if (run / CURVES_NAME).is_file()]
-    shown = [run for run in drawn if "-seed" not in run.name]
+    first: dict[str, Path] = {}
+    for run in sorted(drawn, key=lambda run: model_of(run, None)[1]):
+        first.setdefault(model_of(run, None)[0], run)
+    shown = [run for run in drawn if run in first.values()]
     blocks: list[Block] = [
         Folded(
-            run.name,
-            [Figures([Figure((run / CURVES_NAME).read_bytes(), f"Training curves of {run.name}")])],
+            (name := str(run.relative_to(home))),
+            [Figures([Figure((run / CURVES_NAME).read_bytes(), f"Training curves of {name}")])],
         )
         for run in shown
     ]

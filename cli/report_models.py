@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -108,18 +109,22 @@ class Lineage(NamedTuple):
 
 def find_lineage(results: Results, tasks: Iterable[str]) -> Lineage | None:
     """The first student whose models are all there; tasks of single sentences before those of pairs."""
-    runs = {run["output_dir"]: run for run in results.runs}
-    found = [find_task(task) for task in tasks if (("final_teacher", task) in results.folders)]
+    runs = {os.path.abspath(run["output_dir"]): run for run in results.runs}
+
+    def run_of(folder: str | Path | None) -> dict[str, Any]:
+        return runs.get(os.path.abspath(folder), {}) if folder else {}
+
+    found = [find_task(task) for task in tasks if results.tasks[task] == task]
     for task in sorted(found, key=lambda task: task.pair):
-        teacher = results.folders["final_teacher", task.folder]
-        for model in STUDENTS:
-            last = results.folders.get((model, task.folder))
-            prediction = runs.get(str(last), {})
-            layers = runs.get(prediction.get("student"), {})
-            general = layers.get("student")
-            if not general or not all(
-                (Path(f) / CONFIG_NAME).is_file() for f in (teacher, general)
-            ):
+        students = [model for model, name in results.folders if name == task.folder]
+        for model in sorted(students, key=lambda model: (model not in STUDENTS, model)):
+            last = results.folders[model, task.folder]
+            prediction = run_of(last)
+            layers = run_of(prediction.get("student"))
+            general, teacher = layers.get("student"), prediction.get("teacher")
+            if not (general and teacher) or "layer_map" not in layers.get("arguments", {}):
+                continue
+            if not all((Path(f) / CONFIG_NAME).is_file() for f in (teacher, general)):
                 continue
             mapping = layer_mapping(
                 layers["arguments"]["layer_map"],
@@ -133,7 +138,7 @@ def find_lineage(results: Results, tasks: Iterable[str]) -> Lineage | None:
                 "after the predictions": Path(last),
             }
             dev = Path(layers["arguments"]["data_dir"])
-            return Lineage(task, teacher, stages, mapping, dev if dev.is_dir() else None)
+            return Lineage(task, Path(teacher), stages, mapping, dev if dev.is_dir() else None)
     return None
 
 

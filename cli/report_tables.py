@@ -4,35 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from cli.report_blocks import Block, Bullets, Folded, Table
-from cli.results import Results, Score, model_of
+from cli.report_names import MODELS, label, model_of, published_label, stand_ins
+from cli.results import Results, Score, seed_of
 
 TASK_ORDER = ("RTE", "SST-2", "CoLA", "MRPC")  # the published table's
-
-
-class Published(NamedTuple):
-    """A model of the published table: what the report calls it, its depth, and how it came about."""
-
-    name: str
-    layers: int
-    recipe: str
-
-
-# By folder name without its task, in the report's order.
-MODELS = {
-    "final_teacher": Published("teacher", 12, ""),
-    "labels_only_4l": Published("4-layer student", 4, ", labels only"),
-    "tinybert_4l_no_gd": Published("TinyBERT_4", 4, ", task distillation only"),
-    "distilled_tinybert_4l": Published("TinyBERT_4", 4, ", general + task"),
-    "distilled_tinybert_6l": Published("TinyBERT_6", 6, ", general + task"),
-    "tinybert_6l_smart_init_direct": Published(
-        "TinyBERT_6", 6, " smart init, no task distillation"
-    ),
-    "tinybert_6l_smart_init_direct_tsd": Published("TinyBERT_6", 6, " smart init, task"),
-    "tinybert_6l_smart_init": Published("TinyBERT_6", 6, " smart init, general + task"),
-}
 ORDERINGS = (  # better, worse: what the method promises
     ("final_teacher", "distilled_tinybert_4l"),
     ("distilled_tinybert_4l", "tinybert_4l_no_gd"),
@@ -50,46 +27,10 @@ def in_order(names: Collection[str], first: Collection[str]) -> list[str]:
     return [name for name in first if name in names] + sorted(set(names) - set(first))
 
 
-def published_label(model: str) -> str:
-    """What the report calls a model of the published size; others go by their folder's name."""
-    known = MODELS.get(model)
-    return known.name + known.recipe if known else model
-
-
-def label(results: Results, model: str) -> str:
-    """What the report calls a model of this run: a stand-in of another depth is no TinyBERT_4.
-
-    A model that was not scored is called as its like are: a run of stand-ins has no TinyBERT_6.
-    """
-    known = MODELS.get(model)
-    if known is None:
-        return model
-    depths = {MODELS[m].layers: n for m, n in results.layers.items() if m in MODELS}
-    layers = results.layers.get(model) or depths.get(known.layers)
-    if layers is None and all(layers == published for published, layers in depths.items()):
-        layers = known.layers
-    if layers == known.layers:
-        return published_label(model)
-    kind = "teacher" if known.name == "teacher" else "student"
-    if layers is None:
-        return f"stand-in for the {known.layers}-layer {kind}{known.recipe}"
-    return f"{layers}-layer {kind}{known.recipe}"
-
-
-def stand_ins(results: Results) -> str:
-    """A sentence on the models whose depth is not the published one; empty where all have it."""
-    found = {
-        (known.layers, results.layers[model]): known.name
-        for model, known in MODELS.items()
-        if results.layers.get(model, known.layers) != known.layers
-    }
-    if not found:
-        return ""
-    parts = (
-        f"{here} layers for the {'teacher' if name == 'teacher' else 'student'} of {published}"
-        for (published, here), name in found.items()
-    )
-    return f" The models are stand-ins of other depths than the published ones: {', '.join(parts)}."
+def columns(results: Results) -> list[str]:
+    """The tasks in the report's order, each with its further dev sets beside it."""
+    tasks = in_order(set(results.tasks.values()), TASK_ORDER)
+    return sorted(results.tasks, key=lambda name: (tasks.index(results.tasks[name]), name))
 
 
 def headline(results: Results, model: str, task: str) -> Score | None:
@@ -105,17 +46,26 @@ def results_section(results: Results, models: list[str], tasks: list[str]) -> li
         for model in models
     ]
     names = {"acc": "accuracy", "f1": "F1", "mcc": "Matthews", "corr": "mean correlation"}
-    how = ", ".join(f"{t} {names.get(m, m)}" for t, (_, m) in results.headlines.items())
+    how = ", ".join(
+        f"{t} {names.get(m, m)}"
+        for t, (_, m) in results.headlines.items()
+        if t in results.tasks.values()
+    )
     seeds = max(len(score.values) for score in results.scores.values())
     over = "one seed" if seeds == 1 else f"mean ± standard deviation over up to {seeds} seeds"
     return [
         Table(["model", *tasks], rows),
         f"Dev scores × 100 ({how}); {over}.{stand_ins(results)}",
+        *([Bullets(results.notes)] if results.notes else []),
     ]
 
 
-def orderings_section(results: Results, tasks: list[str]) -> list[Block]:
-    """Each ordering: the difference of the means, and in how many of the common seeds it holds."""
+def orderings_section(results: Results, tasks: list[str], every: bool) -> list[Block]:
+    """Each ordering: the difference of the means, and in how many of the common seeds it holds.
+
+    Args:
+        every: also those of which nothing is known.
+    """
 
     def compare(better: str, worse: str, task: str) -> str:
         high, low = headline(results, better, task), headline(results, worse, task)
@@ -136,11 +86,12 @@ def orderings_section(results: Results, tasks: list[str]) -> list[Block]:
         ]
         for better, worse in ORDERINGS
     ]
-    if all(cell == "–" for row in rows for cell in row[1:]):
+    compared = [row for row in rows if any(cell != "–" for cell in row[1:])]
+    if not compared:
         return []
     sizes = ", ".join(f"{task} {rows}" for task, rows in results.dev_rows.items())
     return [
-        Table(["ordering", *tasks], rows),
+        Table(["ordering", *tasks], rows if every else compared),
         f"Difference of the scores; with several seeds, in how many of them it holds. With dev sets "
         f"this small (rows: {sizes}), differences of two or three points in one seed may be chance.",
     ]
@@ -196,7 +147,7 @@ def training_section(results: Results) -> list[Block]:
     """Steps and seconds of the training runs, those of one model on several tasks added up."""
     sums: dict[tuple[str, str], list[float]] = {}
     for run in results.runs:
-        model, _ = model_of(run["output_dir"], run["task"])
+        model, _ = model_of(run["output_dir"], run["task"], seed_of(run))
         total = sums.setdefault((model, run["stage"]), [0, 0, 0.0])
         for i, value in enumerate((1, run.get("steps") or 0, run.get("seconds") or 0.0)):
             total[i] += value
@@ -220,15 +171,26 @@ def time_section(folder: Path) -> list[Block]:
 
 
 def missing_section(
-    results: Results, tasks: Sequence[str], unfinished: Sequence[str], problems: Sequence[str]
+    results: Results,
+    tasks: Sequence[str],
+    wanted: Sequence[str],
+    unfinished: Sequence[str],
+    problems: Sequence[str],
 ) -> list[Block]:
-    """Which cells of the report's table have no record, and what else is not as it should be."""
+    """Which cells of the report's table have no record, and what else is not as it should be.
+
+    Args:
+        wanted: the models that were asked for.
+    """
+    tasks = [task for task in tasks if results.tasks[task] == task]
     lines = []
-    for model in MODELS:
+    for model in wanted:
         absent = [task for task in tasks if headline(results, model, task) is None]
         if absent or not tasks:
             told = ", ".join(absent) or "no task at all"
             lines.append(f"no score of {label(results, model)} ({model}): {told}")
+    if not (results.scores or wanted):
+        lines.append("no score yet: task_distill.py --do_eval writes one into --output_dir")
     lines += missing_seeds(results, tasks)
     lines += [f"unfinished training: {run}" for run in unfinished]
     lines += [*results.problems, *problems]

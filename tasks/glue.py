@@ -1,4 +1,4 @@
-"""The nine GLUE tasks and the diagnostic set: columns, labels, defaults, readers, submissions.
+"""The nine GLUE tasks and the diagnostic set: columns, labels, defaults, readers.
 
 A new task is one line in `TASKS`; where a file has its columns is in `tasks.layout`, how its rows are
 read in `tasks.tsv`.
@@ -33,7 +33,6 @@ from tasks.layout import (
 )
 from tasks.tsv import read_rows
 from transformer.errors import UserError
-from transformer.file_utils import atomic_open
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,9 @@ class GlueTask:
 
     `labels` are the strings in the files and submissions in the order of the class ids, None for
     regression; `label_names` are the words other people's models use for them, `hub_order` is the order
-    of the Hub's numbers where it is another. `columns` hold where a file has no header, `widths` are
-    those of official files where they vary. `metric` is what is computed (see `tasks.metrics`), `main_metric` the one number by which a model is selected.
+    of the Hub's numbers where it is another. `columns` hold where a header names nothing that is known,
+    `widths` are those of official files where they vary. `metric` is what is computed (see
+    `tasks.metrics`), `main_metric` the one number by which a model is selected.
     """
 
     key: str
@@ -98,16 +98,16 @@ TASKS: dict[str, GlueTask] = {
     task.key: task
     for task in (
         GlueTask("cola", "CoLA", Columns(3, None, 1), Columns(1, None), _BINARY,
-                 ("unacceptable", "acceptable"), SENTENCE, metric="mcc", main_metric="mcc", intermediate_epochs=50,
-                 max_length=64, has_header=False),
+                 ("unacceptable", "acceptable"), SENTENCE, metric="mcc", main_metric="mcc",
+                 intermediate_epochs=50, max_length=64, has_header=False),
         GlueTask("sst2", "SST-2", Columns(0, None, 1), Columns(1, None), _BINARY,
                  ("negative", "positive"), SENTENCE, intermediate_epochs=10, max_length=64, augment_n=20),
         GlueTask("mrpc", "MRPC", Columns(3, 4, 0), Columns(3, 4), _BINARY,
                  ("not_equivalent", "equivalent"), MRPC, metric="acc_and_f1", intermediate_epochs=20),
         # Line breaks inside questions tore official rows apart; the published reader drops them.
         GlueTask("qqp", "QQP", Columns(3, 4, 5), Columns(1, 2), _BINARY,
-                 ("not_duplicate", "duplicate"), QQP, metric="acc_and_f1", intermediate_epochs=5, augment_n=10,
-                 skip_short_rows=True),
+                 ("not_duplicate", "duplicate"), QQP, metric="acc_and_f1", intermediate_epochs=5,
+                 augment_n=10, skip_short_rows=True),
         GlueTask("stsb", "STS-B", Columns(7, 8, -1), Columns(7, 8), None, None,
                  PAIR._replace(label=("score", "label")), metric="corr", main_metric="corr",
                  intermediate_epochs=20),
@@ -123,14 +123,12 @@ TASKS: dict[str, GlueTask] = {
         GlueTask("rte", "RTE", Columns(1, 2, -1), Columns(1, 2), _NLI2, intermediate_epochs=20),
         GlueTask("wnli", "WNLI", Columns(1, 2, -1), Columns(1, 2), _BINARY,
                  ("not_entailment", "entailment")),
-        GlueTask("ax", "diagnostic", Columns(1, 2), Columns(1, 2), _NLI3, hub_order=_HUB_NLI3, has_train=False,
-                 dev_files={}, test_files={"test": "diagnostic.tsv"}),
+        GlueTask("ax", "diagnostic", Columns(1, 2), Columns(1, 2), _NLI3, hub_order=_HUB_NLI3,
+                 has_train=False, dev_files={}, test_files={"test": "diagnostic.tsv"}),
     )
 }  # fmt: skip
 
 _ALIASES = {"sst": "sst2", "sts": "stsb", "mnlim": "mnli", "mnlimm": "mnli", "diagnostic": "ax"}
-_SUBMISSIONS = {("mnli", "test_matched"): "MNLI-m.tsv", ("mnli", "test_mismatched"): "MNLI-mm.tsv",
-                ("ax", "test"): "AX.tsv"}  # fmt: skip
 
 
 def find_task(name: str) -> GlueTask:
@@ -328,33 +326,3 @@ def check_label_order(
         f"{source}: id2label names {', '.join(map(str, id2label.values()))}; expected {wanted} for "
         f"{task.folder}, in any order; correct id2label or use a model made for this task"
     )
-
-
-def submission_name(task: GlueTask, split: str) -> str:
-    """The name the GLUE site wants for a test set's predictions: RTE.tsv, MNLI-mm.tsv, AX.tsv."""
-    if split not in task.test_files:
-        raise ValueError(f"{split} is no test set of {task.folder}")
-    return _SUBMISSIONS.get((task.key, split), f"{task.folder}.tsv")
-
-
-def write_predictions(task: GlueTask, path: str | os.PathLike, predictions: np.ndarray) -> None:
-    """Write a GLUE submission: index and label name a line; STS-B scores are clipped to 0..5.
-
-    Args:
-        predictions: class ids, or scores for regression, [n] or [n, 1], in the order of the file.
-
-    Raises:
-        ValueError: a class id the task does not have, or a score that is not finite.
-    """
-    values = np.asarray(predictions).reshape(-1)
-    if task.labels is None:
-        if not np.isfinite(values).all():
-            raise ValueError("a predicted score is not finite")
-        names = [f"{value:.3f}" for value in np.clip(values.astype(np.float64), 0.0, 5.0)]
-    else:
-        if ((values < 0) | (values >= len(task.labels))).any():
-            raise ValueError(f"a predicted class is not one of the {len(task.labels)} labels")
-        names = [task.labels[value] for value in values]
-    with atomic_open(path) as file:
-        file.write("index\tprediction\n")
-        file.writelines(f"{index}\t{name}\n" for index, name in enumerate(names))

@@ -16,9 +16,8 @@ from tasks.glue import (
     guess_task,
     read_split,
     split_path,
-    submission_name,
-    write_predictions,
 )
+from tasks.submissions import submission_name, write_predictions
 from tasks.tsv import read_rows
 from transformer.errors import UserError
 
@@ -155,6 +154,110 @@ def test_missing_last_line_end_and_blank_lines_at_the_end_are_fine(tmp_path):
 def test_empty_texts_are_texts(tmp_path):
     examples = rte(tmp_path, f"{RTE_HEADER}0\t\t\tentailment\n")
     assert (examples.text_a, examples.text_b) == ([""], [""])
+
+
+# What the Hub's data sets look like when they are written as tab-separated files.
+HUB = {
+    "cola": ("sentence label idx", "A 1 0", 1),
+    "sst2": ("idx sentence label", "0 A 0", 0),
+    "mrpc": ("sentence1 sentence2 label idx", "A B 1 0", 1),
+    "qqp": ("question1 question2 label idx", "A B 0 0", 0),
+    "stsb": ("label sentence2 sentence1 idx", "2.5 B A 0", 2.5),
+    "mnli": ("premise hypothesis label idx", "A B 0 0", 1),
+    "qnli": ("question sentence label idx", "A B 1 0", 1),
+    "rte": ("idx label sentence2 sentence1", "0 1 B A", 1),
+    "wnli": ("sentence1 sentence2 idx label", "A B 0 1", 1),
+}
+
+
+def read_text(folder, key, split, text):
+    task = TASKS[key]
+    files = {"train": "train.tsv", **task.dev_files, **task.test_files}
+    (folder / files[split]).write_bytes(text.encode())
+    return read_split(task, folder, split)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("key", HUB)
+def test_exports_of_the_hub_are_read_by_the_names_in_their_headers(tmp_path, key, end):
+    header, row, label = (
+        cell.replace(" ", "\t") if isinstance(cell, str) else cell for cell in HUB[key]
+    )
+    examples = read_text(tmp_path, key, "train", f"\ufeff{header}{end}{row}{end}")
+    assert examples.text_a == ["A"] and examples.labels.tolist() == [label]
+    assert examples.text_b == (["B"] if TASKS[key].pair else None)
+    hidden = "-1.0" if key == "stsb" else "-1"
+    cells = dict(zip(header.split("\t"), row.split("\t"), strict=True)) | {"label": hidden}
+    row = "\t".join(cells.values())
+    for split in TASKS[key].test_files:
+        test = read_text(tmp_path, key, split, f"{header}{end}{row}{end}")
+        assert (test.text_a, test.text_b, test.labels) == (["A"], examples.text_b, None)
+
+
+def test_numbers_for_labels_of_inference_are_those_of_the_hub_which_is_said(tmp_path, capsys):
+    text = "premise\thypothesis\tlabel\na\tb\t0\na\tb\t1\na\tb\t2\n"
+    labels = read_text(tmp_path, "mnli", "train", text).labels
+    names = [TASKS["mnli"].labels[label] for label in labels]
+    assert names == ["entailment", "neutral", "contradiction"]
+    read_text(tmp_path, "mnli", "train", text)
+    told = capsys.readouterr().err
+    assert told.count("its labels are numbers") == 1
+    assert "0 entailment, 1 neutral, 2 contradiction" in told
+
+
+def test_labels_in_other_peoples_words_are_read(tmp_path):
+    text = "sentence\tlabel\nfine\tpositive\nawful\tnegative\n"
+    assert read_text(tmp_path, "sst2", "train", text).labels.tolist() == [1, 0]
+
+
+SNLI = "index captionID pairID b1 b2 p1 p2 sentence1 sentence2 label1 gold_label".replace(" ", "\t")
+
+
+def test_snli_in_the_place_of_mnli_leaks_no_label(tmp_path):
+    row = "0\tc\tp\tx\tx\tx\tx\tthe cat\tthe dog\tentailment\tneutral\n"
+    examples = read_text(tmp_path, "mnli", "train", f"{SNLI}\n{row}")
+    assert (examples.text_a, examples.text_b) == (["the cat"], ["the dog"])
+    assert examples.labels.tolist() == [TASKS["mnli"].labels.index("neutral")]
+    with pytest.raises(UserError, match="train.tsv:2: label '-', .* leave such rows out"):
+        read_text(tmp_path, "mnli", "train", f"{SNLI}\n{row}".replace("\tneutral", "\t-"))
+
+
+def test_further_columns_are_left_alone(tmp_path):
+    text = "genre\tsentence2\tidx\tidx\tsentence1\tlabel\tnote\nx\tB\t0\t0\tA\tentailment\tx\n"
+    examples = read_text(tmp_path, "rte", "dev", text)
+    assert (examples.text_a, examples.text_b, examples.labels.tolist()) == (["A"], ["B"], [0])
+
+
+def test_an_unknown_header_of_the_official_shape_is_read_by_position_and_told(tmp_path, capsys):
+    assert read_text(tmp_path, "sst2", "train", "text\tmood\nfine\t1\n").text_a == ["fine"]
+    assert "the text is column 1 (text)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "key, split, text, message",
+    [
+        ("sst2", "test", "0\tfine\n", "test.tsv:1: a row of data, expected a header"),
+        ("sst2", "test", "fine\t-1\t0\n", "test.tsv:1: 3 columns, expected 2"),
+        ("sst2", "test", "text\tlabel\nfine\t1\n", "test.tsv:1: the header names no text"),
+        ("sst2", "train", "fine\t1\nbad\t0\n", "train.tsv:1: a row of data, expected a header"),
+        ("sst2", "dev", "index\tquestion\tsentence\tlabel\n", "names question, which no file of SST-2"),
+        ("sst2", "dev", "sentence\tlabel\tlabel\n", "two columns for the same, label and label"),
+        ("sst2", "dev", '"sentence"\t"label"\n', "dev.tsv:1: the header is quoted"),
+        ("sst2", "dev", "sentence\tlabel\na\t1\nsentence\tlabel\n", "dev.tsv:3: the header once more"),
+        ("sst2", "dev", "sentence\tlabel\na\t-1\n", "-1 stands for the hidden labels of a test set"),
+        ("cola", "test", "gj04\t1\t\tfine\n", "test.tsv:1: 4 columns, expected 2"),
+        ("cola", "train", "index\tsentence\n0\tfine\n", "names no column as the label"),
+        ("rte", "dev", "sentence1\tlabel\na\tentailment\n", "names no column as the second text"),
+        ("rte", "dev", "premise\tsentence1\tsentence2\tlabel\n", "the same, premise and sentence1"),
+        ("rte", "dev", "question\tsentence\tlabel\n", "names question, which no file of RTE"),
+        ("wnli", "dev", "a\tb\tlabel\tidx\nx\ty\t1\t0\n", "names the label in another place"),
+        ("mnli", "train", "a\tb\tneutral\t0\n", "train.tsv:1: 4 columns, expected at least 12"),
+        ("mnli", "train", "premise\thypothesis\tlabel\na\tb\tneutral\na\tb\t1\n", "3: label '1', exp"),
+    ],
+)  # fmt: skip
+def test_headers_that_contradict_the_task_are_refused(tmp_path, key, split, text, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_text(tmp_path, key, split, text)
 
 
 TEXT = st.text(st.characters(exclude_characters="\t\n\r\0", exclude_categories=["Cs"]), max_size=20)
@@ -297,6 +400,7 @@ def test_unknown_task_lists_the_known(name):
     "folder, key",
     [
         ("data/glue_data/RTE", "rte"), ("SST-2/", "sst2"), ("x/my_cola_copy", "cola"),
+        ("my-SST-2-copy", "sst2"), ("mnli_and_mnli-mm", "mnli"),
         ("runs/demo/data/glue_data/MRPC", "mrpc"), ("STS-B", "stsb"), ("glue/MNLI.", "mnli"),
     ],
 )  # fmt: skip
@@ -310,7 +414,10 @@ def test_task_of_the_current_folder_is_guessed(tmp_path, monkeypatch):
     assert guess_task(".") is TASKS["wnli"]
 
 
-@pytest.mark.parametrize("folder", ["glue_data", "RTE/train", "rte_and_cola"])
+@pytest.mark.parametrize(
+    "folder",
+    ["glue_data", "RTE/train", "rte_and_cola", "chocolate", "quarterly_reviews", "carte", "colab"],
+)
 def test_unclear_folder_asks_for_the_task(folder):
     with pytest.raises(UserError, match="give --task_name"):
         guess_task(folder)
@@ -397,6 +504,13 @@ def test_submitted_scores_are_clipped(tmp_path):
     write_predictions(TASKS["stsb"], tmp_path / "s.tsv", np.array([[-0.4], [2.34567], [7.0]]))
     values = [row[1] for _, row in read_rows(tmp_path / "s.tsv")][1:]
     assert values == ["0.000", "2.346", "5.000"]
+
+
+def test_predictions_for_other_splits_hold_the_labels(tmp_path):
+    write_predictions(TASKS["rte"], tmp_path / "RTE-dev.tsv", np.array([1, 0]), np.array([0, 0]))
+    assert (tmp_path / "RTE-dev.tsv").read_text().splitlines() == [
+        "index\tprediction\tlabel", "0\tnot_entailment\tentailment", "1\tentailment\tentailment",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("key, bad", [("rte", 2), ("rte", -1), ("stsb", np.nan)])

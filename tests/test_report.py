@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import report
-from cli.results import model_of, read_results
+from cli.report_names import model_of
+from cli.results import read_results
 from transformer.errors import UserError
 
 OFFICIAL_ROWS = {"RTE": 277, "SST-2": 872, "CoLA": 1043, "MRPC": 408}
@@ -42,6 +43,11 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
+def ordered(results: Path) -> None:
+    """As reproduction.sh leaves it, which makes every model of the published table."""
+    (results / "stages").mkdir(parents=True)
+
+
 def report_of(results: Path, *flags: str) -> str:
     assert report.main(["--results", str(results), *flags]) == 0
     return (results / "report" / "report.md").read_text()
@@ -62,14 +68,35 @@ def cells(line: str) -> list[str]:
         ("final_sst2_teacher", "SST-2", "final_teacher", ""),
         ("tinybert_6l_smart_init_direct_cola_tsd", "CoLA", "tinybert_6l_smart_init_direct_tsd", ""),
         ("distilled_tinybert_4l_mrpc-seed43", "MRPC", "distilled_tinybert_4l", "43"),
-        ("bert-base-uncased-mrpc", "MRPC", "bert-base-uncased", ""),
+        ("bert-base-uncased-mrpc", "MRPC", "bert-base-uncased-mrpc", ""),
         ("distilled_tinybert_4l", None, "distilled_tinybert_4l", ""),
         ("rte", "RTE", "rte", ""),
-        ("a_better_start_sst2", "SST-2", "a_better_start", ""),
+        ("sst2_hfhead", "SST-2", "sst2_hfhead", ""),
+        ("models/rte_seed_43", "RTE", "rte", "43"),
+        ("rte-s43", "RTE", "rte", "43"),
+        ("seed43/rte", "RTE", "rte", "43"),
+        ("rte/seed-43", "RTE", "rte", "43"),
+        ("distilled_tinybert_4l_rte_seed43", "RTE", "distilled_tinybert_4l", "43"),
+        ("seeded_4l", None, "seeded_4l", ""),
+        ("a_better_start_sst2", "SST-2", "a_better_start_sst2", ""),
     ],
 )
 def test_a_folder_name_tells_model_and_seed(folder, task, model, seed):
     assert model_of(folder, task) == (model, seed)
+
+
+@pytest.mark.parametrize(
+    ("folder", "seed", "expected"),
+    [
+        ("rte_43", 43, ("rte", "43")),
+        ("rte_seed_43", 7, ("rte_seed_43", "7")),
+        ("student-s2", 42, ("student-s2", "42")),
+        ("student-s2", 2, ("student", "2")),
+        ("seed43/rte", 44, ("rte", "44")),
+    ],
+)
+def test_the_seed_of_the_record_wins_over_names(folder, seed, expected):
+    assert model_of(folder, "RTE", seed) == expected
 
 
 def test_table_has_models_as_rows_and_tasks_as_columns_in_the_published_order(results):
@@ -104,6 +131,7 @@ def test_several_seeds_give_mean_and_sample_standard_deviation(results):
 
 
 def test_an_ordering_that_fails_is_reported_as_failing(results):
+    ordered(results)
     evaluation(results, "distilled_tinybert_4l_rte", "RTE", acc=0.60)
     evaluation(results, "labels_only_4l_rte", "RTE", acc=0.65)
     evaluation(results, "final_rte_teacher", "RTE", acc=0.60)
@@ -149,6 +177,7 @@ def test_stand_ins_of_another_depth_are_called_by_their_own(results):
 
 
 def test_in_a_run_of_stand_ins_no_missing_model_has_a_published_name(results):
+    ordered(results)
     evaluation(results, "distilled_tinybert_4l_rte", "RTE", layers=2, acc=0.8)
     evaluation(results, "tinybert_4l_no_gd_rte", "RTE", layers=2, acc=0.7)
     text = report_of(results, "--embedded_data")
@@ -236,7 +265,7 @@ def test_a_training_run_of_its_own_counts_with_its_dev_score(results):
         stage="finetune",
         metrics={"dev": {"acc": 0.61}},
     )
-    assert "61.0" in line_with(report_of(results), "| a_student ")
+    assert "61.0" in line_with(report_of(results), "| a_student_rte ")
 
 
 def test_stage_times_are_added_up(results):
@@ -248,6 +277,7 @@ def test_stage_times_are_added_up(results):
 
 
 def test_half_finished_results_say_what_is_missing(results):
+    ordered(results)
     evaluation(results, "final_rte_teacher", "RTE", acc=0.6)
     (results / "eval" / "torn").mkdir()
     (results / "eval" / "torn" / "eval.json").write_text('{"schema": 1, "metr')
@@ -268,6 +298,8 @@ def test_a_folder_that_is_not_there_is_a_user_error(results):
 )
 def test_without_a_score_the_report_says_what_is_missing(results, text):
     results.mkdir()
+    assert "no score yet: task_distill.py --do_eval" in report_of(results)
+    ordered(results)
     missing = report_of(results).split("## Missing")[1]
     assert "no score of teacher (final_teacher): no task at all" in missing
     (results / "eval").mkdir()
@@ -360,6 +392,7 @@ def test_models_are_found_where_the_runs_were_moved_to(results, tmp_path):
 
 
 def test_what_hides_the_models_is_told(results, tmp_path):
+    ordered(results)
     evaluation(results, "distilled_tinybert_4l_rte", "RTE", acc=0.4)
     missing = report_of(results, "--models", str(tmp_path / "nowhere")).split("## Missing")[1]
     assert "nowhere: no such folder" in missing
@@ -384,3 +417,116 @@ def test_a_report_leaves_the_flags_that_make_it_again(results, tmp_path):
     again = tmp_path / "again"
     assert report.main(["--config", flags, "--output_dir", str(again)]) == 0
     assert (again / "report.md").read_text() == text
+
+
+def scored_on(results, name, sha, acc, split="dev", task="RTE", **facts):
+    """A score whose record tells the checksum of its dev set."""
+    write_record(
+        results / "eval" / name,
+        task=task,
+        student=str(results.parent / "models" / name),
+        metrics={split: {"acc": acc}},
+        data={split: {"rows": 277, "sha256": sha, "path": f"{sha}/{split}.tsv"}},
+        **facts,
+    )
+
+
+def test_seeds_scored_on_different_dev_sets_are_told_and_kept_apart(results):
+    for seed, sha, acc in (("", "one", 0.6), ("-seed43", "one", 0.7), ("-seed44", "two", 0.9)):
+        scored_on(results, f"distilled_tinybert_4l_rte{seed}", sha, acc)
+    text = report_of(results)
+    assert cells(line_with(text, "| model", "RTE"))[1:] == ["RTE", "RTE [2]"]
+    assert cells(line_with(text, "| TinyBERT_4, general"))[1:] == ["65.0 ± 7.1", "90.0"]
+    told = line_with(text, "- RTE [2]: two/dev.tsv")
+    assert told.endswith("models/distilled_tinybert_4l_rte-seed44")
+    assert [row["score"] for row in csv_rows(results) if row["source"] == "ours"] == [
+        "65.0000", "90.0000",
+    ]  # fmt: skip
+
+
+def test_models_scored_on_different_dev_sets_are_not_compared(results):
+    scored_on(results, "final_rte_teacher", "one", 0.9)
+    scored_on(results, "distilled_tinybert_4l_rte", "two", 0.8)
+    text = report_of(results)
+    assert "teacher > TinyBERT_4" not in text and "RTE [2]" in text
+
+
+def test_ablations_are_compared_on_one_dev_set(results):
+    scored_on(results, "distilled_tinybert_4l_rte", "one", 0.9)
+    scored_on(results, "ablation_4l_top_rte", "two", 0.8)
+    row = line_with(report_of(results).split("## Ablations")[1], "top mapping")
+    assert cells(row)[-1] == "80.0"
+
+
+def test_a_second_dev_set_alone_makes_no_group_of_its_own(results):
+    """MNLI's mismatched set may be scored or not; the matched one is the same."""
+    for model, splits in (("final_mnli_teacher", 2), ("distilled_tinybert_4l_mnli", 1)):
+        names = ("dev_matched", "dev_mismatched")[:splits]
+        write_record(
+            results / "eval" / model,
+            task="MNLI",
+            student=f"models/{model}",
+            metrics={name: {"acc": 0.8} for name in names},
+            data={name: {"rows": 9, "sha256": name} for name in names},
+        )
+    assert read_results(results).tasks == {"MNLI": "MNLI"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"arguments": {"max_seq_length": 64}}, "length when scored 64"),
+        ({"model": {"parameters": 5}}, "parameters 5"),
+    ],
+)
+def test_seeds_that_differ_in_more_than_the_seed_are_not_averaged(results, facts, told):
+    same = {"arguments": {"max_seq_length": 128}, "model": {"parameters": 9}}
+    for seed in ("", "-seed43"):
+        scored_on(results, f"distilled_tinybert_4l_rte{seed}", "one", 0.6, **same)
+    scored_on(results, "distilled_tinybert_4l_rte-seed44", "one", 0.9, **same | facts)
+    text = report_of(results)
+    assert cells(line_with(text, "| TinyBERT_4, general + task  "))[1] == "60.0 ± 0.0"
+    assert cells(line_with(text, f"| TinyBERT_4, general + task ({told})"))[1] == "90.0"
+    assert "-seed44: " + told in text
+
+
+def trained(results, name, **flags):
+    folder = results.parent / "models" / name
+    write_record(
+        folder, "run.json", task="RTE", student="bert", teacher=None, stage="finetune", metrics={},
+        arguments=flags,
+    )  # fmt: skip
+
+
+def test_seeds_are_those_of_the_records_and_flags_that_differ_are_told(results):
+    for name, seed, rate in (("rte_a", 42, 1e-5), ("rte_s43", 43, 1e-5), ("rte_s44", 44, 3e-5)):
+        trained(results, name.replace("_a", ""), seed=seed, learning_rate=rate)
+        scored_on(results, name.replace("_a", ""), "one", 0.5 + seed / 1000)
+    found = read_results(results)
+    seeds = {model: score.seeds for (model, *_), score in found.scores.items()}
+    assert seeds == {"rte": ("42", "43"), "rte (learning_rate 3e-05)": ("44",)}
+    assert "learning_rate 3e-05; not averaged with" in found.notes[0]
+
+
+def test_one_seed_twice_is_no_second_seed(results):
+    for name in ("rte", "rte-copy", "other/rte"):
+        trained(results, name, seed=42)
+        scored_on(results, name, "one", 0.5)
+    found = read_results(results)
+    assert {model for model, *_ in found.scores} == {"models/rte", "rte-copy", "other/rte"}
+    assert "the same name and seed (42); not averaged" in found.notes[0]
+
+
+def test_ones_own_models_of_two_tasks_keep_their_names_and_rows(results):
+    evaluation(results, "sst2_hfhead", "SST-2", acc=0.6)
+    evaluation(results, "cola_hfhead", "CoLA", mcc=0.1)
+    text = report_of(results)
+    assert cells(line_with(text, "| sst2_hfhead"))[1:] == ["60.0", "–"]
+    assert line_with(text, "| cola_hfhead")
+    assert "no score of" not in text and "orderings hold" not in text
+
+
+def test_one_model_is_one_model(results):
+    evaluation(results, "mine", "RTE", acc=0.6)
+    report_of(results)
+    assert "1 model on RTE, 1 seed;" in (results / "report" / "report.html").read_text()

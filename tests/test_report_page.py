@@ -239,3 +239,21 @@ def test_latency_is_measured_once_and_read_afterwards(run, monkeypatch):
     assert all(set(by_batch) == {"1", "32"} for by_batch in times.values())
     monkeypatch.setattr(report_models, "_measure", lambda shapes: pytest.fail("measured again"))
     assert report_models.latencies(folders, kept) == times
+
+
+def test_a_long_name_is_shown_whole_and_leaves_room_for_the_bars():
+    from cli import plots
+
+    name = "a_rather_long_name_of_my_very_own_student_on_sentiment_lr3e-5"
+    lines = plots.wrapped(name).split("\n")
+    assert "".join(lines) == name and max(map(len, lines)) <= plots.WIDTH
+    assert plots.wrapped("sst2_hfhead") == "sst2_hfhead"
+
+
+@pytest.mark.parametrize("scores", [[0.0], [0.0, 61.7], [50.0, 50.0]])
+def test_no_axis_goes_below_zero_where_no_score_does(scores):
+    from cli import plots
+
+    svg = plots.score_bars("CoLA", [(f"m{i}", score, None) for i, score in enumerate(scores)], {})
+    points = [(f"m{i}", 1.0, score, 10.0) for i, score in enumerate(scores)]
+    assert "\u2212" not in svg + plots.size_latency_score(points, 1)

@@ -347,28 +347,52 @@ def test_empty_and_cut_lines_are_told(student):
 
 
 @pytest.mark.parametrize(
-    "task, line, told",
+    "task, lines, told",
     [
-        ("RTE", "one", "line 1 has 1 text; student learned RTE, pairs with a tab between"),
-        ("SST-2", "one\t1", "line 1 has 2 texts; student learned SST-2, single texts, without"),
+        (
+            "RTE",
+            "a\tb\none",
+            "line 2: a single text; expected two texts with a tab between, as student",
+        ),
+        (
+            "SST-2",
+            "one\t1",
+            "line 1: two texts with a tab between; expected a single text, as student",
+        ),
         ("RTE", "one\ttwo", None),
         ("SST-2", "one", None),
         (None, "one", None),
         ("others", "one", None),
     ],
 )
-def test_lines_of_another_kind_than_what_was_learned_are_told(student, task, line, told):
+def test_lines_of_another_kind_than_what_was_learned_are_refused(student, task, lines, told):
     Path("student/run.json").write_text(json.dumps({"task": task}))
-    Path("lines.txt").write_text(line)
-    shown = succeed("python predict.py --model student --input lines.txt").stderr
-    assert ("note: lines.txt" in shown) == (told is not None) and (told or "") in shown
+    Path("lines.txt").write_text(lines)
+    line = "python predict.py --model student --input lines.txt --output out.tsv"
+    outcome = run_line(line)
+    assert outcome.status == (2 if told else 0) and (told or "") in outcome.stderr
+    if told:
+        assert "--single takes each line as one text" in outcome.stderr
+        assert not Path("out.tsv").exists()
+        succeed(f"{line} --single")
+
+
+def test_a_tab_is_a_space_where_each_line_is_one_text(student):
+    answers = []
+    for text in ("one\ttwo", "one two"):
+        Path("lines.txt").write_text(text)
+        answers.append(
+            succeed("python predict.py --model student --single --input lines.txt").stdout
+        )
+    assert answers[0] == answers[1]
 
 
 def test_an_export_hands_on_what_was_learned(student):
     Path("student/run.json").write_text(json.dumps({"task": "RTE"}))
     succeed("python export.py --model student --to hf --output_dir out --max_seq_length 8")
     Path("lines.txt").write_text("one")
-    assert "out learned RTE" in succeed("python predict.py --model out --input lines.txt").stderr
+    outcome = run_line("python predict.py --model out --input lines.txt")
+    assert outcome.status == 2 and "as out learned RTE" in outcome.stderr
 
 
 @pytest.mark.parametrize("name, reason", [("no.txt", "No such file"), (".", "Is a directory")])

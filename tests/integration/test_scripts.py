@@ -18,6 +18,7 @@ from tests.integration.workspace import (
     STUDENT_4L,
     config,
     run,
+    run_line,
     succeed,
     write_bert,
     write_classifier,
@@ -328,6 +329,21 @@ def test_a_model_that_learned_nothing_is_not_reported_as_done_alone():
     last = outcome.stderr.splitlines()[-1]
     assert last.startswith(f"warning: out: learned nothing: corr {score:.3f} on dev of STS-B;")
     assert "(published for BERT-base: 0.890)" in last
+
+
+def test_other_splits_are_predicted_beside_their_labels():
+    write_classifier(Path("model"), list(LABELS["MNLI"]), **TEACHER)
+    line = "python task_distill.py --data_dir glue/MNLI --task_name mnli --student_model model"
+    succeed(f"{line} --output_dir out --do_eval --do_predict --split dev")
+    scores = json.loads(Path("out/eval.json").read_text())["metrics"]
+    assert not Path("out/MNLI-m.tsv").exists()
+    for split, metrics in scores.items():
+        header, *rows = Path(f"out/MNLI-{split}.tsv").read_text().splitlines()
+        assert header == "index\tprediction\tlabel"
+        right = [row.split("\t")[1] == row.split("\t")[2] for row in rows]
+        assert sum(right) / len(right) == pytest.approx(metrics["acc"])
+    outcome = run_line(f"{line} --output_dir out --do_eval --split dev")
+    assert outcome.status == 2 and "--split dev: is for --do_predict" in outcome.stderr
 
 
 def test_both_mnli_dev_sets_are_scored_at_every_evaluation():
