@@ -50,6 +50,8 @@ from transformer.tokenization import BertTokenizer
 from transformer.tokenizer_files import TOKENIZER_NAME, find_tokenizer, has_tokenizer
 from transformer.vocabulary import say_once
 
+# Word embeddings that may have no token. Between the vocabularies of two BERTs there are more.
+MOST_PADDING = 1024
 INPUT_FLAGS = ("teacher_model", "student_model", "bert_model", "vocab_model", "cache_dir", "config")
 # In these a run that goes on may differ from what it was: they say where something is (what matters of it is
 # compared by content), what is told and kept, and how the same numbers are computed.
@@ -86,10 +88,19 @@ def check_vocabulary(
 ) -> None:
     """Refuse a model whose vocabulary is not the tokenizer's.
 
+    Word embeddings are often padded to a multiple of 8 or 128; the rows above the tokens are never read.
+
     Raises:
         UserError: it names both sizes, or says that the tokens or what the tokenizer does differs.
     """
-    if config.vocab_size != len(tokenizer):
+    padding = config.vocab_size - len(tokenizer)
+    if 0 < padding <= MOST_PADDING:
+        print(
+            f"note: {source}: {config.vocab_size:,} word embeddings for {len(tokenizer):,} tokens; the last "
+            f"{padding:,} are taken for padding",
+            file=sys.stderr,
+        )
+    elif padding:
         advice = f"a model with weights needs the {VOCAB_NAME} that it was trained with"
         folder = Path(source)
         weights = (".bin", ".safetensors", ".onnx")
@@ -97,7 +108,8 @@ def check_vocabulary(
             advice = f'set "vocab_size": {len(tokenizer)} in {folder / CONFIG_NAME}'
         raise UserError(
             f"{source}: the model has {config.vocab_size} word embeddings, the vocabulary "
-            f"{len(tokenizer)} pieces; expected the same number: {advice}"
+            f"{len(tokenizer)} tokens; expected the same number, or up to {MOST_PADDING:,} embeddings more "
+            f"(padding): {advice}"
         )
     if not has_tokenizer(source, cache_dir):
         return
