@@ -17,7 +17,7 @@ LINK_STAMP := $(VENV)/.packages-$(call checksum,requirements.txt pyproject.toml)
 TEST_STAMP := $(VENV)/.test-$(call checksum,requirements.txt requirements-test.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: demo test fuzz bench bench-gpu walkthrough check lint format clean help $(VENV)
+.PHONY: demo test fuzz bench bench-gpu walkthrough picture check lint format clean help $(VENV)
 
 demo: $(LINK_STAMP)  ## run reproduction.sh with the demo profile; results in runs/demo/results/report
 	@$(ACTIVATE) bash reproduction.sh --profile demo
@@ -37,6 +37,9 @@ fuzz: $(TEST_STAMP) $(LINK_STAMP)  ## give every reader of outside files 2,000 m
 
 walkthrough: $(TEST_STAMP) $(LINK_STAMP)  ## after make demo: follow one example through it; docs/walkthrough.md
 	@$(ACTIVATE) OMP_NUM_THREADS=1 python -m demo.walkthrough --run runs/demo --output docs/walkthrough.md
+
+picture:  ## after make demo: the README's picture; docs/demo.png
+	cp runs/demo/results/report/scores.png docs/demo.png
 
 lint: $(TEST_STAMP)  ## check style and formatting
 	@$(ACTIVATE) ruff check .

@@ -3,7 +3,8 @@
     python report.py --results results --models models
 
 Reads every eval.json (task_distill.py --do_eval) and run.json under --results, those of the models they
-name, and the runs in --models. Writes report.html, which holds everything, report.md and report.csv.
+name, and the runs in --models. Writes report.html, which holds everything, report.md, report.csv, and
+scores.png with the bars of all tasks.
 Scores are dev scores x 100; over several seeds, mean ± standard deviation. Published figures stand
 beside them where the dev set is GLUE's own, those measured on dev and those measured on test apart.
 """
@@ -118,7 +119,7 @@ def make_sections(
 
     table = tables.results_section(results, models, tasks)
     if table:
-        table += drawn(report_figures.bars_section, results, models, tasks, figures)
+        table += drawn(report_figures.bars_section, results, models, tasks, figures, folder)
     embedded = args.embedded_data
     compared = tables.published_section(results, published["scores"], comparable, embedded)
     sizes = published["sizes"]

@@ -160,39 +160,62 @@ def wrapped(name: str) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def score_bars(
-    task: str, bars: Sequence[tuple[str, float, float | None]], marks: Mapping[str, float]
-) -> str:
+Bars = Sequence[tuple[str, float, float | None]]  # model, score, standard deviation or None
+
+
+def score_bars(task: str, bars: Bars, marks: Mapping[str, float]) -> str:
     """Scores of the models on one task, best read from top to bottom.
 
     Args:
-        bars: (model, score, standard deviation or None) each.
         marks: model -> published dev score, drawn as a diamond.
     """
     with mpl.rc_context({**STYLE, **INKED}):
-        names = [name for name, *_ in bars]
-        shown = [wrapped(name) for name in names]
-        height = 0.7 + sum(0.18 + 0.13 * (name.count("\n") + 1) for name in shown)
-        figure = Figure(figsize=(4.8, height), layout="constrained")
-        axes = figure.subplots()
-        axes.set_yticks(range(len(bars)), shown)
-        axes.barh(range(len(bars)), [score for _, score, _ in bars], color=COLOURS[0], height=0.65)
-        for i, (name, score, deviation) in enumerate(bars):
-            if deviation is not None:
-                axes.errorbar(score, i, xerr=deviation, color=INK, capsize=2, linewidth=1)
-            if name in marks:
-                axes.plot(marks[name], i, "D", color=COLOURS[1], markersize=5)
-            text = f"{score:.1f}"
-            axes.annotate(
-                text, (max(score, 0) + (deviation or 0), i), (4, -3), textcoords="offset points"
-            )
-        axes.set_title(task)
-        axes.invert_yaxis()
-        axes.grid(axis="y", visible=False)
-        low = min([0.0, *(score - (deviation or 0) for _, score, deviation in bars)])
-        high = max([score for _, score, _ in bars] + list(marks.values()))
-        axes.set_xlim(low * 1.1, high * 1.14 if high > 0 else 100)
+        figure = Figure(figsize=(4.8, _height(bars)), layout="constrained")
+        _draw_bars(figure.subplots(), task, bars, marks)
         return _svg(figure)
+
+
+def draw_scores(panels: Sequence[tuple[str, Bars, Mapping[str, float]]], path: Path) -> None:
+    """Draw the `score_bars` of several tasks side by side as one PNG."""
+    height = max(_height(bars) for _, bars, _ in panels)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.4 + 2.3 * len(panels), height), layout="constrained")
+        named: list[str] = []
+        for axes, panel in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
+            _draw_bars(axes, *panel)
+            names = [name for name, *_ in panel[1]]
+            if names == named:  # they stand on the left already
+                axes.set_yticklabels([])
+            named = names
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
+    with atomic_open(path, "wb") as file:
+        file.write(picture.getvalue())
+
+
+def _height(bars: Bars) -> float:
+    return 0.7 + sum(0.18 + 0.13 * (wrapped(name).count("\n") + 1) for name, *_ in bars)
+
+
+def _draw_bars(axes: Axes, task: str, bars: Bars, marks: Mapping[str, float]) -> None:
+    axes.set_yticks(range(len(bars)), [wrapped(name) for name, *_ in bars])
+    axes.barh(range(len(bars)), [score for _, score, _ in bars], color=COLOURS[0], height=0.65)
+    for i, (name, score, deviation) in enumerate(bars):
+        if deviation is not None:
+            ink = mpl.rcParams["text.color"]
+            axes.errorbar(score, i, xerr=deviation, color=ink, capsize=2, linewidth=1)
+        if name in marks:
+            axes.plot(marks[name], i, "D", color=COLOURS[1], markersize=5)
+        place = (max(score, 0) + (deviation or 0), i)
+        axes.annotate(f"{score:.1f}", place, (4, -3), textcoords="offset points")
+    axes.set_title(task)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    low = min([0.0, *(score - (deviation or 0) for _, score, deviation in bars)])
+    high = max([score for _, score, _ in bars] + list(marks.values()))
+    axes.set_xlim(low * 1.1, high * 1.14 if high > 0 else 100)
 
 
 def size_latency_score(points: Sequence[tuple[str, float, float, float]], batch: int) -> str:

@@ -16,13 +16,24 @@ from cli.results import Results
 from tasks.parallel import ordered_map
 
 
+SCORES_NAME = "scores.png"
+
+
 def bars_section(
-    results: Results, models: Sequence[str], tasks: Sequence[str], figures: list[dict]
+    results: Results,
+    models: Sequence[str],
+    tasks: Sequence[str],
+    figures: list[dict],
+    folder: Path,
 ) -> list[Block]:
-    """Scores of every model on each task; `figures` are published scores that may stand beside them."""
+    """Scores of every model on each task, in `folder` also as one picture.
+
+    Args:
+        figures: published scores that may stand beside them.
+    """
     from cli import plots
 
-    drawn = []
+    drawn, panels = [], []
     for task in tasks:
         scores = {label(results, m): headline(results, m, task) for m in models}
         rows = [(name, score.mean, score.std) for name, score in scores.items() if score]
@@ -35,7 +46,11 @@ def bars_section(
         }
         told = ", ".join(f"{name} {score}" for name, score in scores.items() if score)
         drawn.append(Figure(plots.score_bars(task, rows, marks), f"Dev scores on {task}: {told}."))
-    return [Figures(drawn)] if drawn else []
+        panels.append((task, rows, marks))
+    if not drawn:
+        return []
+    plots.draw_scores(panels, folder / SCORES_NAME)
+    return [Figures(drawn)]
 
 
 def size_section(
