@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transformer.errors import UserError
 from transformer.file_utils import atomic_open
+from transformer.head_kind import CLASSIFIER_HEADS, TINYBERT_CLASSIFIER, find_head, not_a_choice
 
-CLASSIFIER_HEADS = ("tinybert", "hf")
 FIT_DENSES = ("shared", "per_layer")
 
-TINYBERT_CLASSIFIER = "TinyBertForSequenceClassification"
 # That class for `transformers`; a copy goes with every model that is one. Not imported here.
 MODELING_FILE = Path(__file__).with_name("modeling_tinybert.py")
 
@@ -32,6 +32,7 @@ _LARGEST = {
     "fit_size": 16_384,
 }
 _MOST_PARAMETERS = 10**10
+_MOST_LABELS = 10_000
 # What another program's config.json may ask for that changes what the weights mean, and is not done here.
 _ONLY = {"position_embedding_type": "absolute", "is_decoder": False}
 
@@ -43,6 +44,7 @@ class BertConfig:
     The first twelve fields carry the names of Google's and Hugging Face's `config.json`; the rest are:
 
     Attributes:
+        classifier_dropout: of the head of `transformers`; None is hidden_dropout_prob.
         classifier_head: `"tinybert"` is `classifier(relu(pooled))`, `"hf"` is `classifier(dropout(pooled))`.
         id2label: class names in logit order, or None for a model without a classifier.
         fit_size: width that `fit_dense` maps hidden states to (the teacher's), or None.
@@ -62,6 +64,7 @@ class BertConfig:
     type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
+    classifier_dropout: float | None = None
     classifier_head: str = "tinybert"
     id2label: list[str] | None = None
     fit_size: int | None = None
@@ -77,8 +80,10 @@ class BertConfig:
                 raise UserError(
                     f"{name} is {value!r}; expected a whole number from {least} to {largest}"
                 )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
             value = getattr(self, name)
+            if name == "classifier_dropout" and value is None:
+                continue
             if type(value) not in (int, float) or not 0 <= value < 1:
                 raise UserError(
                     f"{name} is {value!r}; expected a number from 0 up to, not including, 1"
@@ -106,9 +111,8 @@ class BertConfig:
             ("classifier_head", CLASSIFIER_HEADS),
             ("fit_dense", FIT_DENSES),
         ):
-            if getattr(self, name) not in choices:
-                expected = " or ".join(repr(choice) for choice in choices)
-                raise UserError(f"{name} is {getattr(self, name)!r}; expected {expected}")
+            if getattr(self, name) not in (*choices,):
+                raise not_a_choice(name, getattr(self, name), choices)
 
     @property
     def num_labels(self) -> int:
@@ -123,8 +127,13 @@ class BertConfig:
         return TINYBERT_CLASSIFIER
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> BertConfig:
+    def from_dict(
+        cls, values: Mapping[str, Any], weights: Mapping[str, Any] | None = None
+    ) -> BertConfig:
         """Build a config from a parsed `config.json`; keys of other programs are passed over.
+
+        Args:
+            weights: those beside it, under canonical names; they show what the file may leave open.
 
         Raises:
             UserError: a wrong type, an absurd size, heads that do not divide the width, a kind of BERT that
@@ -135,18 +144,16 @@ class BertConfig:
                 raise UserError(f"{name} is {values[name]!r}; expected {value!r}")
         known = {field.name for field in dataclasses.fields(cls)}
         chosen = {name: value for name, value in values.items() if name in known}
-        if chosen.get("id2label") is not None:
-            chosen["id2label"] = _label_list(chosen["id2label"])
-        elif values.get("num_labels") is not None:
-            if type(values["num_labels"]) is not int or not 1 <= values["num_labels"] <= 10_000:
-                raise UserError(
-                    f"num_labels is {values['num_labels']!r}; expected a whole number from 1"
-                )
-            chosen["id2label"] = [f"LABEL_{i}" for i in range(values["num_labels"])]
-        if "classifier_head" not in values and values.get("architectures") == [
-            "BertForSequenceClassification"
-        ]:
-            chosen["classifier_head"] = "hf"  # a classifier made with Hugging Face's own class
+        chosen["id2label"] = _labels(values, _rows(weights, "classifier.weight"))
+        chosen["classifier_head"] = find_head(values, weights).kind
+        for projection, fit_dense in (
+            ("fit_dense.weight", "shared"),
+            ("fit_denses.0.weight", "per_layer"),
+        ):
+            if (width := _rows(weights, projection)) is not None:
+                chosen["fit_dense"] = fit_dense
+                if chosen.get("fit_size") is None:
+                    chosen["fit_size"] = width
         return cls(**chosen)
 
     @classmethod
@@ -156,19 +163,8 @@ class BertConfig:
         Raises:
             UserError: the file is missing, is no JSON object, or holds an impossible value.
         """
-        path = Path(path)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file; expected a BERT config.json") from None
-        except (ValueError, RecursionError) as error:  # bytes, syntax, endless digits or nesting
-            raise UserError(f"{path}: not JSON ({error})") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{path}: expected a JSON object with the model's sizes")
-        if values.get("model_type", "bert") != "bert":
-            raise UserError(f"{path}: model_type is {values['model_type']!r}; expected 'bert'")
-        try:
-            return cls.from_dict(values)
+            return cls.from_dict(read_config_file(path))
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 
@@ -186,6 +182,8 @@ class BertConfig:
             values["label2id"] = {name: i for i, name in enumerate(self.id2label)}
         if self.fit_size is None:
             del values["fit_size"], values["fit_dense"]
+        if self.classifier_dropout is None:
+            del values["classifier_dropout"]
         return values
 
     def to_json_file(self, path: str | os.PathLike, architecture: str) -> None:
@@ -206,11 +204,60 @@ class BertConfig:
             file.write("\n")
 
 
+def read_config_file(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the JSON object of a BERT's `config.json`.
+
+    Raises:
+        UserError: the file is missing, is not a JSON object, or belongs to another kind of model.
+    """
+    path = Path(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("no such file; expected a BERT config.json") from None
+    except (ValueError, RecursionError) as error:  # bytes, syntax, endless digits or nesting
+        raise UserError(f"not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError("expected a JSON object with the model's sizes")
+    if values.get("model_type", "bert") != "bert":
+        raise UserError(f"model_type is {values['model_type']!r}; expected 'bert'")
+    return values
+
+
+def _rows(weights: Mapping[str, Any] | None, name: str) -> int | None:
+    """First dimension of a weight, or None if it is not there."""
+    shape = weights[name].shape if weights and name in weights else ()
+    return shape[0] if shape else None
+
+
+def _labels(values: Mapping[str, Any], rows: int | None) -> list[str] | None:
+    """Class names in logit order, or None; `rows` is the number of outputs, where it is known.
+
+    Where id2label does not fit the weights but num_labels does, the names were never set: old versions of
+    `transformers` wrote their default of two beside any num_labels. What does not fit either way stays,
+    for the weights to be refused.
+    """
+    names, count = values.get("id2label"), values.get("num_labels")
+    names = None if names is None else _label_list(names)
+    if count is not None and (type(count) is not int or not 1 <= count <= _MOST_LABELS):
+        raise UserError(f"num_labels is {count!r}; expected a whole number from 1")
+    if names is None and count is None and rows != 2:
+        count = rows
+    unnamed = names is None or names == _unnamed(len(names))
+    if count is not None and unnamed and (names is None or (count == rows != len(names))):
+        return _unnamed(count)
+    return names
+
+
+def _unnamed(count: int) -> list[str]:
+    return [f"LABEL_{i}" for i in range(count)]
+
+
 def _label_list(id2label: Any) -> list[str]:
     """Turn `{"0": "a", "1": "b"}` into `["a", "b"]`, checking that the ids are 0 … n-1."""
     if isinstance(id2label, list):
         id2label = {str(i): name for i, name in enumerate(id2label)}
-    if not isinstance(id2label, dict) or not 1 <= len(id2label) <= 10_000:
+    if not isinstance(id2label, dict) or not 1 <= len(id2label) <= _MOST_LABELS:
         raise UserError('id2label is no object like {"0": "negative", "1": "positive"}')
     names = []
     for i in range(len(id2label)):

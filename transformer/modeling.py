@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.configuration import BertConfig
-from transformer.download import find_model_file
 from transformer.encoder import ACTIVATIONS, BertBody, Dropout, EncoderOutput
-from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
+from transformer.head_kind import Head
 from transformer.linear import Linear, linear
-from transformer.weights import load_weights, read_weights, report_fresh, save_weights
+from transformer.loading import CLASSIFIER, Checkpoint, read_checkpoint
+from transformer.weights import load_weights, report_fresh, save_weights
 
 
 class BertPredictionHeadTransform(nn.Module):
@@ -92,12 +93,14 @@ class BertPreTrainedModel(nn.Module):
         name: str | os.PathLike,
         may_init: Sequence[str] | None = None,
         cache_dir: str | os.PathLike | None = None,
+        drop: Sequence[str] = (),
         **settings,
     ) -> Self:
         """Load a model from a folder, a hub name, or an http(s) or s3 address of a folder.
 
         Args:
             may_init: prefixes of names that the checkpoint may lack, in place of the class's own.
+            drop: prefixes of names to leave out, as if the checkpoint lacked them.
             settings: fields of the config to set, such as `fit_size=768`.
 
         Returns:
@@ -106,20 +109,17 @@ class BertPreTrainedModel(nn.Module):
         Raises:
             UserError: nothing there, or weights that do not fit (see `weights.load_weights`).
         """
-        config_file = find_model_file(name, CONFIG_NAME, cache_dir)
-        weights = find_model_file(name, SAFE_WEIGHTS_NAME, cache_dir, required=False)
-        if weights is None:
-            weights = find_model_file(name, WEIGHTS_NAME, cache_dir)
-        state = read_weights(weights)
-        if any(key.startswith("fit_denses.") for key in state):
-            settings.setdefault("fit_dense", "per_layer")
-        config = BertConfig.from_json_file(config_file)
-        for key in ("fit_dense.weight", "fit_denses.0.weight"):
-            if key in state and config.fit_size is None and "fit_size" not in settings:
-                settings["fit_size"] = state[key].shape[0]
-        model = cls(_with_settings(config, settings))
-        fresh = load_weights(model, state, weights, cls.MAY_INIT if may_init is None else may_init)
-        report_fresh(fresh, weights)
+        checkpoint = read_checkpoint(name, cache_dir, drop)
+        return cls._from_checkpoint(checkpoint, may_init, settings)
+
+    @classmethod
+    def _from_checkpoint(
+        cls, checkpoint: Checkpoint, may_init: Sequence[str] | None, settings: dict
+    ) -> Self:
+        model = cls(_with_settings(checkpoint.config(), settings))
+        may_init = cls.MAY_INIT if may_init is None else may_init
+        fresh = load_weights(model, checkpoint.state, checkpoint.weights, may_init)
+        report_fresh(fresh, checkpoint.weights)
         return model.eval()
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
@@ -293,18 +293,46 @@ class TinyBertForSequenceClassification(StudentModel):
     """Encoder and classifier: the teacher and the student of task distillation.
 
     `config.classifier_head` says which head: `"tinybert"` is classifier(relu(pooled)); `"hf"` is
-    classifier(dropout(pooled)), the head of `transformers`' BertForSequenceClassification.
+    classifier(dropout(pooled)), the head of `transformers`' BertForSequenceClassification. `head` says of
+    a model that was loaded how that is known.
     """
 
     MAY_INIT = ("fit_dense.", "fit_denses.")
 
     def __init__(self, config: BertConfig):
         super().__init__(config)
+        self.head = Head(config.classifier_head, "it is a new one")
         self.bert = BertBody(config)
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        dropout = config.classifier_dropout
+        self.dropout = Dropout(config.hidden_dropout_prob if dropout is None else dropout)
         self.classifier = Linear(config.hidden_size, config.num_labels)
         self._add_projection(config)
         self._init_weights()
+
+    @classmethod
+    def _from_checkpoint(
+        cls, checkpoint: Checkpoint, may_init: Sequence[str] | None, settings: dict
+    ) -> Self:
+        """See `from_pretrained`, which takes two more settings here.
+
+        classifier_head: None is that of the file. labels: names of the classes of a new classifier,
+        where the file has none.
+        """
+        head, settings = checkpoint.head(), dict(settings)
+        labels, asked = settings.pop("labels", None), settings.pop("classifier_head", None)
+        if asked is not None:
+            settings["classifier_head"] = asked
+            told = f"as asked; {head.reason}" if asked != head.kind else "as asked"
+            head = Head(asked, told)
+        if CLASSIFIER[0] not in checkpoint.state and labels is not None:
+            settings.setdefault("id2label", list(labels))
+        if not any(name.startswith(("fit_dense.", "fit_denses.")) for name in checkpoint.state):
+            settings.setdefault("fit_size", None)  # what saved it last left the projection out
+        if asked is None:
+            checkpoint.check_classifier()
+        model = super()._from_checkpoint(checkpoint, may_init, settings)
+        model.head = head
+        return model
 
     def architecture(self) -> str:
         return self.config.classifier_architecture

@@ -15,18 +15,31 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
+from transformer.download import find_model_file
 from transformer.errors import UserError
-from transformer.file_utils import atomic_open
+from transformer.file_utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_open
+from transformer.names import BIAS, DECODER, DECODER_BIAS, WORDS, canonical_names
+from transformer.weight_shards import INDEX_ENDING, find_shards, read_shards
 
 # Heads that other classes keep in the same file: not ours to load, nothing to complain of.
 _HEADS = ("cls.", "classifier.", "fit_dense.", "fit_denses.", "qa_outputs.", "bert.pooler.")
-# Buffers that carry nothing a model does not already hold.
-_REDUNDANT = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 # Copies that carry nothing as long as they equal what they are tied to.
-_TIED = {
-    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-    "cls.predictions.decoder.bias": "cls.predictions.bias",
-}
+_TIED = {DECODER: WORDS, DECODER_BIAS: BIAS}
+# In the order in which `transformers` looks for them.
+WEIGHTS_FILES = (
+    SAFE_WEIGHTS_NAME,
+    SAFE_WEIGHTS_NAME + INDEX_ENDING,
+    WEIGHTS_NAME,
+    WEIGHTS_NAME + INDEX_ENDING,
+)
+
+
+class WeightsMismatch(UserError):
+    """A weight that is missing or of another shape; `name` is its canonical name."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 def weights_checksum(state: Mapping[str, Tensor], unread: tuple[str, ...] = ()) -> str:
@@ -45,13 +58,70 @@ def weights_checksum(state: Mapping[str, Tensor], unread: tuple[str, ...] = ()) 
     return digest.hexdigest()
 
 
-def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Read a `.safetensors` or a `torch.save` file of tensors, on the CPU, under canonical names.
+def find_weights(source: str | os.PathLike, cache_dir: str | os.PathLike | None = None) -> Path:
+    """Return a model's file of weights, or the index of its shards.
+
+    Args:
+        source: the model's folder, address, or name on the hub.
 
     Raises:
-        UserError: the file is torn, is of another kind, or holds anything but tensors.
+        UserError: there is no such model, or it holds no weights.
+    """
+    for name in WEIGHTS_FILES:
+        if (path := find_model_file(source, name, cache_dir, required=False)) is not None:
+            return path
+    adapter = "adapter_config.json"
+    if find_model_file(source, adapter, cache_dir, required=False) is not None:
+        raise UserError(
+            f"{source}: holds an adapter ({adapter}) and no model; merge it into its model and save that"
+        )
+    return find_model_file(source, WEIGHTS_NAME, cache_dir)  # which says what is missing
+
+
+def weights_files(
+    source: str | os.PathLike, cache_dir: str | os.PathLike | None = None
+) -> list[Path]:
+    """The files that hold a model's weights: one, or an index and its shards.
+
+    Raises:
+        UserError: see `find_weights` and `read_weights`.
+    """
+    path = find_weights(source, cache_dir)
+    if not path.name.endswith(INDEX_ENDING):
+        return [path]
+    return [path, *find_shards(path, source, cache_dir).values()]
+
+
+def read_weights(
+    path: str | os.PathLike,
+    source: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+) -> dict[str, Tensor]:
+    """Read a `.safetensors` or a `torch.save` file of tensors, or shards by their index.
+
+    Args:
+        source: where the shards of an index are; by default in its folder.
+
+    Returns:
+        The tensors on the CPU, under canonical names.
+
+    Raises:
+        UserError: a file is torn, is of another kind, or holds anything but tensors; a shard is missing,
+            lies outside the folder, or lacks what the index says it holds.
     """
     path = Path(path)
+    if path.name.endswith(INDEX_ENDING):
+        state = read_shards(path, path.parent if source is None else source, cache_dir, _read_file)
+    else:
+        state = _read_file(path)
+    try:
+        return canonical_names(state)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    """Read one file of tensors under the names it gives them."""
     try:
         path.open("rb").close()  # safetensors says "no such file" of one that may not be read
         if path.suffix == ".safetensors":
@@ -75,10 +145,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise UserError(f"{path}: expected a plain table of named tensors (a state dict)")
-    try:
-        return canonical_names(state)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    return state
 
 
 def read_tensors(path: str | os.PathLike) -> Any:
@@ -103,36 +170,6 @@ def read_tensors(path: str | os.PathLike) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def canonical_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename parameters to `bert.…`, `cls.…`, `classifier.…`, `fit_dense.…` with `weight`/`bias`.
-
-    Undoes `module.` (saved from inside a parallel wrapper), `gamma`/`beta` (TensorFlow's LayerNorm) and a
-    missing `bert.` prefix; leaves out position-id buffers and a decoder that equals the word embeddings.
-
-    Raises:
-        UserError: two weights would go by one name.
-    """
-    renamed = {}
-    for name, value in state.items():
-        name = name.removeprefix("module.")
-        if name.startswith(("embeddings.", "encoder.", "pooler.")):
-            name = "bert." + name
-        if name.endswith("LayerNorm.gamma"):
-            name = name.removesuffix("gamma") + "weight"
-        elif name.endswith("LayerNorm.beta"):
-            name = name.removesuffix("beta") + "bias"
-        if name in renamed:
-            raise UserError(f"{name} is there twice, under two names; expected one")
-        if name not in _REDUNDANT:
-            renamed[name] = value
-    for copy, original in _TIED.items():
-        if copy in renamed and original not in renamed and copy.endswith("bias"):
-            renamed[original] = renamed[copy]
-        if copy in renamed and original in renamed and renamed[copy].equal(renamed[original]):
-            del renamed[copy]
-    return renamed
-
-
 def load_weights(
     model: nn.Module, state: dict[str, Tensor], source: str | os.PathLike, may_init: Iterable[str]
 ) -> list[str]:
@@ -155,9 +192,10 @@ def load_weights(
     missing = [name for name in own if name not in state]
     forbidden = [name for name in missing if not name.startswith(tuple(may_init))]
     if forbidden:
-        raise UserError(
+        raise WeightsMismatch(
             f"{source}: {forbidden[0]} is missing ({len(forbidden)} weights in all); it would be filled "
-            f"with random numbers. Expected {_expected(forbidden[0])}"
+            f"with random numbers. Expected {_expected(forbidden[0])}",
+            forbidden[0],
         )
     unexpected = [name for name in state if name not in own and not name.startswith(_HEADS)]
     if unexpected:
@@ -173,9 +211,10 @@ def load_weights(
         )
     for name, value in own.items():
         if name in state and state[name].shape != value.shape:
-            raise UserError(
+            raise WeightsMismatch(
                 f"{source}: {name} has shape {list(state[name].shape)}, the model expects "
-                f"{list(value.shape)}; config.json or the command asks for another size"
+                f"{list(value.shape)}; config.json or the command asks for another size",
+                name,
             )
         if name in state and not state[name].isfinite().all():
             raise UserError(
