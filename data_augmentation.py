@@ -27,6 +27,7 @@ from cli.foresight import add_dry_run_flag, say_untouched
 from cli.help import script_parser
 from cli.precision import add_bf16_flags, computed_on, precision_from
 from cli.shards import add_shard_flags, check_shard_flags
+from cli.training import check_vocabulary
 from distillation.distributed import Runtime, start_runtime
 from distillation.forecast import duration
 from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
@@ -208,11 +209,7 @@ def augment(
     )
     tokenizer.require_mask()
     model = BertForMaskedLM.from_pretrained(args.pretrained_bert_model, cache_dir=args.cache_dir)
-    if len(tokenizer) != model.config.vocab_size:
-        raise UserError(
-            f"{args.pretrained_bert_model}: its vocabulary has {len(tokenizer)} pieces, its model "
-            f"{model.config.vocab_size}; expected a vocabulary and a model that belong together"
-        )
+    check_vocabulary(tokenizer, model.config, args.pretrained_bert_model, args.cache_dir)
     job |= {"vocabulary_checksum": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
     job |= {"tokenizer": tokenizer.describe()}
     job |= {"model_checksum": weights_checksum(model.state_dict(), model.MAY_INIT)}

@@ -28,10 +28,11 @@ from cli.classification import (
     data_facts,
     load_classifier,
     load_dev,
+    read_classifier,
     recorded_task,
 )
 from cli.flag_files import save_flags
-from cli.flags import add_model_flags, whole_number
+from cli.flags import add_head_flag, add_model_flags, whole_number
 from cli.help import script_parser
 from cli.model_card import write_export_card
 from cli.onnx_models import TO_WRITE, OnnxClassifier, check_packages, write_int8, write_onnx
@@ -39,16 +40,15 @@ from cli.training import check_length, check_vocabulary, describe_model, load_to
 from distillation.records import RunRecord, write_record
 from tasks.evaluation import evaluate
 from tasks.glue import find_task, guess_task
-from transformer.download import find_model_file
 from transformer.errors import UserError, run_script
 from transformer.file_utils import (
     CONFIG_NAME,
     SAFE_WEIGHTS_NAME,
-    WEIGHTS_NAME,
     atomic_open,
     find_input,
 )
 from transformer.modeling import TinyBertForSequenceClassification
+from transformer.weights import weights_files
 
 FILES = {"hf": SAFE_WEIGHTS_NAME, "onnx": "model.onnx", "int8": "model_int8.onnx"}
 TOLERANCE = {"hf": 1e-5, "onnx": 1e-4}  # of the logits; what int8 costs is told
@@ -61,6 +61,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--model", required=True, help="classifier: folder, hub name or address")
     group.add_argument("--to", required=True, nargs="+", choices=FILES, help="what to write")
     group.add_argument("--output_dir", required=True, help="folder for the files")
+    add_head_flag(group)
     add_model_flags(group)
     group = parser.add_argument_group("what is measured")
     group.add_argument("--data_dir", help="folder of the task, for the dev scores")
@@ -89,12 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.data_dir:
         data_dir = find_input(args.data_dir, "the folder of a GLUE task")
         task = find_task(args.task_name) if args.task_name else guess_task(data_dir)
-        model = load_classifier(task, args.model, (), args.cache_dir)
+        model = load_classifier(task, args.model, (), args.cache_dir, head=args.head)
         dev = load_dev(task, data_dir, tokenizer, args.max_seq_length)
     else:
-        model = TinyBertForSequenceClassification.from_pretrained(
-            args.model, cache_dir=args.cache_dir
-        )
+        model = read_classifier(args.model, args.cache_dir, args.head)
     learned = task or recorded_task(args.model)
     record = RunRecord(
         "export", vars(args), task=learned and learned.folder, student=args.model, teacher=None,
@@ -107,10 +106,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         type(model.config)(**{**vars(model.config), "fit_size": None})
     ).eval()
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("fit_")})
-    original = find_model_file(args.model, SAFE_WEIGHTS_NAME, args.cache_dir, required=False)
-    original = original or find_model_file(args.model, WEIGHTS_NAME, args.cache_dir)
+    original = weights_files(args.model, args.cache_dir)
     runners: dict[str, Callable] = {"original": plain}
-    rows = {"original": {"file": original.name, "bytes": original.stat().st_size}}
+    rows = {
+        "original": {
+            "file": original[0].name,
+            "bytes": sum(path.stat().st_size for path in original),
+        }
+    }
     folder.mkdir(parents=True, exist_ok=True)
     # Everything is made and compared in a folder of its own; what differs is never seen under its name.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as made:
@@ -139,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_record(
         folder / EXPORT_RECORD_NAME, record.complete(threads=torch.get_num_threads(), models=rows)
     )
-    write_export_card(folder, Path(args.model), rows)
+    write_export_card(folder, Path(args.model), rows, plain.config)
     print(table(rows, args.max_seq_length))
     print(f"wrote {', '.join(FILES[kind] for kind in args.to)} to {folder}", file=sys.stderr)
     return 0

@@ -26,17 +26,19 @@ from cli.classification import (
     freeze_unused,
     load_classifier,
     load_dev,
-    sized_for,
+    new_classifier,
     train_split_name,
     weakness,
 )
 from cli.feature_cache import cached_split, feature_cache
 from cli.flags import (
+    add_drop_flags,
     add_feature_cache_flag,
     add_head_flag,
     add_model_flags,
     add_training_flags,
     batching_from,
+    dropped_parts,
     mention_ignored_flags,
     settings_from,
 )
@@ -62,7 +64,6 @@ from tasks.evaluation import evaluate
 from tasks.glue import GlueTask, find_task, guess_task
 from transformer.errors import run_script
 from transformer.file_utils import find_input
-from transformer.modeling import TinyBertForSequenceClassification
 
 # The tasks, by their folders, that published command lines fine-tune a teacher on.
 PUBLISHED = ("RTE", "SST-2", "CoLA", "MRPC")
@@ -90,6 +91,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument("--aug_train", action="store_true", help="train on train_aug.tsv")
     add_head_flag(group)
+    add_drop_flags(group)
     add_model_flags(group)
     add_feature_cache_flag(group)
     add_training_flags(parser, learning_rate=2e-5, eval_step=None)
@@ -137,12 +139,13 @@ def fine_tune(
     check_vocabulary(tokenizer, config, args.bert_model, args.cache_dir)
     check_length(config, args.max_seq_length, args.bert_model)
     torch.manual_seed(args.seed)
-    shape = sized_for(task, config) | ({"classifier_head": args.head} if args.head else {})
     if args.from_scratch:
-        model = TinyBertForSequenceClassification.from_scratch(config, **shape)
+        model = new_classifier(task, config, args.head)
     else:
         fresh = ("classifier.", "bert.pooler.")
-        model = load_classifier(task, args.bert_model, fresh, args.cache_dir, **shape)
+        model = load_classifier(
+            task, args.bert_model, fresh, args.cache_dir, dropped_parts(args), head=args.head
+        )
     # In evaluation mode, fresh weights included: it is scored before it is trained.
     model.to(runtime.device).requires_grad_(True).eval()
     freeze_unused(model, "fit_dense", "fit_denses")

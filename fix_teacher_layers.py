@@ -11,24 +11,27 @@ classifier is an error: its head would be random.
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from cli.classification import report_head
+from cli.flags import add_head_flag
 from cli.help import script_parser
-from transformer.configuration import BertConfig
+from transformer.configuration import BertConfig, write_config_file
 from transformer.errors import UserError, run_script
-from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_open
+from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
+from transformer.head_kind import Head
+from transformer.loading import CLASSIFIER, read_checkpoint
 from transformer.locks import sole_writer
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenizer_files import has_tokenizer, limit_max_length
-from transformer.weights import load_weights, read_weights, save_weights
+from transformer.weights import load_weights, save_weights, weights_files
 
 MODELS = ["bert-base-uncased-mrpc", "bert-base-uncased-sst2"]
 MODELS += ["bert-base-uncased-cola", "bert-base-uncased-rte"]
-HEAD = ("classifier.weight", "classifier.bias")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,6 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--model", help="one model folder, in place of the published --models_dir and --models"
     )
+    add_head_flag(group)
     group = parser.add_argument_group("a missing classifier")
     group.add_argument(
         "--init_head",
@@ -64,67 +68,73 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; get_bert_models.py downloads the teachers")
     for folder in folders:
-        if is_fixed(folder):  # asked first: a folder that is only read needs no lock
+        if is_fixed(folder, args.head):  # asked first: a folder that is only read needs no lock
             print(f"{folder}: nothing to do")
             continue
         with sole_writer(folder):
-            fix_teacher(folder, args.seed if args.init_head else None)
+            fix_teacher(folder, args.head, args.seed if args.init_head else None)
     return 0
 
 
-def is_fixed(folder: Path) -> bool:
-    """Whether a model folder is as this program leaves it."""
-    if (folder / SAFE_WEIGHTS_NAME).is_file() or not (folder / WEIGHTS_NAME).is_file():
-        return False
-    BertConfig.from_json_file(folder / CONFIG_NAME)
-    recorded = json.loads((folder / CONFIG_NAME).read_bytes())
-    weights = read_weights(folder / WEIGHTS_NAME)
-    return "classifier_head" in recorded and is_canonical(folder / WEIGHTS_NAME, weights)
+def is_fixed(folder: Path, head: str | None) -> bool:
+    """Whether a model folder is as this program leaves it, with the head that was asked for, if any."""
+    checkpoint = read_checkpoint(folder)
+    config, decided = checkpoint.config(), checkpoint.head()
+    return (
+        checkpoint.weights == folder / WEIGHTS_NAME
+        and is_canonical(checkpoint.weights, checkpoint.state)
+        and not decided.guessed
+        and head in (None, decided.kind)
+        and checkpoint.values.get("classifier_head") == decided.kind
+        and checkpoint.values.get("architectures") == [config.classifier_architecture]
+    )
 
 
-def fix_teacher(folder: Path, head_seed: int | None) -> None:
+def fix_teacher(folder: Path, head: str | None, new_seed: int | None) -> None:
     """Rewrite one model folder; nothing is changed if anything about it is wrong.
 
     Args:
-        head_seed: seed of a fresh classifier for a model that has none; None refuses such a model.
+        head: kind of the classifier's head; None decides by what the folder holds.
+        new_seed: seed of a new classifier for a model that has none; None refuses such a model.
 
     Raises:
         UserError: no classifier; weights torn, incomplete or carrying code; an impossible config.
     """
-    config_file, safe, plain = (
-        folder / name for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME)
-    )
-    config = BertConfig.from_json_file(config_file)
-    recorded = json.loads(config_file.read_bytes())
-    source = safe if safe.is_file() else plain
-    weights = read_weights(source)
-    found = [name for name in HEAD if name in weights]
-    if len(found) == 1:
-        raise UserError(f"{source}: holds {found[0]} only; expected {' and '.join(HEAD)}")
+    checkpoint = read_checkpoint(folder)
+    source, weights, values = checkpoint.weights, checkpoint.state, dict(checkpoint.values)
+    decided = checkpoint.head() if head is None else Head(head, "as asked")
+    if head is None:
+        checkpoint.check_classifier()
+    config = dataclasses.replace(checkpoint.config(), classifier_head=decided.kind)
+    found = CLASSIFIER[0] in weights
     if not found:
-        if head_seed is None:
+        if new_seed is None:
             raise UserError(
-                f"{source}: has no classifier head ({', '.join(HEAD)}), so it cannot teach; "
+                f"{source}: has no classifier head ({', '.join(CLASSIFIER)}), so it cannot teach; "
                 "download it with get_bert_models.py, or force a random head with --init_head"
             )
-        weights |= fresh_head(config, head_seed)
-        print(f"{folder}: RANDOM classifier head (seed {head_seed}); fine-tune before teaching")
+        weights |= fresh_head(config, new_seed)
+        print(f"{folder}: RANDOM classifier head (seed {new_seed}); fine-tune before teaching")
     # Loading it is the check that nothing else is missing or misshapen.
     load_weights(TinyBertForSequenceClassification(config), weights, source, may_init=())
+    report_head(decided, folder, "--head")
 
-    head = recorded.setdefault("classifier_head", "hf" if found else "tinybert")
-    recorded["model_type"] = "bert"
-    recorded["architectures"] = [BertConfig.from_dict(recorded).classifier_architecture]
-    save_weights(weights, plain)
-    with atomic_open(config_file) as file:
-        json.dump(recorded, file, indent=2)
-        file.write("\n")
+    values |= {"classifier_head": decided.kind, "model_type": "bert"}
+    values["architectures"] = [config.classifier_architecture]
+    if config.id2label is not None:  # it may have been found in the weights
+        described = config.to_dict()
+        values |= {name: described[name] for name in ("id2label", "label2id")}
+    replaced = [path for path in weights_files(folder) if path != folder / WEIGHTS_NAME]
+    save_weights(weights, folder / WEIGHTS_NAME)
+    write_config_file(folder / CONFIG_NAME, values)
     if has_tokenizer(folder):
         limit_max_length(folder, config.max_position_embeddings)
-    # Last, because it is the source: until here a second run begins anew.
-    safe.unlink(missing_ok=True)
+    # Last, because they are the source: until here a second run begins anew.
+    for path in replaced:
+        path.unlink()
     kept = "classifier head kept" if found else "classifier head fresh"
-    print(f"{folder}: {plain.name} from {source.name}, {len(weights)} tensors, {kept} ({head})")
+    told = f"{WEIGHTS_NAME} from {source.name}, {len(weights)} tensors, {kept} ({decided.kind})"
+    print(f"{folder}: {told}")
 
 
 def is_canonical(path: Path, weights: dict[str, torch.Tensor]) -> bool:
@@ -137,7 +147,7 @@ def fresh_head(config: BertConfig, seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shape = (config.num_labels, config.hidden_size)
     weight = torch.randn(shape, generator=generator) * config.initializer_range
-    return dict(zip(HEAD, (weight, torch.zeros(config.num_labels)), strict=True))
+    return dict(zip(CLASSIFIER, (weight, torch.zeros(config.num_labels)), strict=True))
 
 
 if __name__ == "__main__":

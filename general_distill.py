@@ -17,10 +17,13 @@ from functools import partial
 import torch
 
 from cli.flags import (
+    add_drop_flags,
     add_layer_flags,
     add_model_flags,
     add_training_flags,
     batching_from,
+    drop_advice,
+    dropped_parts,
     mention_ignored_flags,
     settings_from,
 )
@@ -43,10 +46,10 @@ from distillation.records import RunRecord
 from distillation.training import prepare_teacher
 from tasks.batching import StoreBatches
 from tasks.corpus import available_epochs, corpus_facts, open_epoch, start_check
-from transformer.errors import run_script
+from transformer.errors import UserError, run_script
 from transformer.file_utils import find_input
 from transformer.modeling import BertModel, TinyBertForPreTraining
-from transformer.weights import weights_checksum
+from transformer.weights import WeightsMismatch, weights_checksum
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -75,6 +78,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="start from the student's weights instead of fresh ones",
     )
+    add_drop_flags(group, head=False)
     add_model_flags(group)
     group = parser.add_argument_group("distillation")
     add_layer_flags(group)
@@ -124,9 +128,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_teacher(teacher.to(runtime.device), settings, args.teacher_dropout)
     shape = {"fit_size": teacher_config.hidden_size}
     if args.continue_train:
-        student = TinyBertForPreTraining.from_pretrained(
-            args.student_model, cache_dir=args.cache_dir, **shape
-        )
+        try:
+            student = TinyBertForPreTraining.from_pretrained(
+                args.student_model, None, args.cache_dir, dropped_parts(args), **shape
+            )
+        except WeightsMismatch as error:
+            raise UserError(f"{error}{drop_advice(error.name)}") from None
     else:
         student = TinyBertForPreTraining.from_scratch(student_config, **shape)
     student.to(runtime.device)

@@ -40,6 +40,8 @@ from transformer.locks import sole_writer
 from transformer.tokenization import BertTokenizer
 from transformer.tokenizer_files import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, limit_max_length
 from transformer.tokenizer_json import ADDED_NAME, SPECIAL_MAP_NAME
+from transformer.weight_shards import INDEX_ENDING, shard_names
+from transformer.weights import WEIGHTS_FILES
 
 BASE = "google-bert/bert-base-uncased"
 TEACHER = "JeremiahZ/bert-base-uncased-{}"
@@ -59,7 +61,6 @@ REVISIONS = {
     TEACHER.format("wnli"): "82608e86ea3a564216bb58e4e91237b76b5f49ce",
 }
 VOCABULARIES = (VOCAB_NAME, TOKENIZER_NAME)  # one of them is enough
-WEIGHTS = (SAFE_WEIGHTS_NAME, WEIGHTS_NAME)  # the first that the model has
 OPTIONAL = (
     TOKENIZER_CONFIG_NAME,
     SPECIAL_MAP_NAME,
@@ -67,6 +68,7 @@ OPTIONAL = (
     "README.md",
     "LICENSE",
 )
+SINGLE_WEIGHTS = f"{SAFE_WEIGHTS_NAME} or {WEIGHTS_NAME}"
 SOURCE_NAME = "source.json"
 
 Result = TypeVar("Result")
@@ -159,6 +161,8 @@ def is_complete(folder: Path) -> bool:
     if not folder.exists():
         return False
     lacks = lacking({path.name for path in folder.iterdir() if path.is_file()})
+    for name in [name for name in WEIGHTS_FILES if (folder / name).is_file()][:1]:
+        lacks += [shard for shard in shards_of(folder / name) if not (folder / shard).is_file()]
     if lacks:
         raise UserError(
             f"{folder}: exists but lacks {', '.join(lacks)}; add the files or remove the folder"
@@ -186,11 +190,11 @@ def fetch_model(source: Source, folder: Path) -> None:
         if is_complete(folder):  # another process was faster
             return
         partial.mkdir(exist_ok=True)
-        check_room(model, sum(offered[name].size or 0 for name in names), partial)
         print(f"{folder}: downloading {model} at {info.sha}", flush=True)
-        files = {}
-        for name in names:
-            if name in WEIGHTS:  # last; a tokenizer that is refused needs none
+        files: dict[str, dict[str, int | str]] = {}
+        check_room(model, sum(offered[name].size or 0 for name in names), partial)
+        for name in names:  # an index of shards adds to them
+            if name in WEIGHTS_FILES:  # last; a tokenizer that is refused needs none
                 files |= {name: describe(partial / name) for name in complete_tokenizer(partial)}
             ask(
                 lambda name=name: hf_hub_download(
@@ -201,6 +205,11 @@ def fetch_model(source: Source, folder: Path) -> None:
             check_content(model, offered[name], files[name], partial / name)
             if name == CONFIG_NAME:
                 check_config(model, partial / CONFIG_NAME)
+            if shards := shards_of(partial / name):
+                if lacks := [shard for shard in shards if shard not in offered]:
+                    raise UserError(f"{model}: lacks {lacks[0]} on the hub, which its {name} names")
+                names += shards
+                check_room(model, sum(offered[name].size or 0 for name in names), partial)
         # The hub library's notes for resuming.
         shutil.rmtree(partial / ".cache", ignore_errors=True)
         record = {
@@ -229,6 +238,11 @@ def complete_tokenizer(folder: Path) -> list[str]:
     return written
 
 
+def shards_of(path: Path) -> list[str]:
+    """The shards that an index of weights names; none for another file."""
+    return sorted({*shard_names(path).values()}) if path.name.endswith(INDEX_ENDING) else []
+
+
 def check_room(model: str, size: int, partial: Path) -> None:
     there = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
     free = shutil.disk_usage(partial).free
@@ -251,19 +265,20 @@ def check_content(model: str, offered, found: dict[str, int | str], path: Path) 
 
 
 def choose_files(model: str, offered: set[str]) -> list[str]:
-    """Return the names to download: configuration first, then the rest, one file of weights."""
+    """Return the names to download: configuration first, then the rest, one file of weights or an index."""
     lacks = lacking(offered)
     if lacks:
         raise UserError(f"{model}: lacks {', '.join(lacks)} on the hub; expected a BERT model")
-    weights = next(name for name in WEIGHTS if name in offered)
+    weights = next(name for name in WEIGHTS_FILES if name in offered)
     others = [name for name in (*VOCABULARIES, *OPTIONAL) if name in offered]
     return [CONFIG_NAME, *others, weights]
 
 
 def lacking(names: set[str]) -> list[str]:
     """What a model lacks that has files of these names."""
-    needed = ((CONFIG_NAME,), VOCABULARIES, WEIGHTS)
-    return [" or ".join(choice) for choice in needed if names.isdisjoint(choice)]
+    needed = ((CONFIG_NAME,), VOCABULARIES)
+    lacks = [" or ".join(choice) for choice in needed if names.isdisjoint(choice)]
+    return lacks + ([SINGLE_WEIGHTS] if names.isdisjoint(WEIGHTS_FILES) else [])
 
 
 def check_config(model: str, path: Path) -> None:
@@ -308,7 +323,7 @@ def by_hand(wanted: Mapping[Path, Source]) -> str:
         f"{folder}"
         for folder, source in wanted.items()
     )
-    files = f"{CONFIG_NAME}, {' or '.join(VOCABULARIES)} and {' or '.join(WEIGHTS)}"
+    files = f"{CONFIG_NAME}, {' or '.join(VOCABULARIES)} and {SINGLE_WEIGHTS}"
     return f"To fetch it by hand, put {files} of {', of '.join(places)}"
 
 

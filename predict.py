@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cli.classification import recorded_task
-from cli.flags import add_model_flags, whole_number
+from cli.classification import read_classifier, recorded_task
+from cli.flags import add_head_flag, add_model_flags, whole_number
 from cli.help import script_parser
 from cli.onnx_models import OnnxClassifier
 from cli.training import check_length, check_vocabulary, load_tokenizer, read_config
@@ -32,9 +32,9 @@ from distillation.distributed import start_runtime
 from tasks.evaluation import predict_logits
 from tasks.token_store import MAX_SEQUENCE, TokenStore, encode_pairs
 from transformer.errors import UserError, run_script
-from transformer.file_utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_open, check_no_input
-from transformer.modeling import TinyBertForSequenceClassification
+from transformer.file_utils import atomic_open, check_no_input
 from transformer.tokenization import BertTokenizer
+from transformer.weights import WEIGHTS_FILES
 
 BATCHES_AT_ONCE = 16  # whose rows are sorted by length, so that little is padding
 READ_BYTES = 1 << 20
@@ -61,6 +61,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="take each line as one text, whatever the model learned; a tab in it is a space",
     )
+    add_head_flag(group)
     add_model_flags(group)
     group = parser.add_argument_group("running")
     group.add_argument("--batch_size", type=whole_number, default=32, help="lines in a batch")
@@ -90,10 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.max_seq_length = args.max_seq_length or min(128, config.max_position_embeddings)
     check_length(config, args.max_seq_length, folder)
     if graph is not None:
+        if args.head:
+            raise UserError(f"--head {args.head}: {graph} holds its head; export the model anew")
         model: Callable = OnnxClassifier(graph, config)
     else:
-        model = TinyBertForSequenceClassification.from_pretrained(folder, None, args.cache_dir)
-        model.to(device)
+        model = read_classifier(folder, args.cache_dir, args.head).to(device)
+        config = model.config
     names = config.id2label or [f"LABEL_{i}" for i in range(config.num_labels)]
     told: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
@@ -139,9 +142,7 @@ def find_graph(source: str) -> tuple[str, Path | None]:
         if not path.is_file():
             raise UserError(f"--model {path}: no such file; export.py --to onnx makes one")
         return os.fspath(path.parent), path
-    if path.is_dir() and not any(
-        (path / name).is_file() for name in (SAFE_WEIGHTS_NAME, WEIGHTS_NAME)
-    ):
+    if path.is_dir() and not any((path / name).is_file() for name in WEIGHTS_FILES):
         graphs = sorted(path.glob("*.onnx"))
         if len(graphs) > 1:
             found = " or ".join(map(str, graphs))

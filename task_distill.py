@@ -36,6 +36,7 @@ from cli.classification import (
 )
 from cli.feature_cache import cached_logits, cached_split, feature_cache
 from cli.flags import (
+    add_drop_flags,
     add_feature_cache_flag,
     add_head_flag,
     add_layer_flags,
@@ -103,7 +104,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="give the student fresh weights: its folder needs a config.json alone",
     )
-    add_head_flag(group)
+    add_head_flag(group, of="the student's")
+    add_head_flag(group, "--teacher_head", "the teacher's")
+    add_drop_flags(group)
     add_model_flags(group)
     add_feature_cache_flag(group)
     group = parser.add_argument_group("what to do, if not to distil the intermediate layers")
@@ -168,8 +171,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.split != "test" and not args.do_predict:
         raise UserError(f"--split {args.split}: is for --do_predict; expected with it")
     if args.do_eval or args.do_predict:
-        if args.head:
-            raise UserError("--head: is for training; a trained model's is in its config.json")
         if args.dry_run:
             raise UserError("--dry_run: is for training; --do_eval and --do_predict do at once")
         precision = precision_from(args, runtime)
@@ -206,7 +207,9 @@ def train_student(
         check_length(config, args.max_seq_length, name)
 
     torch.manual_seed(args.seed)
-    teacher = load_classifier(task, args.teacher_model, (), args.cache_dir)
+    teacher = load_classifier(
+        task, args.teacher_model, (), args.cache_dir, head=args.teacher_head, flag="--teacher_head"
+    )
     teacher_weights = weights_checksum(teacher.state_dict())
     teacher.requires_grad_(False).to(runtime.device)
     student = load_student(args, task, teacher.config.hidden_size).to(runtime.device)

@@ -18,23 +18,25 @@ from pathlib import Path
 
 from torch import Tensor
 
+from cli.classification import report_head
 from cli.flag_files import save_flags
+from cli.flags import add_head_flag
 from cli.help import script_parser
 from cli.model_card import write_layers_card
 from distillation.initialisation import keep_layers
 from transformer.configuration import BertConfig
-from transformer.download import find_model_file
 from transformer.errors import UserError, run_script
 from transformer.file_utils import (
     CONFIG_NAME,
-    SAFE_WEIGHTS_NAME,
     WEIGHTS_NAME,
     atomic_folder,
     check_inputs_stay,
 )
+from transformer.head_kind import Head
+from transformer.loading import CLASSIFIER, read_checkpoint
 from transformer.modeling import BertModel
 from transformer.tokenization import BertTokenizer
-from transformer.weights import load_weights, read_weights, save_weights
+from transformer.weights import load_weights, save_weights
 
 NAMES = ("mrpc", "sst2", "cola", "rte", "base")
 
@@ -62,6 +64,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--overwrite_output_dir", action="store_true", help="replace students that are there"
     )
+    add_head_flag(group, of="the teacher's")
     group = parser.add_argument_group("the student")
     group.add_argument(
         "--keep_layers",
@@ -88,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_place(target, args.overwrite_output_dir)
         if args.overwrite_output_dir:
             check_inputs_stay(target, [source for source, _ in pairs])
-    students = [(source, target, read_kept(source, layers)) for source, target in pairs]
+    students = [(source, target, read_kept(source, layers, args.head)) for source, target in pairs]
     for source, target, (config, state) in students:
         write_student(source, target, config, state, args)
         print(f"{target}: layers {args.keep_layers} of {source}", file=sys.stderr)
@@ -110,14 +113,24 @@ def find_pair(args: argparse.Namespace, name: str) -> tuple[Path, Path]:
     return source, models / f"tinybert_6l_smart_init_direct_{name}"
 
 
-def read_kept(source: Path, layers: list[int]) -> tuple[BertConfig, dict[str, Tensor]]:
-    """Read a teacher and keep the given layers; check that every weight of the student is there."""
-    weights = find_model_file(source, SAFE_WEIGHTS_NAME, required=False)
-    weights = weights or find_model_file(source, WEIGHTS_NAME)
-    config = BertConfig.from_json_file(source / CONFIG_NAME)
-    state = keep_layers(read_weights(weights), layers)
-    config = dataclasses.replace(config, num_hidden_layers=len(layers))
-    load_weights(BertModel(config), state, weights, may_init=("bert.pooler.",))
+def read_kept(
+    source: Path, layers: list[int], head: str | None
+) -> tuple[BertConfig, dict[str, Tensor]]:
+    """Read a teacher and keep the given layers; check that every weight of the student is there.
+
+    Args:
+        head: kind of its classifier's head; None decides by what the folder holds.
+    """
+    checkpoint = read_checkpoint(source)
+    config = dataclasses.replace(checkpoint.config(), num_hidden_layers=len(layers))
+    if CLASSIFIER[0] in checkpoint.state:
+        decided = checkpoint.head() if head is None else Head(head, "as asked")
+        if head is None:
+            checkpoint.check_classifier()
+        report_head(decided, source, "--head")
+        config.classifier_head = decided.kind
+    state = keep_layers(checkpoint.state, layers)
+    load_weights(BertModel(config), state, checkpoint.weights, may_init=("bert.pooler.",))
     return config, state
 
 

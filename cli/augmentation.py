@@ -23,14 +23,14 @@ def language_model(model: BertForMaskedLM, allowed: np.ndarray, bf16: bool):
     """Wrap `model` as the function `predict` that tasks/likely_pieces.py describes.
 
     Args:
-        allowed: bool [V], the pieces that may be answered.
+        allowed: bool [V], the tokens that may be answered. The model may have embeddings for more.
     """
     device = next(model.parameters()).device
     if bf16:
         model = model.to(torch.bfloat16)
-    shut_out = (
-        torch.zeros(len(allowed)).masked_fill(torch.from_numpy(~allowed), -torch.inf).to(device)
-    )
+    shut_out = torch.full((model.config.vocab_size,), -torch.inf)
+    shut_out[: len(allowed)][torch.from_numpy(allowed)] = 0.0
+    shut_out = shut_out.to(device)
     most = int(allowed.sum())
 
     @torch.inference_mode()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cli.flags import drop_advice, dropped_parts
 from cli.origin import dataset_of
 from cli.training import (
     check_length,
@@ -42,8 +43,11 @@ from tasks.token_store import encode_pairs
 from transformer.configuration import BertConfig
 from transformer.errors import UserError
 from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, check_writable
+from transformer.head_kind import CLASSIFIER_HEADS, Head
+from transformer.loading import CLASSIFIER
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer
+from transformer.weights import WeightsMismatch
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "published.json"
 EXPORT_RECORD_NAME = "export.json"
@@ -108,28 +112,76 @@ def data_facts(
     }
 
 
+def read_classifier(
+    source: str | os.PathLike,
+    cache_dir: str | os.PathLike | None = None,
+    head: str | None = None,
+    flag: str = "--head",
+    **settings: Any,
+) -> TinyBertForSequenceClassification:
+    """Load a classifier, and say which head it has.
+
+    Args:
+        head: kind of its head; None lets its files decide (see transformer/head_kind.py).
+        flag: the flag that sets `head`.
+        settings: what else `from_pretrained` takes.
+
+    Raises:
+        UserError: weights are missing or do not fit.
+    """
+    model = TinyBertForSequenceClassification.from_pretrained(
+        source, cache_dir=cache_dir, classifier_head=head, **settings
+    )
+    report_head(model.head, source, flag)
+    return model
+
+
+def report_head(head: Head, source: str | os.PathLike, flag: str) -> None:
+    """Say which head a classifier has and why; of a guess also how to choose the other."""
+    if os.environ.get("RANK", "0") != "0":  # another process of torchrun says it
+        return
+    told = f"{source}: classifier head {head.kind}, {CLASSIFIER_HEADS[head.kind]}"
+    if head.guessed:
+        (other,) = CLASSIFIER_HEADS.keys() - {head.kind}
+        choice = f"{flag} {other} makes it {CLASSIFIER_HEADS[other]}"
+        told = f"note: {told}, is a guess ({head.reason}); {choice}"
+    else:
+        told += f" ({head.reason})"
+    print(told, file=sys.stderr)
+
+
 def load_classifier(
     task: GlueTask,
     source: str | os.PathLike,
     may_init: Sequence[str],
     cache_dir: str | os.PathLike | None = None,
+    drop: Sequence[str] | None = None,
     **settings: Any,
 ) -> TinyBertForSequenceClassification:
     """Load a classifier with its classes brought into the task's order.
 
     Args:
         may_init: name prefixes the checkpoint may lack, such as `classifier.` for a student that has
-            seen no task yet.
-        settings: fields of the config to set.
+            seen no task yet: it gets a new one for the task's classes.
+        drop: name prefixes to leave out of the checkpoint (see `dropped_parts`); None where the program
+            has no flags for that.
+        settings: what else `read_classifier` takes.
 
     Raises:
         UserError: weights are missing, or the model's labels are not the task's.
     """
-    model = TinyBertForSequenceClassification.from_pretrained(
-        source, (*may_init, "fit_dense.", "fit_denses."), cache_dir, **settings
-    )
+    try:
+        model = read_classifier(
+            source, cache_dir, may_init=(*may_init, "fit_dense.", "fit_denses."),
+            labels=label_names(task), drop=drop or (), **settings,
+        )  # fmt: skip
+    except WeightsMismatch as error:
+        raise UserError(f"{error}{'' if drop is None else drop_advice(error.name)}") from None
     names = model.config.id2label
-    order = check_label_order(task, dict(enumerate(names)) if names else None, str(source))
+    try:
+        order = check_label_order(task, dict(enumerate(names)) if names else None, str(source))
+    except UserError as error:
+        raise UserError(f"{error}{'' if drop is None else drop_advice(CLASSIFIER[0])}") from None
     if not np.array_equal(order, np.arange(task.num_labels)):
         print(
             f"note: {source}: classes reordered to {', '.join(label_names(task))}", file=sys.stderr
@@ -194,24 +246,30 @@ def label_names(task: GlueTask) -> list[str]:
     return list(task.label_names or task.labels or ["LABEL_0"])
 
 
-def sized_for(task: GlueTask, config: BertConfig) -> dict[str, Any]:
-    """The config setting that gives a model without a classifier one of the task's width."""
-    return {} if config.id2label else {"id2label": label_names(task)}
-
-
 def load_student(
     args: argparse.Namespace, task: GlueTask, teacher_width: int
 ) -> TinyBertForSequenceClassification:
     """Load the student, or make it; a general student has no classifier yet and gets a fresh one."""
-    config = read_config(args.student_model, args.cache_dir)
-    settings = {**sized_for(task, config), "fit_size": teacher_width}
-    if args.head:
-        settings["classifier_head"] = args.head
     if args.from_scratch:
-        return TinyBertForSequenceClassification.from_scratch(config, **settings)
+        config = read_config(args.student_model, args.cache_dir)
+        return new_classifier(task, config, args.head, fit_size=teacher_width)
     return load_classifier(
-        task, args.student_model, ("classifier.", "bert.pooler."), args.cache_dir, **settings
-    )
+        task, args.student_model, ("classifier.", "bert.pooler."), args.cache_dir,
+        dropped_parts(args), head=args.head, fit_size=teacher_width,
+    )  # fmt: skip
+
+
+def new_classifier(
+    task: GlueTask, config: BertConfig, head: str | None = None, **settings: Any
+) -> TinyBertForSequenceClassification:
+    """Make a classifier of the task with fresh weights, whatever classes the config is of.
+
+    Args:
+        head: kind of its head; None is that of the config.
+        settings: fields of the config to set.
+    """
+    settings |= {"id2label": label_names(task)} | ({"classifier_head": head} if head else {})
+    return TinyBertForSequenceClassification.from_scratch(config, **settings)
 
 
 def score_student(
@@ -221,7 +279,8 @@ def score_student(
     folder, context = Path(args.output_dir), autocast(precision, device)
     check_writable(folder)
     tokenizer = load_tokenizer(args, args.student_model)
-    student = load_classifier(task, args.student_model, (), args.cache_dir).to(device)
+    student = load_classifier(task, args.student_model, (), args.cache_dir, head=args.head)
+    student.to(device)
     check_vocabulary(tokenizer, student.config, args.student_model, args.cache_dir)
     check_length(student.config, args.max_seq_length, args.student_model)
     if args.do_eval:

@@ -12,8 +12,8 @@ from cli.foresight import add_dry_run_flag
 from cli.precision import add_bf16_flags, precision_from
 from distillation.distributed import Runtime
 from distillation.training import TrainingSettings
-from transformer.configuration import CLASSIFIER_HEADS
 from transformer.errors import UserError
+from transformer.head_kind import CLASSIFIER_HEADS
 from transformer.optimization import CLIPS, OPTIMIZERS
 
 MOST_EPOCHS = 100_000  # the steps of each are counted before the first
@@ -261,13 +261,46 @@ def add_layer_flags(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_head_flag(group: argparse._ArgumentGroup) -> None:
-    """Add the choice of a classifier's head."""
+def add_head_flag(
+    group: argparse._ArgumentGroup, flag: str = "--head", of: str = "the model's"
+) -> None:
+    """Add the choice of a classifier's head: of one that is read, and of a new one."""
     group.add_argument(
-        "--head",
+        flag,
         choices=CLASSIFIER_HEADS,
-        help="tinybert: classifier(relu(pooled)); hf: that of transformers' BERT, "
-        "classifier(dropout(pooled)) (default: the model's own, tinybert for a new one)",
+        help=f"{of} classifier. tinybert: {CLASSIFIER_HEADS['tinybert']}; hf: that of transformers' BERT, "
+        f"{CLASSIFIER_HEADS['hf']} (default: its own, by config.json; tinybert for a new one)",
+    )
+
+
+def add_drop_flags(group: argparse._ArgumentGroup, head: bool = True) -> None:
+    """Add what leaves parts of a model out that do not fit; `head` says that it may be a classifier."""
+    if head:
+        group.add_argument(
+            "--drop_head",
+            action="store_true",
+            help="start with a new classifier, whatever the model's own was trained for",
+        )
+    group.add_argument(
+        "--drop_projection",
+        action="store_true",
+        help="leave out the model's fit_dense, which leads to its own teacher's width; where one is needed "
+        "it starts anew",
+    )
+
+
+def dropped_parts(args: argparse.Namespace) -> tuple[str, ...]:
+    """Prefixes of the weights that the flags of `add_drop_flags` leave out."""
+    head = ("classifier.",) if getattr(args, "drop_head", False) else ()
+    return head + (("fit_dense.", "fit_denses.") if args.drop_projection else ())
+
+
+def drop_advice(name: str) -> str:
+    """The end of a message about a weight that does not fit, where a flag could leave it out."""
+    if name.startswith("classifier."):
+        return "; --drop_head starts with a new classifier"
+    return (
+        "; --drop_projection starts with a new projection" if name.startswith("fit_dense") else ""
     )
 
 

@@ -49,10 +49,17 @@ def write_card(
         file.write("\n\n".join(_sections(folder, record, files)) + "\n")
 
 
-def write_export_card(folder: Path, source: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the card of an export, if the model in `source` has the record of a run of ours."""
+def write_export_card(
+    folder: Path, source: Path, files: Mapping[str, Mapping[str, Any]], config: BertConfig
+) -> None:
+    """Write the card of an export, if the model in `source` has the record of a run of ours.
+
+    Args:
+        config: of the model that was exported; it may have been saved again since that run.
+    """
     record = _read(source / RUN_RECORD_NAME)
     if record.get("stage") in STAGES:
+        record["model"] = record["model"] | {"config": config.to_dict()}
         write_card(folder, record, files)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cli.classification import load_classifier, sized_for
+from cli.classification import load_classifier, new_classifier
 from cli.results import Results
 from cli.training import read_config
 from distillation.mapping import LayerMapping, layer_mapping
@@ -145,13 +145,13 @@ def find_lineage(results: Results, tasks: Iterable[str]) -> Lineage | None:
 def load(lineage: Lineage, folder: Path, fresh: bool = False) -> TinyBertForSequenceClassification:
     """Load a model of a lineage; `fresh` gives its shape new weights."""
     config = read_config(folder)
-    settings = sized_for(lineage.task, config)
+    settings = {}
     if folder != lineage.teacher:
         settings["fit_size"] = read_config(lineage.teacher).hidden_size
     if fresh:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(42)
-            return TinyBertForSequenceClassification.from_scratch(config, **settings).eval()
+            return new_classifier(lineage.task, config, **settings).eval()
     fresh_parts = ("classifier.", "bert.pooler.")
     return load_classifier(lineage.task, folder, fresh_parts, None, **settings)
 

@@ -51,6 +51,9 @@ from transformer.tokenizer_files import TOKENIZER_NAME, find_tokenizer, has_toke
 from transformer.vocabulary import say_once
 from transformer.weights import weights_checksum
 
+# Word embeddings that may have no token. Between the vocabularies of two BERTs there are more.
+MOST_PADDING = 1024
+
 
 def load_tokenizer(args: argparse.Namespace, *sources: str | os.PathLike | None) -> BertTokenizer:
     """Load the tokenizer of the first source that has a vocabulary.
@@ -75,10 +78,19 @@ def check_vocabulary(
 ) -> None:
     """Refuse a model whose vocabulary is not the tokenizer's.
 
+    Word embeddings are often padded to a multiple of 8 or 128; the rows above the tokens are never read.
+
     Raises:
         UserError: it names both sizes, or says that the tokens or what the tokenizer does differs.
     """
-    if config.vocab_size != len(tokenizer):
+    padding = config.vocab_size - len(tokenizer)
+    if 0 < padding <= MOST_PADDING:
+        print(
+            f"note: {source}: {config.vocab_size:,} word embeddings for {len(tokenizer):,} tokens; the last "
+            f"{padding:,} are taken for padding",
+            file=sys.stderr,
+        )
+    elif padding:
         advice = f"a model with weights needs the {VOCAB_NAME} that it was trained with"
         folder = Path(source)
         weights = (".bin", ".safetensors", ".onnx")
@@ -86,7 +98,8 @@ def check_vocabulary(
             advice = f'set "vocab_size": {len(tokenizer)} in {folder / CONFIG_NAME}'
         raise UserError(
             f"{source}: the model has {config.vocab_size} word embeddings, the vocabulary "
-            f"{len(tokenizer)} pieces; expected the same number: {advice}"
+            f"{len(tokenizer)} tokens; expected the same number, or up to {MOST_PADDING:,} embeddings more "
+            f"(padding): {advice}"
         )
     if not has_tokenizer(source, cache_dir):
         return

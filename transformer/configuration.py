@@ -192,16 +192,20 @@ class BertConfig:
         `transformers` has no classifier with TinyBERT's head; a model that is one gets the class as a
         file beside, which `AutoModelForSequenceClassification` finds by the config's `auto_map`.
         """
-        path = Path(path)
-        values = {"architectures": [architecture], **self.to_dict()}
-        if architecture == TINYBERT_CLASSIFIER:
-            found = f"{MODELING_FILE.stem}.{TINYBERT_CLASSIFIER}"
-            values["auto_map"] = {"AutoModelForSequenceClassification": found}
-            with atomic_open(path.with_name(MODELING_FILE.name), "wb") as file:
-                file.write(MODELING_FILE.read_bytes())
-        with atomic_open(path) as file:
-            json.dump(values, file, indent=2)
-            file.write("\n")
+        write_config_file(Path(path), {"architectures": [architecture], **self.to_dict()})
+
+
+def write_config_file(path: Path, values: dict[str, Any]) -> None:
+    """Write a `config.json`, and beside it the class that it names if that is TinyBERT's classifier."""
+    values = {name: value for name, value in values.items() if name != "auto_map"}
+    if values["architectures"] == [TINYBERT_CLASSIFIER]:
+        found = f"{MODELING_FILE.stem}.{TINYBERT_CLASSIFIER}"
+        values["auto_map"] = {"AutoModelForSequenceClassification": found}
+        with atomic_open(path.with_name(MODELING_FILE.name), "wb") as file:
+            file.write(MODELING_FILE.read_bytes())
+    with atomic_open(path) as file:
+        json.dump(values, file, indent=2)
+        file.write("\n")
 
 
 def read_config_file(path: str | os.PathLike) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Checkpoint(NamedTuple):
     state: dict[str, Tensor]
     config_file: Path
     weights: Path
+    left_out: frozenset[str] = frozenset()  # names that are in the file and were not to be read
 
     def config(self) -> BertConfig:
         """The configuration that file and weights describe together.
@@ -83,4 +84,4 @@ def read_checkpoint(
     weights = find_weights(source, cache_dir)
     state = read_weights(weights, source, cache_dir)
     kept = {name: value for name, value in state.items() if not name.startswith(tuple(drop))}
-    return Checkpoint(values, kept, config_file, weights)
+    return Checkpoint(values, kept, config_file, weights, frozenset(state.keys() - kept.keys()))

@@ -119,7 +119,7 @@ class BertPreTrainedModel(nn.Module):
         model = cls(_with_settings(checkpoint.config(), settings))
         may_init = cls.MAY_INIT if may_init is None else may_init
         fresh = load_weights(model, checkpoint.state, checkpoint.weights, may_init)
-        report_fresh(fresh, checkpoint.weights)
+        report_fresh(fresh, checkpoint.weights, checkpoint.left_out)
         return model.eval()
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:

@@ -8,7 +8,7 @@ import pickle
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -271,10 +271,19 @@ def save_weights(state: dict[str, Tensor], path: str | os.PathLike) -> None:
         )
 
 
-def report_fresh(names: list[str], source: str | os.PathLike) -> None:
-    """Say on standard error which weights a checkpoint lacked and training starts from scratch."""
-    if names:
-        heads = sorted({name.rsplit(".", 1)[0] for name in names})
-        print(
-            f"note: {source} has no {', '.join(heads)}: starting from fresh values", file=sys.stderr
-        )
+def report_fresh(
+    names: list[str], source: str | os.PathLike, left_out: Collection[str] = ()
+) -> None:
+    """Say on standard error which weights start from fresh values, and why.
+
+    Args:
+        left_out: of all names those that the file holds and that were not to be read.
+    """
+    for group, why in (
+        ([name for name in names if name not in left_out], "has no {}"),
+        ([name for name in names if name in left_out], "holds {}, left out as asked"),
+    ):
+        if group:
+            parts = ", ".join(sorted({name.rsplit(".", 1)[0] for name in group}))
+            told = why.format(parts)
+            print(f"note: {source} {told}: starting from fresh values", file=sys.stderr)

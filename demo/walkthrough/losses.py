@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cli.classification import load_classifier, sized_for
+from cli.classification import load_classifier
 from demo.walkthrough.page import TOLERANCE, agreed, number, table
 from demo.walkthrough.run import DemoRun
 from distillation.batches import Batch
@@ -220,11 +220,7 @@ def output_dir(run: DemoRun, stage: str) -> str:
 def load_student(run: DemoRun, stage: str) -> TinyBertForSequenceClassification:
     """The student after a stage; after general distillation it gets the classifier it lacks."""
     fresh = ("classifier.", "bert.pooler.") if stage == "general" else ()
-    folder = run.stages[stage]
-    settings = (
-        sized_for(run.task, TinyBertForPreTraining.from_pretrained(folder).config) if fresh else {}
-    )
-    return load_classifier(run.task, folder, fresh, **settings)
+    return load_classifier(run.task, run.stages[stage], fresh)
 
 
 def prediction_facts(
