@@ -66,7 +66,7 @@ def test_what_is_written_is_read_back(tmp_path):
     "values, head",
     [
         ({"architectures": ["BertForSequenceClassification"]}, "hf"),
-        ({"architectures": ["BertForSequenceClassification"], "classifier_head": "tinybert"}, "tinybert"),
+        ({"architectures": ["BertForSequenceClassification"], "classifier_head": "tinybert"}, "hf"),
         ({"architectures": ["TinyBertForSequenceClassification"]}, "tinybert"),
         ({"architectures": ["BertForPreTraining"]}, "tinybert"),
         ({}, "tinybert"),
