@@ -128,7 +128,7 @@ def test_an_export_has_the_card_of_its_run_with_its_files(tmp_path):
     source.mkdir()
     folder.mkdir()
     (source / RUN_RECORD_NAME).write_text(json.dumps(RECORD))
-    write_export_card(folder, source, EXPORT)
+    write_export_card(folder, source, EXPORT, BertConfig())
     card = ModelCard.load(folder / CARD_NAME)
     assert card.data.model_name == "sts" and card.data.eval_results
     for told in (
@@ -139,16 +139,25 @@ def test_an_export_has_the_card_of_its_run_with_its_files(tmp_path):
         assert told in card.text
     assert "flags.json" not in card.text, "it is not there"
 
-    write_export_card(folder, source, {k: export_row(k, 1) for k in ("original", "onnx")})
+    write_export_card(
+        folder, source, {k: export_row(k, 1) for k in ("original", "onnx")}, BertConfig()
+    )
     text = ModelCard.load(folder / CARD_NAME).text
     assert "AutoModel" not in text and "| `onnx` | 1 | 1.23 | 20.00 | not measured |" in text
+
+
+def test_the_card_of_an_export_describes_the_head_that_was_exported(tmp_path):
+    """The folder of a run may have been saved again by transformers since."""
+    (tmp_path / RUN_RECORD_NAME).write_text(json.dumps(RECORD))
+    write_export_card(tmp_path, tmp_path, EXPORT, BertConfig(classifier_head="hf"))
+    assert "trust_remote_code" not in ModelCard.load(tmp_path / CARD_NAME).text
 
 
 @pytest.mark.parametrize("record", [None, {"stage": "theirs"}])
 def test_a_model_of_others_gets_no_card_of_ours(tmp_path, record):
     if record is not None:
         (tmp_path / RUN_RECORD_NAME).write_text(json.dumps(record))
-    write_export_card(tmp_path, tmp_path, EXPORT)
+    write_export_card(tmp_path, tmp_path, EXPORT, BertConfig())
     assert not (tmp_path / CARD_NAME).exists()
 
 

@@ -174,10 +174,55 @@ def test_a_random_head_is_made_only_when_asked_for_and_said_aloud(tmp_path, head
     assert logits(folders[0]).shape == (2, 2)
 
 
-def test_a_recorded_head_kind_is_kept(tmp_path):
-    folder = write_folder(tmp_path / "t", hub_model().state_dict(), classifier_head="tinybert")
+@pytest.mark.parametrize(
+    "recorded, flags, head",
+    [
+        ({"classifier_head": "tinybert"}, [], "hf"),  # transformers wrote the file after that
+        ({"classifier_head": "tinybert", "architectures": ["Odd"]}, [], "tinybert"),
+        ({"architectures": None}, [], "hf"),
+        ({"architectures": ["BertForMaskedLM"], "finetuning_task": "rte"}, [], "hf"),
+        ({"architectures": ["BertForMaskedLM"]}, ["--head", "tinybert"], "tinybert"),
+        ({}, ["--head", "tinybert"], "tinybert"),
+    ],
+)
+def test_the_head_is_that_which_every_program_reads(tmp_path, capsys, recorded, flags, head):
+    folder = write_folder(tmp_path / "t", hub_model().state_dict(), **recorded)
+    read = TinyBertForSequenceClassification.from_pretrained(folder)
+    assert flags or read.config.classifier_head == head
+    run(tmp_path, "--models", "t", *flags)
+    assert f"{folder}: classifier head {head}" in capsys.readouterr().err
+    after = TinyBertForSequenceClassification.from_pretrained(folder)
+    assert after.config.classifier_head == head and not after.head.guessed
+    assert (folder / "modeling_tinybert.py").exists() == (head == "tinybert")
+    run(tmp_path, "--models", "t", *flags)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["model.safetensors", "pytorch_model.bin"])
+def test_shards_become_one_file(tmp_path, kind):
+    teacher = hub_model()
+    folder = write_folder(tmp_path / "t", {}, safe=False)
+    (folder / "pytorch_model.bin").unlink()
+    state = {name: value.clone() for name, value in teacher.state_dict().items()}
+    stem, ending = kind.split(".")
+    where = {}
+    for number in (1, 2):
+        part = dict(list(state.items())[number - 1 :: 2])
+        shard = folder / f"{stem}-0000{number}-of-00002.{ending}"
+        where |= dict.fromkeys(part, shard.name)
+        if ending == "bin":
+            torch.save(part, shard)
+        else:
+            from safetensors.torch import save_file
+
+            save_file(part, shard)
+    (folder / f"{kind}.index.json").write_text(json.dumps({"weight_map": where}))
+    expected = logits(folder)
     run(tmp_path, "--models", "t")
-    assert json.loads((folder / "config.json").read_text())["classifier_head"] == "tinybert"
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.json", "vocab.txt", "pytorch_model.bin")
+    }
+    assert torch.equal(logits(folder), expected)
 
 
 class Malicious:

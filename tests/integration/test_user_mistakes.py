@@ -120,8 +120,8 @@ def change_line(path: str, number: int, change: Callable[[bytes], bytes]) -> Dam
     return damage
 
 
-def shorten_vocabulary(folder: str) -> Damage:
-    return lambda: write_vocabulary(Path(folder), VOCABULARY[:-3])
+def lengthen_vocabulary(folder: str) -> Damage:
+    return lambda: write_vocabulary(Path(folder), [*VOCABULARY, "one", "two", "three"])
 
 
 def reorder_vocabulary(folder: str) -> Damage:
@@ -303,20 +303,20 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
             f'set "vocab_size": {len(VOCABULARY)} in student_c',
         ),
     ),
-    "a vocabulary smaller than its model": (
-        shorten_vocabulary("models/teacher"),
+    "a vocabulary larger than its model": (
+        lengthen_vocabulary("models/teacher"),
         FINE_TUNE,
-        ("models/teacher", str(len(VOCABULARY)), str(len(VOCABULARY) - 3)),
+        ("models/teacher", str(len(VOCABULARY)), str(len(VOCABULARY) + 3)),
     ),
     "the same for augmentation": (
-        shorten_vocabulary("models/bert"),
+        lengthen_vocabulary("models/bert"),
         AUGMENT,
-        ("models/bert", str(len(VOCABULARY)), str(len(VOCABULARY) - 3)),
+        ("models/bert", str(len(VOCABULARY)), str(len(VOCABULARY) + 3)),
     ),
     "teacher and student with other pieces": (
         reorder_vocabulary("models/student"),
         DISTIL,
-        ("vocab.txt", "other pieces"),
+        ("vocab.txt", "other tokens"),
     ),
     "data made with another vocabulary": (
         reorder_vocabulary("models/bert"),

@@ -85,9 +85,16 @@ def test_an_exported_student_has_one_too():
     assert card.data.model_name == "exported" and "| `model.safetensors` |" in card.text
 
 
-def test_a_head_cannot_be_chosen_once_a_model_is_trained():
-    outcome = run_line(f"{DISTIL} --do_eval --head hf")
-    assert outcome.status == 2 and "--head: is for training" in outcome.stderr
+def test_a_head_that_is_asked_for_is_read_and_said():
+    line = "python task_distill.py --do_eval --data_dir glue/RTE --task_name RTE --output_dir out"
+    for flag, told in (
+        ("", "teacher: classifier head hf, classifier(dropout(pooled)) (config.json names"),
+        (
+            "--head tinybert",
+            "teacher: classifier head tinybert, classifier(relu(pooled)) (as asked;",
+        ),
+    ):
+        assert told in succeed(f"{line} --student_model teacher {flag}").stderr
 
 
 # Flags files and dry runs
