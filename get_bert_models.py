@@ -40,8 +40,7 @@ from transformer.locks import sole_writer
 from transformer.tokenization import BertTokenizer
 from transformer.tokenizer_files import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, limit_max_length
 from transformer.tokenizer_json import ADDED_NAME, SPECIAL_MAP_NAME
-from transformer.weight_shards import INDEX_ENDING, shard_names
-from transformer.weights import WEIGHTS_FILES
+from transformer.weight_shards import INDEX_ENDING, WEIGHTS_FILES, shard_names
 
 BASE = "google-bert/bert-base-uncased"
 TEACHER = "JeremiahZ/bert-base-uncased-{}"

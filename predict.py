@@ -34,7 +34,7 @@ from tasks.token_store import MAX_SEQUENCE, TokenStore, encode_pairs
 from transformer.errors import UserError, run_script
 from transformer.file_utils import atomic_open, check_no_input
 from transformer.tokenization import BertTokenizer
-from transformer.weights import WEIGHTS_FILES
+from transformer.weight_shards import WEIGHTS_FILES
 
 BATCHES_AT_ONCE = 16  # whose rows are sorted by length, so that little is padding
 READ_BYTES = 1 << 20

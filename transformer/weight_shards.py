@@ -7,14 +7,23 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from transformer.download import find_model_file
 from transformer.errors import UserError
+from transformer.file_utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INDEX_ENDING = ".index.json"
+# In the order in which `transformers` looks for them.
+WEIGHTS_FILES = (
+    SAFE_WEIGHTS_NAME,
+    SAFE_WEIGHTS_NAME + INDEX_ENDING,
+    WEIGHTS_NAME,
+    WEIGHTS_NAME + INDEX_ENDING,
+)
 _MOST_SHARDS = 10_000
 
 

@@ -17,21 +17,14 @@ from torch import Tensor, nn
 
 from transformer.download import find_model_file
 from transformer.errors import UserError
-from transformer.file_utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME, atomic_open
+from transformer.file_utils import WEIGHTS_NAME, atomic_open
 from transformer.names import BIAS, DECODER, DECODER_BIAS, WORDS, canonical_names
-from transformer.weight_shards import INDEX_ENDING, find_shards, read_shards
+from transformer.weight_shards import INDEX_ENDING, WEIGHTS_FILES, find_shards, read_shards
 
 # Heads that other classes keep in the same file: not ours to load, nothing to complain of.
 _HEADS = ("cls.", "classifier.", "fit_dense.", "fit_denses.", "qa_outputs.", "bert.pooler.")
 # Copies that carry nothing as long as they equal what they are tied to.
 _TIED = {DECODER: WORDS, DECODER_BIAS: BIAS}
-# In the order in which `transformers` looks for them.
-WEIGHTS_FILES = (
-    SAFE_WEIGHTS_NAME,
-    SAFE_WEIGHTS_NAME + INDEX_ENDING,
-    WEIGHTS_NAME,
-    WEIGHTS_NAME + INDEX_ENDING,
-)
 
 
 class WeightsMismatch(UserError):
