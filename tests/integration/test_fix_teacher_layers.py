@@ -220,7 +220,7 @@ def test_shards_become_one_file(tmp_path, kind):
     expected = logits(folder)
     run(tmp_path, "--models", "t")
     assert {path.name for path in folder.iterdir()} == {
-        *("config.json", "vocab.txt", "pytorch_model.bin")
+        *("config.json", "vocab.txt", "tokenizer_config.json", "pytorch_model.bin")
     }
     assert torch.equal(logits(folder), expected)
 
