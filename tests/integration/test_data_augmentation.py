@@ -128,6 +128,18 @@ def test_variants_keep_the_other_fields_of_their_row(place):
         assert len({a for a, _ in variants}) > 1 and len({b for _, b in variants}) > 1
 
 
+def test_columns_of_an_export_are_found_by_name_and_stay_where_they_are(place):
+    """The same rows in another order of columns give the same variants."""
+    main(command("RTE", "--N", "3"))
+    official = read_split(find_task("RTE"), place / "data/glue_data/RTE", "train_aug")
+    train = place / "data/glue_data/RTE/train.tsv"
+    train.write_text("".join("\t".join(row[::-1]) + "\n" for row in rows(train)))
+    main(command("RTE", "--N", "3"))
+    assert rows(output(place, "RTE"))[0] == ["label", "sentence2", "sentence1", "index"]
+    export = read_split(find_task("RTE"), place / "data/glue_data/RTE", "train_aug")
+    assert triples(export) == triples(official)
+
+
 def test_quotes_stay_as_they_are(place):
     main(command("SST-2"))
     text = output(place, "SST-2").read_text()

@@ -327,3 +327,25 @@ def test_a_lone_tokenizer_json_gets_its_vocab_txt_and_the_models_positions(hub, 
     recorded = json.loads((folder / "source.json").read_text())["files"]
     for name in ("vocab.txt", "tokenizer_config.json"):
         assert recorded[name]["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+
+
+def test_a_sharded_model_arrives_with_every_shard_its_index_names(hub, tmp_path):
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    where = dict(zip(("bert.a", "bert.b"), shards, strict=True))
+    index = json.dumps({"weight_map": where}).encode()
+    files = bert_files("model.safetensors.index.json") | {"model.safetensors.index.json": index}
+    files |= {shards[0]: b"one", "model-00009-of-00009.safetensors": b"not named"}
+    hub.add("someone/lacking", files)
+    result = hub.run(tmp_path, "--models", "someone/lacking")
+    assert result.returncode == 2 and f"lacks {shards[1]} on the hub" in result.stderr
+    hub.add("someone/sharded", files | {shards[1]: b"two"})
+    result = hub.run(tmp_path, "--models", "someone/sharded")
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "models/sharded"
+    assert sorted(path.name for path in folder.glob("model*")) == [
+        *shards,
+        "model.safetensors.index.json",
+    ]
+    (folder / shards[1]).unlink()
+    result = hub.run(tmp_path, "--models", "someone/sharded")
+    assert result.returncode == 2 and f"exists but lacks {shards[1]}" in result.stderr
