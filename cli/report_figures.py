@@ -15,7 +15,6 @@ from cli.report_tables import headline
 from cli.results import Results
 from tasks.parallel import ordered_map
 
-
 SCORES_NAME = "scores.png"
 
 
