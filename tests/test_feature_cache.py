@@ -250,7 +250,7 @@ def test_runs_share_a_folder(distil, tmp_path):
     shared = ("--feature_cache", str(tmp_path / "shared"))
     assert distil("first", *shared)[1] == ROWS
     assert distil("second", *shared, "--seed", "7")[1] == 0
-    assert distil("third", *shared, "--bf16")[1] == ROWS
+    assert distil("third", *shared, "--bf16", "--force_bf16")[1] == ROWS
 
 
 def test_a_run_that_meets_no_row_twice_computes_what_it_meets(distil):

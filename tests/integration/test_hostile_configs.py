@@ -28,8 +28,9 @@ from transformer.modeling import TinyBertForPreTraining
 MARK = "elsewhere"
 PATHS = [f"../../{MARK}", f"../{MARK}/model.safetensors", f"/{MARK}/x", f"file://{MARK}/x"]
 PATHS += [f"https://127.0.0.1:9/{MARK}", f"s3://{MARK}/x", f"$(touch {MARK})", f"{MARK}.evil.Model"]
-# Every name that `transformers` or we have ever read or written, but those that say what the model is.
-NAMES = """_name_or_path name_or_path base_model_name_or_path finetuning_task tokenizer_class processor_class
+# Every name that `transformers` or we have ever read or written, but those that say what the model or its
+# tokenizer is.
+NAMES = """_name_or_path name_or_path base_model_name_or_path finetuning_task processor_class
     transformers_version torch_dtype problem_type vocab_file merges_file tokenizer_file added_tokens_file
     special_tokens_map_file weights_file weight_map gguf_file adapter_file cache_dir output_dir save_dir
     custom_pipelines quantization_config teacher student dataset source""".split()  # noqa: SIM905
@@ -113,16 +114,47 @@ def spoil(labels: bool) -> None:
     for folder in ("models/bert", "models/teacher", "models/student", "student_config"):
         file = Path(folder, "config.json")
         file.write_text(json.dumps(hostile(json.loads(file.read_text()), labels)))
-        tokenizer = names() | {
-            "auto_map": {"AutoTokenizer": [PATHS[0], None]},
-            "do_lower_case": True,
-        }
+        tokenizer = names() | {"do_lower_case": True}
         Path(folder, "tokenizer_config.json").write_text(json.dumps(tokenizer))
         Path(folder, "source.json").write_text(json.dumps(names("model", "commit")))
 
 
 def tree(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+def enter(world: Path, tmp_path: Path, monkeypatch) -> None:
+    """Work in a copy of the world."""
+    place = tmp_path / "a/b/world"
+    shutil.copytree(world, place)
+    monkeypatch.chdir(place)
+
+
+def listened(command: str) -> tuple:
+    """Run a command; return its outcome, and what it opened, made, moved, started or asked for."""
+    global _opened
+    _opened = []
+    try:
+        outcome = run_line(command)
+    finally:
+        events, _opened = _opened, None
+    return outcome, events
+
+
+@pytest.mark.parametrize(
+    "told", [{"tokenizer_class": PATHS[-1]}, {"auto_map": {"AutoTokenizer": [PATHS[0], None]}}]
+)
+@pytest.mark.parametrize("name", ["predict", "pregenerate", "augment"])
+def test_a_tokenizer_of_other_code_is_refused_and_not_looked_for(
+    world, tmp_path, monkeypatch, listening, name, told
+):
+    enter(world, tmp_path, monkeypatch)
+    for folder in ("models/bert", "models/teacher"):
+        Path(folder, "tokenizer_config.json").write_text(json.dumps(told))
+    outcome, events = listened(COMMANDS[name])
+    assert outcome.status == 2
+    assert "tokenizer_config.json: " in outcome.stderr and next(iter(told)) in outcome.stderr
+    assert not [event for event in events if MARK in event]
 
 
 CASES = [(name, False) for name in COMMANDS]
@@ -134,17 +166,10 @@ def test_no_name_in_a_configuration_becomes_a_path(
     world, tmp_path, monkeypatch, listening, name, labels
 ):
     """Nothing of such a name is opened, made, moved, started or asked for, and no file has it."""
-    place = tmp_path / "a/b/world"
-    shutil.copytree(world, place)
-    monkeypatch.chdir(place)
+    enter(world, tmp_path, monkeypatch)
     spoil(labels)
     before = tree(tmp_path)
-    global _opened
-    _opened = []
-    try:
-        outcome = run_line(COMMANDS[name])
-    finally:
-        events, _opened = _opened, None
+    outcome, events = listened(COMMANDS[name])
     # Labels that are not the task's are refused where there is a task.
     assert outcome.status == (2 if labels and name in ("scores", "predictions") else 0), (
         outcome.stderr
