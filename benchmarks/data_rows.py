@@ -76,7 +76,7 @@ def augmentation(bench: Bench) -> list[Figure]:
                 bench.figure(
                     row="augmentation",
                     job=f"augmentation, {task}, {work.passes:.1f} masked passes a sentence of "
-                    f"{work.length:.0f} pieces, {precision}",
+                    f"{work.length:.0f} tokens, {precision}",
                     unit="sentences/s",
                     ours=len(sides) * (rows - 1) / max(seconds["whole"] - seconds["start"], 1e-3),
                     samples=max(1, bench.sizes.repeats - 1), ceiling=ceiling.rates(),

@@ -266,7 +266,7 @@ def _growth_rows(step: StepTime) -> str:
     }
     for task in TASKS:
         rows, length = task_lengths(task, padded=False)
-        size = f"one epoch of {rows:,} augmented rows of {length:.0f} pieces"
+        size = f"one epoch of {rows:,} augmented rows of {length:.0f} tokens"
         jobs[f"{task}, the layers of 4 layers of 312: {size}"] = layers_epoch(CPU.student, task)
     return "\n".join(f"| {job} | {step.hours(work):.2f} |" for job, work in jobs.items())
 
