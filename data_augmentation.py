@@ -4,8 +4,8 @@
         --glove_embs data/glove.840B.300d.txt --glue_dir data/glue_data --task_name RTE
 
 Writes train_aug.tsv beside the task's train.tsv: every row, and after it the row with one sentence
-rewritten. A word of one piece is replaced by what the masked language model finds likely in its
-place, a word of several pieces by its neighbours among the word vectors. For a seed the output is
+rewritten. A word of one token is replaced by what the masked language model finds likely in its
+place, a word of several tokens by its neighbours among the word vectors. For a seed the output is
 the same whatever the batch size (--bf16 excepted), the number of processes (start it with torchrun)
 or of shares (--shard 1/8 … --shard 8/8, then --merge_shards 8). What a killed or stopped run has done
 is kept beside the output; the same command with --resume goes on from there.
@@ -32,8 +32,8 @@ from distillation.distributed import Runtime, start_runtime
 from distillation.forecast import duration
 from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
 from tasks.glue import GlueTask, find_task, guess_task, read_split, split_path
-from tasks.likely_pieces import likely_pieces, share_out
-from tasks.sentence_words import Sentence, SentenceSplitter, replacement_pieces
+from tasks.likely_tokens import likely_tokens, share_out
+from tasks.sentence_words import Sentence, SentenceSplitter, replacement_tokens
 from tasks.shards import Shard, check_share, checksum, finish_shard, finished_shards, merge_files
 from tasks.unfinished import unfinished
 from tasks.word_vectors import nearest_words, read_word_vectors
@@ -213,7 +213,7 @@ def augment(
     job |= {"vocabulary_checksum": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
     job |= {"tokenizer": tokenizer.describe()}
     job |= {"model_checksum": weights_checksum(model.state_dict(), model.MAY_INIT)}
-    allowed = replacement_pieces(tokenizer)
+    allowed = replacement_tokens(tokenizer)
     predict = language_model(model.to(runtime.device), allowed, job["bf16"])
     max_positions = model.config.max_position_embeddings
     splitter = SentenceSplitter(tokenizer, max_positions)
@@ -236,19 +236,19 @@ def augment(
             print(
                 f"{task.folder}: {len(numbers)} rows, N={job['N']} M={args.M} p={args.p:g} "
                 f"seed={args.seed}; {len(vectors.words):,} word vectors ({vectors.skipped} skipped), "
-                f"for {len(neighbours):,} of the {len(compounds):,} words of several pieces; "
+                f"for {len(neighbours):,} of the {len(compounds):,} words of several tokens; "
                 f"{passes:,} words to mask"
             )
         quiet = passes == 0 or not runtime.is_main or args.dry_run
         progress = stack.enter_context(progress_bar(passes, "word", "augmenting", disable=quiet))
 
-        def pieces(sentences: Sequence[Sentence]) -> list[np.ndarray]:
-            return likely_pieces(
+        def likely(sentences: Sequence[Sentence]) -> list[np.ndarray]:
+            return likely_tokens(
                 sentences, predict, tokenizer, min(args.M, int(allowed.sum())), args.batch_size,
                 max_positions, exact=not job["bf16"], on_batch=progress.update,
             )  # fmt: skip
 
-        together = share_out(pieces, runtime.rank, runtime.world, runtime.gather, progress.update)
+        together = share_out(likely, runtime.rank, runtime.world, runtime.gather, progress.update)
         counts = Counts(**past.get("counts", {}))
         augmenter = Augmenter(
             splitter, tokenizer.ids_to_tokens, together, neighbours,

@@ -40,7 +40,7 @@ BATCHES_AT_ONCE = 16  # whose rows are sorted by length, so that little is paddi
 READ_BYTES = 1 << 20
 ODD = {
     "empty": "they are classified as if they were texts",
-    "cut": "they have more pieces than --max_seq_length",
+    "cut": "they have more tokens than --max_seq_length",
 }
 
 
@@ -68,7 +68,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--max_seq_length",
         type=whole_number,
-        help="longest line in pieces, longer ones are truncated (default: 128, or as many as the model "
+        help="longest line in tokens, longer ones are truncated (default: 128, or as many as the model "
         "has positions)",
     )
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
@@ -248,7 +248,7 @@ def whole_lines(stream: io.BufferedReader) -> Iterator[list[bytes]]:
 def encode(
     tokenizer: BertTokenizer, rows: list[tuple[str, ...]], length: int, told: Counter[str]
 ) -> TokenStore:
-    """Tokenise a block; lines without a text, and those cut to `length` pieces, are counted."""
+    """Tokenise a block; lines without a text, and those cut to `length` tokens, are counted."""
     a, *b = (list(column) for column in zip(*rows, strict=True))
     store = encode_pairs(tokenizer, a, b[0] if b else None, length)
     full = [rows[i] for i in np.flatnonzero(store.lengths == length)]

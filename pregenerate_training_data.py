@@ -106,7 +106,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--max_predictions_per_seq", type=int, default=20, help="most masked tokens in a sequence"
     )
     masking.add_argument(
-        "--do_whole_word_mask", action="store_true", help="mask all pieces of a word or none"
+        "--do_whole_word_mask", action="store_true", help="mask all tokens of a word or none"
     )
 
     runtime = parser.add_argument_group("running")
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.data_url:
         print("note: --data_url is ignored: it named a private cloud", file=sys.stderr)
     if args.do_whole_word_mask and args.masked_lm_prob == 0:
-        print("note: nothing is masked at --masked_lm_prob 0, words or pieces", file=sys.stderr)
+        print("note: nothing is masked at --masked_lm_prob 0, words or tokens", file=sys.stderr)
     corpus = find_input(args.train_corpus, "a text file, one sentence a line")
     if corpus.is_file() and (warning := check_corpus_text(corpus)):
         print(f"warning: {warning}", file=sys.stderr)
@@ -177,8 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             todo = [(epoch, block) for epoch in epochs for block in range(num_blocks)]
             with contextlib.closing(ordered_map(make_part, todo, args.num_workers)) as parts:
                 for epoch in epochs:
-                    pieces = islice(parts, num_blocks)
-                    write(args, folder, epoch, pieces, tokenizer, documents, made_from)
+                    chunks = islice(parts, num_blocks)
+                    write(args, folder, epoch, chunks, tokenizer, documents, made_from)
         if args.merge_shards:
             remove_shards(shard_name(folder), args.merge_shards)
     print(f"{folder}: {args.epochs_to_generate} epoch{'s' * (args.epochs_to_generate > 1)}")
@@ -193,7 +193,7 @@ def dry_run(
     made_from: Mapping[str, Any],
     job: Mapping[str, Any],
 ) -> None:
-    """Look at what the run looks at, and measure a little piece of it."""
+    """Look at what the run looks at, and measure a small part of it."""
     folder, done = Path(args.output_dir), 0
     check_writable(folder)
     check_temp_dir(args)

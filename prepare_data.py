@@ -315,11 +315,11 @@ def write_corpus(
             counts["documents"] += 1
 
         with contextlib.closing(ordered_map(work, blocks(), workers)) as results:
-            for piece in joined(
+            for chunk in joined(
                 counted(results), count_document, b"" if args.shard else b"\n",
                 started=counts["documents"] > 0, open_document=counts["unfinished"],
             ):  # fmt: skip
-                file.write(piece)
+                file.write(chunk)
         if not counts["documents"] and not args.shard:
             raise UserError(f"{args.input}: holds no text; expected articles or documents")
     say_counts(output, counts)

@@ -136,7 +136,7 @@ def add_training_flags(
         default=max_seq_length,
         help="sequences are as long as the data were made"
         if on_corpus
-        else "longest sequence in pieces; longer ones are truncated"
+        else "longest sequence in tokens; longer ones are truncated"
         + own * (max_seq_length is None),
     )
     (ignored if on_corpus else batches).add_argument(

@@ -230,8 +230,8 @@ def write_one(
 ) -> dict[str, Any]:
     """Write one epoch in the chosen format; return its metrics."""
     if args.format == "json":
-        pieces = tokenizer.ids_to_tokens
-        return write_json_epoch(folder, epoch, parts, pieces, args.max_seq_len, made_from)
+        vocabulary = tokenizer.ids_to_tokens
+        return write_json_epoch(folder, epoch, parts, vocabulary, args.max_seq_len, made_from)
     facts = {
         "max_seq_len": args.max_seq_len,
         "vocab_hash": tokenizer.vocab_hash,
@@ -252,7 +252,7 @@ def make_recipe(args: argparse.Namespace, tokenizer: BertTokenizer) -> PairRecip
     """Collect what determines the examples, besides the documents."""
     continuation = None
     if args.do_whole_word_mask:
-        continuation = np.array([piece.startswith("##") for piece in tokenizer.ids_to_tokens])
+        continuation = np.array([token.startswith("##") for token in tokenizer.ids_to_tokens])
     return PairRecipe(
         max_seq_len=args.max_seq_len,
         short_seq_prob=args.short_seq_prob,

@@ -133,7 +133,7 @@ def check_length(
     """Refuse sequences longer than a model has positions for; `asker` is what wants that length."""
     if length > config.max_position_embeddings:
         raise UserError(
-            f"{asker} {length}: {source} has positions for {config.max_position_embeddings} pieces"
+            f"{asker} {length}: {source} has positions for {config.max_position_embeddings} tokens"
         )
 
 

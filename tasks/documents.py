@@ -192,8 +192,8 @@ def tokenize_corpus(
     """
     with _Writer(Path(folder), token_dtype(len(tokenizer))) as writer:
         blocks = islice(read_blocks(corpus, _READ_BYTES), reads)
-        for piece in _tokenized(blocks, tokenizer, on_progress):
-            writer.add(*piece)
+        for chunk in _tokenized(blocks, tokenizer, on_progress):
+            writer.add(*chunk)
         documents = writer.close(_placeholder(tokenizer))
     return _checked(documents, corpus)
 

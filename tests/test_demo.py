@@ -468,8 +468,8 @@ def test_vocabulary_knows_every_word(tmp_path):
     tokenizer = BertTokenizer.from_pretrained(str(tmp_path / "bert-base-config"))
     assert tokenizer.do_lower_case
     text = " ".join(lexicon.ALL_WORDS) + ' History. Zebra quiz 1984, "odd" (word)!'
-    pieces = tokenizer.tokenize(text)
-    assert "[UNK]" not in pieces
+    tokens = tokenizer.tokenize(text)
+    assert "[UNK]" not in tokens
     split = [word for word in lexicon.ALL_WORDS if len(tokenizer.tokenize(word)) > 1]
     assert 20 < len(split) < len(lexicon.ALL_WORDS) / 2  # augmentation takes both its ways
 

@@ -74,7 +74,7 @@ for script, argv, stop in json.load(open(sys.argv[1])):
 
 @pytest.fixture
 def corpus(tmp_path, tiny_vocab):
-    """Pregenerated data: 21 pairs of 6 to 24 pieces, in `corpus` and, as published, in `corpus_json`."""
+    """Pregenerated data: 21 pairs of 6 to 24 tokens, in `corpus` and, as published, in `corpus_json`."""
     tokenizer = BertTokenizer(tiny_vocab)
     generator = np.random.default_rng(5)
     lengths = generator.integers(6, 25, 21)

@@ -298,20 +298,20 @@ def _chunks(rows: Iterable[tuple[Tensor, ...]], limit: int) -> Iterator[list[lis
 
     Contiguous tensors are cut as well; one that is not stays whole.
     """
-    pieces, size = [], 0
+    chunks, size = [], 0
     for row in rows:
         if all(tensor.is_contiguous() for tensor in row):
             parts = list(zip(*(tensor.view(-1).split(limit) for tensor in row), strict=True))
         else:
             parts = [row]
         for part in parts:
-            if pieces and size + part[0].numel() > limit:
-                yield [list(column) for column in zip(*pieces, strict=True)]
-                pieces, size = [], 0
-            pieces.append(part)
+            if chunks and size + part[0].numel() > limit:
+                yield [list(column) for column in zip(*chunks, strict=True)]
+                chunks, size = [], 0
+            chunks.append(part)
             size += part[0].numel()
-    if pieces:
-        yield [list(column) for column in zip(*pieces, strict=True)]
+    if chunks:
+        yield [list(column) for column in zip(*chunks, strict=True)]
 
 
 def _check_options(options: dict[str, Any]) -> None:

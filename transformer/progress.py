@@ -48,7 +48,7 @@ class _LogLines(tqdm):
 
 
 class _Lines(io.TextIOBase):
-    """Passes on what has characters in it, each piece as a line; the cursor's movements are dropped."""
+    """Passes on what has characters in it, each chunk as a line; the cursor's movements are dropped."""
 
     def __init__(self, stream: io.TextIOBase) -> None:
         self._stream = stream

@@ -46,11 +46,11 @@ TRAIN = {
 
 def save_model(folder: Path, seed: int = 0) -> None:
     folder.mkdir(parents=True)
-    pieces = [*SPECIAL, *WORDS, *ENDINGS, *"abcdefghijklmnopqrstuvwxyz"]
-    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    vocabulary = [*SPECIAL, *WORDS, *ENDINGS, *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=len(pieces),
+        vocab_size=len(vocabulary),
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,

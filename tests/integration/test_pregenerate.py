@@ -24,9 +24,9 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "."]
 
 @pytest.fixture
 def model(tmp_path) -> str:
-    pieces = [*SPECIAL, *WORDS, *(f"##{word}" for word in WORDS)]
+    vocabulary = [*SPECIAL, *WORDS, *(f"##{word}" for word in WORDS)]
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    (tmp_path / "model" / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     return str(tmp_path / "model")
 
 

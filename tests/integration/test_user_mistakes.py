@@ -313,7 +313,7 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         AUGMENT,
         ("models/bert", str(len(VOCABULARY)), str(len(VOCABULARY) + 3)),
     ),
-    "teacher and student with other pieces": (
+    "teacher and student with other tokens": (
         reorder_vocabulary("models/student"),
         DISTIL,
         ("vocab.txt", "other tokens"),

@@ -141,7 +141,7 @@ def test_a_dry_run_checks_and_tells_and_writes_nothing(line):
     before = sorted(map(str, Path().rglob("*")))
     outcome = succeed(f"{line} --dry_run")
     assert sorted(map(str, Path().rglob("*"))) == before
-    for told in ("rows of train.tsv", "pieces on average", "in the encoder", "of 32 rows"):
+    for told in ("rows of train.tsv", "tokens on average", "in the encoder", "of 32 rows"):
         assert told in outcome.stderr
     assert re.search(r"^expected: about \d+ s for \d steps? of [\d.]+ m?s", outcome.stderr, re.M)
     assert outcome.stderr.endswith("dry run: out is as it was\n")
