@@ -8,7 +8,7 @@ rewritten. A word of one token is replaced by what the masked language model fin
 place, a word of several tokens by its neighbours among the word vectors. For a seed the output is
 the same whatever the batch size (--bf16 excepted), the number of processes (start it with torchrun)
 or of shares (--shard 1/8 … --shard 8/8, then --merge_shards 8). What a killed or stopped run has done
-is kept beside the output; the same command with --resume goes on from there.
+is kept beside the output; the same command with --resume continues from there.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--data_dir",
         help="the task's folder itself, such as glue_data/RTE, in place of the published --glue_dir and "
-        "--task_name; a name that tells no task needs --task_name",
+        "--task_name; a name that is not a task's needs --task_name",
     )
     group.add_argument(
         "--do_lower_case",
@@ -114,7 +114,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_dry_run_flag(group)
     add_shard_flags(group)
     group.add_argument(
-        "--resume", action="store_true", help="go on where a stopped run of the same command was"
+        "--resume",
+        action="store_true",
+        help="resume where a stopped run of the same command left off",
     )
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
 

@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model=describe_model(model),
     )  # fmt: skip
 
-    # Distillation's projection to the teacher's width is no part of the classifier.
+    # Distillation's projection to the teacher's width is not part of the classifier.
     plain = TinyBertForSequenceClassification(
         type(model.config)(**{**vars(model.config), "fit_size": None})
     ).eval()

@@ -129,7 +129,7 @@ def fix_teacher(folder: Path, head: str | None, new_seed: int | None) -> None:
     write_config_file(folder / CONFIG_NAME, values)
     if has_tokenizer(folder):
         limit_max_length(folder, config.max_position_embeddings)
-    # Last, because they are the source: until here a second run begins anew.
+    # Last, because they are the source: until here a second run starts again.
     for path in replaced:
         path.unlink()
     kept = "classifier head kept" if found else "classifier head fresh"

@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_length(config, args.max_seq_length, folder)
     if graph is not None:
         if args.head:
-            raise UserError(f"--head {args.head}: {graph} holds its head; export the model anew")
+            raise UserError(f"--head {args.head}: {graph} holds its head; export the model again")
         model: Callable = OnnxClassifier(graph, config)
     else:
         model = read_classifier(folder, args.cache_dir, args.head).to(device)
@@ -207,7 +207,7 @@ def read_rows(
 
 def texts_of(line: bytes, first: bool, kind: Kind | None) -> tuple[str, ...]:
     """The texts of a line, which has to be of a kind."""
-    try:  # a mark at the beginning of a file is no text
+    try:  # a byte order mark is not text
         text = line.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError:
         raise UserError("not UTF-8; iconv -f LATIN1 -t UTF-8, say, converts a file") from None

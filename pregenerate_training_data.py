@@ -5,7 +5,7 @@
         --output_dir data/json_wiki
 
 The corpus has one sentence a line and a blank line between documents (prepare_data.py writes it).
-Each epoch pairs the sentences anew, as in BERT's pre-training; with the default --masked_lm_prob 0
+Each epoch pairs the sentences again, as in BERT's pre-training; with the default --masked_lm_prob 0
 nothing is masked, as TinyBERT's general distillation wants it. The documents are tokenised once,
 into memory-mapped files: neither memory nor --num_workers limits the corpus, and the result does
 not depend on them. tasks/corpus.py tells what is written. Tokenising, the longest part, can be

@@ -12,7 +12,7 @@ but their title are dropped. WikiExtractor's entities (&amp;) are unescaped; whe
 at a width, lines within paragraphs are joined. Sentences are found by Punkt, with nltk's data where that
 is installed, else with what Punkt learns from the corpus itself. The output does not depend on the
 number of workers, nor of shares (--shard 1/8 … --shard 8/8, then --merge_shards 8). What a killed or
-stopped run has done is kept beside the output; the same command with --resume goes on from there.
+stopped run has done is kept beside the output; the same command with --resume continues from there.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     paths.add_argument("--output", default="wiki_for_bert.txt", help="file to write")
     paths.add_argument(
-        "--resume", action="store_true", help="go on where a stopped run of the same command was"
+        "--resume",
+        action="store_true",
+        help="resume where a stopped run of the same command left off",
     )
     paths.add_argument(
         "--temp_dir", help="where a dump is extracted (default: the folder of --output)"

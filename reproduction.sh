@@ -405,7 +405,7 @@ main() {
   trap 'stop_all 130' INT
   trap 'stop_all 143' TERM
   trap 'stop_all 129' HUP
-  say "profile $PROFILE${TAKES:+: $TAKES}; logs in $RESULTS/logs; Ctrl-C stops, the same command then goes on"
+  say "profile $PROFILE${TAKES:+: $TAKES}; logs in $RESULTS/logs; Ctrl-C stops, the same command then resumes"
   for stage in "${chosen[@]}"; do
     find_stage "$stage"
     run_stage "$stage" $((PLACE + 1)) "${#STAGES[@]}" || { note_event ended 1; exit 1; }

@@ -240,7 +240,7 @@ def train_student(
 
     def open_run(folder: Path) -> ModelKeeper:
         asked = args.pred_distill and losses is not label_training
-        # A row is met again from the second epoch on; a teacher with dropout answers anew each time.
+        # A row is met again from the second epoch on; a teacher with dropout answers again each time.
         if (
             asked
             and number_of_steps(source, settings) > source.count(0)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.lengths --glue_dir data/glue_data --bert_model models/bert-base-uncased
 
-counts them anew and writes lengths.json, which the benchmarks read: their own sentences are as long.
+counts them again and writes lengths.json, which the benchmarks read: their own sentences are as long.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def _add_checkpoint_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the checkpoint in --output_dir, if there is one",
+        help="resume from the checkpoint in --output_dir, if there is one",
     )
     group.add_argument(
         "--save_minutes",
@@ -215,7 +215,7 @@ def _add_checkpoint_flags(parser: argparse.ArgumentParser) -> None:
         choices=("stop", "skip"),
         default="stop",
         help="when a loss or gradient is not finite: stop the run, or leave the batch out; its "
-        "row numbers stand in metrics.jsonl",
+        "row numbers are in metrics.jsonl",
     )
     group.add_argument(
         "--overwrite_output_dir", action="store_true", help="remove what --output_dir holds"
@@ -285,7 +285,7 @@ def add_drop_flags(group: argparse._ArgumentGroup, head: bool = True) -> None:
         "--drop_projection",
         action="store_true",
         help="leave out the model's fit_dense, which leads to its own teacher's width; where one is needed "
-        "it starts anew",
+        "a new one is made",
     )
 
 

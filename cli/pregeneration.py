@@ -57,7 +57,7 @@ def output_folder(args: argparse.Namespace) -> Iterator[Path]:
 
 
 def check_contents(args: argparse.Namespace, folder: Path) -> None:
-    """Refuse a folder that holds something, unless that may be gone on with or replaced."""
+    """Refuse a folder that holds something, unless that may be resumed or replaced."""
     present = contents(folder)
     if args.merge_shards:
         present = [name for name in present if not name.startswith("documents.shard-")]

@@ -108,7 +108,8 @@ def check_vocabulary(
     where = files.get(VOCAB_NAME) or files[TOKENIZER_NAME]
     if own.vocab_hash != tokenizer.vocab_hash:
         raise UserError(
-            f"{where}: other tokens than the vocabulary in use; teacher and student must share one vocabulary"
+            f"{where}: different tokens from the vocabulary in use; teacher and student must share "
+            "one vocabulary"
         )
     told_otherwise = own.told_casing not in (None, tokenizer.do_lower_case)
     if told_otherwise and where != tokenizer.vocab_file:  # whose own files have had their line
@@ -123,7 +124,7 @@ def check_vocabulary(
     if differs:
         raise UserError(
             f"{where.parent}: its tokenizer has another {differs[0]} ({theirs[differs[0]]}) than the one in "
-            f"use ({ours[differs[0]]}); teacher and student must read a text alike: mend the wrong file"
+            f"use ({ours[differs[0]]}); teacher and student must read a text alike: correct the wrong file"
         )
 
 

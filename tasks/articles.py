@@ -178,7 +178,7 @@ def prepare_block(reading: Reading, parameters, block: Block) -> Prepared:
         elif title is not None and sentences == split_sentences(splitter, title):
             prepared.title_only += 1
         else:
-            # JSON may hold half of a surrogate pair, which is no text.
+            # JSON may hold half of a surrogate pair, which is not text.
             prepared.documents.append("\n".join(sentences).encode("utf-8", "replace"))
             prepared.sentences += len(sentences)
             # Blanks are single here.
@@ -215,7 +215,7 @@ def _parse(line: str, place: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        hint = "run WikiExtractor with --json" if line.startswith("<doc") else "mend or drop it"
+        hint = "run WikiExtractor with --json" if line.startswith("<doc") else "correct or drop it"
         raise UserError(
             f"{place}: is not JSON; expected one object with a text a line, {hint}"
         ) from None

@@ -122,7 +122,7 @@ def check_corpus(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> No
     Of a large epoch the rows, which `open_epoch` did not look at, are looked at first.
 
     Raises:
-        UserError: a token is none, or has changed since; or the files are not of one epoch.
+        UserError: a token id is not valid, or the file has changed since; or the files are not of one epoch.
     """
     for number, epoch in enumerate(epochs):
         prefix = Path(folder) / f"epoch_{number}"

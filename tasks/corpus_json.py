@@ -46,7 +46,7 @@ def read_json(path: str | os.PathLike, tokenizer: BertTokenizer) -> Iterator[Exa
     """Read a file piece by piece.
 
     Raises:
-        UserError: file and line of what is no JSON, no example, or not in the vocabulary.
+        UserError: file and line of what is not JSON, not an example, or not in the vocabulary.
     """
     dtype, vocab = token_dtype(len(tokenizer)), tokenizer.vocab
     with open(path, "rb") as file:

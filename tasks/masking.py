@@ -1,4 +1,4 @@
-"""Masked language modelling: batches whose tokens are masked anew each time they are drawn."""
+"""Masked language modelling: batches whose tokens are masked again each time they are drawn."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class SentenceSplitter:
 
 
 def is_replaceable(word: str) -> bool:
-    """Whether a word consists of the letters a to z, in either case, and is no stop word."""
+    """Whether a word consists of the letters a to z, in either case, and is not a stop word."""
     lower = word.lower()
     return _LETTERS.fullmatch(lower) is not None and lower not in STOP_WORDS
 

@@ -122,7 +122,7 @@ def _read_facts(path: Path, shard: Shard) -> dict[str, Any]:
     except (ValueError, RecursionError):
         facts, size = {}, None
     if not isinstance(facts, dict) or facts.get("bytes") != size or "job" not in facts:
-        raise UserError(f"{path}: is not as its .json says; {again}")
+        raise UserError(f"{path}: does not match its .json; {again}")
     return facts
 
 

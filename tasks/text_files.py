@@ -183,7 +183,7 @@ def _read_lines(
 
 
 def _together(blocks: Iterable[Block], joins: Callable[[bytes, bytes], bool]) -> Iterator[Block]:
-    """Cut blocks anew, so that lines which are joined stay together."""
+    """Cut blocks again, so that lines which are joined stay together."""
     held, first_line, path = b"", 1, ""
     for block in blocks:
         first_line, path = (first_line, path) if held else (block.first_line, block.path)

@@ -40,7 +40,7 @@ def quick(tmp_path):
 
 @pytest.fixture
 def programs_in_this_process(monkeypatch):
-    """Run what general distillation's memory is measured on here: starting torch anew takes seconds."""
+    """Run what general distillation's memory is measured on here: starting torch again takes seconds."""
 
     def run(words, scratch):
         words = [str(word) for word in words]

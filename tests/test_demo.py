@@ -179,7 +179,7 @@ def test_wikiextractor_reads_the_dump(tmp_path, articles):
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     lines = (tmp_path / "extracted/AA/wiki_00").read_text(encoding="utf-8").splitlines()
     pages = {page["title"]: page["text"] for page in map(json.loads, lines)}
-    assert not any(title.isupper() for title in pages)  # redirects are no articles
+    assert not any(title.isupper() for title in pages)  # redirects are not articles
     for article in articles[:60]:
         text = pages[article.title]
         assert not any(mark in text for mark in ("[[", "{{", "'''", "<ref", "=="))

@@ -331,7 +331,7 @@ def test_teacher_and_student_are_compared_by_tokens_and_settings(tmp_path):
     with pytest.raises(UserError, match="another strip_accents"):
         check_vocabulary(tokenizer, config, student)
     write(tmp_path / "other", [*UNCASED[:-1], "zebra"])
-    with pytest.raises(UserError, match=r"vocab\.txt: other tokens"):
+    with pytest.raises(UserError, match=r"vocab\.txt: different tokens"):
         check_vocabulary(tokenizer, config, tmp_path / "other")
 
 

@@ -86,7 +86,7 @@ def bert_normalizer(
 
 
 def without_surrogates(text: str) -> str:
-    """Join surrogate pairs and replace lone ones (JSON can hold both): they are no Unicode text."""
+    """Join surrogate pairs and replace lone ones (JSON can hold both): they are not Unicode text."""
     if text.isascii():
         return text
     try:

@@ -89,7 +89,7 @@ class BertAdam(Optimizer):
         schedule: a key of `SCHEDULES`.
         max_grad_norm: largest norm of a gradient; -1 leaves gradients as they are.
         skip_nonfinite: a step with a gradient that is not finite changes no weight and no moment; only
-            the schedule goes on. Needs `max_grad_norm` > 0.
+            the schedule continues. Needs `max_grad_norm` > 0.
         clip: whose norm `max_grad_norm` limits: each `tensor`'s, or the `global` one of all gradients.
 
     Raises:

@@ -314,7 +314,7 @@ def unfinish(place):
         (lambda place: None, ["--merge_shards", "0"], "--merge_shards 0"),
         (lambda place: None, ["--merge_shards", "2", "--shard", "1/2"], "give one of them"),
         (spoil_input, ["--merge_shards", "2"], "with another input than"),
-        (spoil_share, ["--merge_shards", "2"], "shard-2-of-2: is not as its .json says;.*2/2"),
+        (spoil_share, ["--merge_shards", "2"], "shard-2-of-2: does not match its .json;.*2/2"),
         (unfinish, ["--merge_shards", "2"], "shard-2-of-2: is not finished;.*2/2"),
     ],
 )
@@ -360,7 +360,7 @@ def test_two_processes_write_the_bytes_of_one(place, stopped_after, resume):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.count("5 rows in") == 1
-    assert ("going on after" in result.stderr) == resume
+    assert ("resuming after" in result.stderr) == resume
     assert output(place, "RTE").read_bytes() == whole
 
 

@@ -175,7 +175,7 @@ def test_a_mistake_is_one_line_and_status_2(model, tmp_path):
 
 
 def test_merged_shares_are_the_bytes_of_the_single_run(corpus, model, tmp_path, monkeypatch):
-    """Shares begin inside lines, and documents go on from one to the next."""
+    """Shares begin inside lines, and documents continue from one to the next."""
     monkeypatch.setattr("tasks.documents._SENTENCES", 7)
     flags = ["--masked_lm_prob", "0.15", "--epochs_to_generate", "2"]
     whole = contents(pregenerate(corpus, model, tmp_path / "whole", *flags))

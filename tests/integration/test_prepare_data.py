@@ -123,7 +123,7 @@ def test_a_dump_that_was_extracted_is_not_extracted_again(
     capfd.readouterr()
     assert prepare(*files, "--resume") == whole
     told = capfd.readouterr().err
-    assert "was extracted by a run that was stopped" in told and "going on after" in told
+    assert "was extracted by a run that was stopped" in told and "resuming after" in told
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["corpus.txt"]
 
 
@@ -203,7 +203,7 @@ def test_the_number_of_workers_changes_nothing(tmp_path, monkeypatch):
 def test_a_run_stopped_anywhere_ends_with_the_bytes_and_counts_of_a_whole_one(
     tmp_path, monkeypatch, capsys, stopped_after, kind
 ):
-    """Stopped after each of its writes in turn, and gone on with."""
+    """Stopped after each of its writes in turn, and resumed."""
     monkeypatch.setattr("prepare_data.BLOCK_BYTES", 60)
     source = extracted(tmp_path) if kind in ("json", "share") else tmp_path / "in.txt"
     if kind in ("text", "compressed"):
