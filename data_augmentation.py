@@ -7,7 +7,7 @@ Writes train_aug.tsv beside the task's train.tsv: every row, and after it the ro
 rewritten. A word of one token is replaced by what the masked language model finds likely in its
 place, a word of several tokens by its neighbours among the word vectors. For a seed the output is
 the same whatever the batch size (--bf16 excepted), the number of processes (start it with torchrun)
-or of shares (--shard 1/8 … --shard 8/8, then --merge_shards 8). What a killed or stopped run has done
+or of shards (--shard 1/8 … --shard 8/8, then --merge_shards 8). What a killed or stopped run has done
 is kept beside the output; the same command with --resume continues from there.
 """
 
@@ -34,7 +34,7 @@ from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
 from tasks.glue import GlueTask, find_task, guess_task, read_split, split_path
 from tasks.likely_tokens import likely_tokens, share_out
 from tasks.sentence_words import Sentence, SentenceSplitter, replacement_tokens
-from tasks.shards import Shard, check_share, checksum, finish_shard, finished_shards, merge_files
+from tasks.shards import Shard, check_shard, checksum, finish_shard, finished_shards, merge_files
 from tasks.unfinished import unfinished
 from tasks.word_vectors import nearest_words, read_word_vectors
 from transformer.errors import UserError, run_script
@@ -152,9 +152,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.merge_shards:
         with sole_writer(output):
-            shares = merge_files(output, args.merge_shards, job)
-        rows = sum(facts["rows_written"] for facts in shares)
-        print(f"{output}: {rows} rows out of {args.merge_shards} shares")
+            shards = merge_files(output, args.merge_shards, job)
+        rows = sum(facts["rows_written"] for facts in shards)
+        print(f"{output}: {rows} rows out of {args.merge_shards} shards")
         return 0
     runtime = start_runtime(args.no_cuda)
     job["bf16"] = precision_from(args, runtime) == "bf16"
@@ -195,7 +195,7 @@ def augment(
     job: dict[str, Any],
     runtime: Runtime,
 ) -> int:
-    """Write the augmented rows, or a share of them; return how many there are.
+    """Write the augmented rows, or a shard of them; return how many there are.
 
     Args:
         job: what determines the rows; what is known of the model and the vectors only is added.
@@ -203,7 +203,7 @@ def augment(
     examples = read_split(task, folder, "train")
     sides = [examples.text_a] + ([examples.text_b] if task.pair else [])
     shard = args.shard or Shard(1, 1)
-    share = shard.part(len(examples))
+    own = shard.part(len(examples))
     glove = find_input(args.glove_embs, "word vectors in GloVe's text format")
 
     tokenizer = BertTokenizer.from_pretrained(
@@ -226,11 +226,11 @@ def augment(
         file = None
         if runtime.is_main and not args.dry_run:
             if args.shard:
-                check_share(folder / OUTPUT, shard, job)
+                check_shard(folder / OUTPUT, shard, job)
             made_from = {**job, "shard": f"{shard.index}/{shard.count}"}
             file = stack.enter_context(unfinished(path, made_from, args.resume))
         past = runtime.gather(file and file.facts)[0] or {}
-        numbers = range(past.get("row", share.start), share.stop)
+        numbers = range(past.get("row", own.start), own.stop)
         texts = dict.fromkeys(side[number] for side in sides for number in numbers)
         passes, compounds = survey(texts, splitter)
         neighbours = nearest_words(vectors, compounds, args.M)
@@ -275,8 +275,8 @@ def augment(
             file, task, folder, shard.index == 1, numbers, variants, past.get("written", 0), counts,
             args.pair_mode,
         )  # fmt: skip
-    distinct = len({side[number] for side in sides for number in share})
-    say_counts(counts, path, len(share), written, distinct, max_positions)
+    distinct = len({side[number] for side in sides for number in own})
+    say_counts(counts, path, len(own), written, distinct, max_positions)
     return written
 
 

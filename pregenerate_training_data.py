@@ -40,10 +40,10 @@ from cli.pregeneration import (
 )
 from cli.shards import add_shard_flags, check_shard_flags
 from tasks.corpus_writing import remove_epochs
-from tasks.documents import Documents, check_corpus_text, join_shares, tokenize_share
+from tasks.documents import Documents, check_corpus_text, join_shards, tokenize_shard
 from tasks.parallel import ordered_map
 from tasks.pregeneration import MIN_SEQ_LEN, Examples, PairRecipe, make_examples
-from tasks.shards import check_share, checksum, finish_shard, finished_shards, remove_shards
+from tasks.shards import check_shard, checksum, finish_shard, finished_shards, remove_shards
 from tasks.text_files import is_compressed
 from tasks.token_store import MAX_SEQUENCE
 from transformer.errors import UserError, run_script
@@ -86,7 +86,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--short_seq_prob",
         type=float,
         default=0.1,
-        help="share of documents cut to a random shorter length",
+        help="fraction of documents cut to a random shorter length",
     )
     pairs.add_argument(
         "--one_seq",
@@ -101,7 +101,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     pairs.add_argument("--seed", type=int, default=42, help="of all random choices")
 
     masking = parser.add_argument_group("masking")
-    masking.add_argument("--masked_lm_prob", type=float, default=0.0, help="share of tokens masked")
+    masking.add_argument(
+        "--masked_lm_prob", type=float, default=0.0, help="fraction of tokens masked"
+    )
     masking.add_argument(
         "--max_predictions_per_seq", type=int, default=20, help="most masked tokens in a sequence"
     )
@@ -150,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     job: dict[str, Any] = {}
     if args.shard or args.merge_shards:
         if is_compressed(corpus):
-            raise UserError(f"{corpus}: one compressed file cannot be shared; unpack it first")
+            raise UserError(f"{corpus}: one compressed file cannot be sharded; unpack it first")
         job = make_job(args, corpus, tokenizer)
     flags = {name: getattr(args, name) for name in RECIPE if name != "epochs_to_generate"}
     made_from = origin_of(corpus, tokenizer, flags)
@@ -158,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dry_run(args, corpus, tokenizer, recipe, made_from, job)
         return 0
     if args.shard:
-        tokenize_shard(args, corpus, tokenizer, job)
+        write_shard(args, corpus, tokenizer, job)
         return 0
     with output_folder(args) as folder:
         done = finished_epochs(args, folder, made_from)
@@ -166,8 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         join = None
         if args.merge_shards:
-            shares = finished_shards(shard_name(folder), args.merge_shards, job)
-            join = partial(join_shares, shares, tokenizer, corpus=corpus)
+            shards = finished_shards(shard_name(folder), args.merge_shards, job)
+            join = partial(join_shards, shards, tokenizer, corpus=corpus)
         with kept_documents(args, corpus, tokenizer, folder, join) as documents:
             check_documents(args, corpus, documents)
             remove_epochs(folder, keep=done)
@@ -211,7 +213,7 @@ def dry_run(
     say_untouched(folder)
 
 
-# What makes the examples: shares of one job agree on it.
+# What makes the examples: shards of one job agree on it.
 RECIPE = (
     "epochs_to_generate", "max_seq_len", "short_seq_prob", "one_seq", "seed", "masked_lm_prob",
     "max_predictions_per_seq", "do_whole_word_mask", "format",
@@ -219,7 +221,7 @@ RECIPE = (
 
 
 def make_job(args: argparse.Namespace, corpus: Path, tokenizer: BertTokenizer) -> dict[str, Any]:
-    """Collect what all shares must have in common."""
+    """Collect what all shards must have in common."""
     own = {"vocabulary_checksum": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
     own["tokenizer"] = tokenizer.describe()
     recipe = {name: getattr(args, name) for name in RECIPE}
@@ -227,22 +229,22 @@ def make_job(args: argparse.Namespace, corpus: Path, tokenizer: BertTokenizer) -
 
 
 def shard_name(folder: Path) -> Path:
-    """What the shares' files in an --output_dir are named after."""
+    """What the shards' files in an --output_dir are named after."""
     return folder / "documents"
 
 
-def tokenize_shard(
+def write_shard(
     args: argparse.Namespace, corpus: Path, tokenizer: BertTokenizer, job: Mapping[str, Any]
 ) -> None:
-    """Tokenise a share of the corpus into --output_dir, for --merge_shards."""
+    """Tokenise a shard of the corpus into --output_dir, for --merge_shards."""
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path = args.shard.path(shard_name(folder))
     part = args.shard.part(corpus.stat().st_size)
     with sole_writer(path):
-        check_share(shard_name(folder), args.shard, job)
+        check_shard(shard_name(folder), args.shard, job)
         with progress_bar(len(part), "B", "tokenizing") as bar:
-            counts = tokenize_share(corpus, part, tokenizer, path, bar.update)
+            counts = tokenize_shard(corpus, part, tokenizer, path, bar.update)
         finish_shard(shard_name(folder), args.shard, job, counts)
     print(f"{path}: {counts['sentences']:,} sentences, {counts['tokens']:,} tokens")
 

@@ -107,7 +107,7 @@ def choose_reading(
 ) -> tuple[Reading, list[str]]:
     """Decide how files are read by what stands in some of their text.
 
-    The decision depends on the files alone: it is the same for every share of them.
+    The decision depends on the files alone: it is the same for every shard of them.
 
     Args:
         entities: "unescape", "keep", or "auto": unescape what WikiExtractor has written.
@@ -240,15 +240,15 @@ def _paragraph_runs(
             run = []
 
 
-def join_shares(file: IO[bytes], shares: Iterable[tuple[Path, dict[str, Any]]]) -> int:
-    """Put shares together that `joined` wrote without an end; return the number of documents.
+def join_shards(file: IO[bytes], shards: Iterable[tuple[Path, dict[str, Any]]]) -> int:
+    """Put shards together that `joined` wrote without an end; return the number of documents.
 
     Args:
-        shares: (file, {"documents", "blocks", "continues" (its first), "unfinished" (its last)}).
+        shards: (file, {"documents", "blocks", "continues" (its first), "unfinished" (its last)}).
     """
     open_document = started = False
     documents = 0
-    for path, facts in shares:
+    for path, facts in shards:
         if facts["documents"]:
             continued = open_document and facts["continues"]
             documents += facts["documents"] - continued

@@ -117,10 +117,10 @@ def test_the_epochs_that_are_finished_are_not_foreseen_again():
 
 
 @pytest.mark.parametrize("line", [PAIRS, PREPARE.replace("wiki.xml.bz2", "corpus.txt"), AUGMENT])
-def test_shares_are_checked_before_they_would_be_merged(line):
+def test_shards_are_checked_before_they_would_be_merged(line):
     line = line.replace("new/", "")
-    for share in ("1/2", "2/2"):
-        succeed(f"{line} --shard {share}")
+    for shard in ("1/2", "2/2"):
+        succeed(f"{line} --shard {shard}")
     told = succeed(f"{line} --merge_shards 2 --dry_run").stderr
     assert told.endswith("is unchanged\n")
     next(Path().rglob("*.shard-2-of-2")).unlink()
