@@ -64,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--glove_embs", required=True, metavar="FILE", help="word vectors in GloVe's text format"
     )
     group.add_argument("--glue_dir", help="folder that holds the task's folder")
-    group.add_argument("--task_name", help="a GLUE task, in any case: RTE, sst-2 …")
+    group.add_argument("--task_name", help="a GLUE task, in upper or lower case: RTE, sst-2 …")
     group.add_argument(
         "--data_dir",
         help="the task's folder itself, such as glue_data/RTE, in place of the published --glue_dir and "
@@ -99,9 +99,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "the second beside the last variant of the first, as the published code does",
     )
     group.add_argument(
-        "--glove_limit", type=int, default=100_000, help="use the first so many word vectors"
+        "--glove_limit",
+        type=int,
+        default=100_000,
+        help="use only the first N word vectors",
     )
-    group.add_argument("--seed", type=int, default=42, help="of the random choices")
+    group.add_argument("--seed", type=int, default=42, help="random seed")
 
     group = parser.add_argument_group("running")
     group.add_argument(

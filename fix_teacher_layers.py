@@ -49,7 +49,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="give a model without a classifier a random one instead of stopping",
     )
-    group.add_argument("--seed", type=int, default=42, help="of the random classifiers")
+    group.add_argument("--seed", type=int, default=42, help="random seed for the new classifiers")
     args = parser.parse_args(argv)
     given = [
         name for name in ("models_dir", "models") if getattr(args, name) != parser.get_default(name)

@@ -145,7 +145,7 @@ def task_keys(names: str | None) -> Sequence[str]:
     unknown = [key for key in keys if key not in known]
     if unknown or not keys:
         raise UserError(
-            f"--tasks {names}: expected all, or names with commas between, of {', '.join(known)}; another "
+            f"--tasks {names}: expected all, or names separated by commas, from {', '.join(known)}; another "
             "model of the hub is named with --models"
         )
     return keys

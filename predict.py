@@ -59,7 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--single",
         action="store_true",
-        help="take each line as one text, whatever the model learned; a tab in it is a space",
+        help="take each line as one text, whatever the model learned; a tab in it counts as a space",
     )
     add_head_flag(group)
     add_model_flags(group)

@@ -80,8 +80,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
 
     pairs = parser.add_argument_group("pairs")
-    pairs.add_argument("--epochs_to_generate", type=int, default=3, help="pairings to make")
-    pairs.add_argument("--max_seq_len", type=int, default=128, help="most tokens in a sequence")
+    pairs.add_argument(
+        "--epochs_to_generate", type=int, default=3, help="number of epochs (pairings) to make"
+    )
+    pairs.add_argument(
+        "--max_seq_len", type=int, default=128, help="maximum number of tokens in a sequence"
+    )
     pairs.add_argument(
         "--short_seq_prob",
         type=float,
@@ -98,14 +102,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="lower-case the text; without it the model folder decides",
     )
-    pairs.add_argument("--seed", type=int, default=42, help="of all random choices")
+    pairs.add_argument("--seed", type=int, default=42, help="random seed")
 
     masking = parser.add_argument_group("masking")
     masking.add_argument(
         "--masked_lm_prob", type=float, default=0.0, help="fraction of tokens masked"
     )
     masking.add_argument(
-        "--max_predictions_per_seq", type=int, default=20, help="most masked tokens in a sequence"
+        "--max_predictions_per_seq",
+        type=int,
+        default=20,
+        help="maximum number of masked tokens in a sequence",
     )
     masking.add_argument(
         "--do_whole_word_mask", action="store_true", help="mask all tokens of a word or none"
@@ -119,7 +126,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     ignored.add_argument(
         "--reduce_memory", action="store_true", help="documents are always kept on disk"
     )
-    ignored.add_argument("--data_url", default="", help="served the authors' private cloud")
+    ignored.add_argument(
+        "--data_url", default="", help="ignored; it served the authors' private cloud"
+    )
 
     args = parser.parse_args(argv)
     check_shard_flags(args)

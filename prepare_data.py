@@ -109,7 +109,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--num_workers",
         type=int,
         default=os.cpu_count() or 1,
-        help="most processes to use (default: one a core)",
+        help="maximum number of processes (default: one per core)",
     )
     runtime.add_argument(
         "--no_templates",

@@ -68,7 +68,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_model_flags(group)
     group = parser.add_argument_group("masking")
     group.add_argument(
-        "--masked_lm_prob", type=proportion, default=0.15, help="share of the tokens to hide"
+        "--masked_lm_prob", type=proportion, default=0.15, help="fraction of the tokens to hide"
     )
     add_training_flags(
         parser,

@@ -480,7 +480,7 @@ choose_tasks() { # RTE,CoLA: in any case, as far as the profile has them
     [[ -n $match ]] || fail_usage "no task '$name' in the profile $PROFILE; it has: $TASKS"
     list+="${list:+ }$match"
   done
-  [[ -n $list ]] || fail_usage "--tasks $1: expected names with commas between; the profile $PROFILE has: $TASKS"
+  [[ -n $list ]] || fail_usage "--tasks $1: expected names separated by commas; the profile $PROFILE has: $TASKS"
   TASKS=$list
 }
 

@@ -87,7 +87,7 @@ def check_vocabulary(
     if 0 < padding <= MOST_PADDING:
         print(
             f"note: {source}: {config.vocab_size:,} word embeddings for {len(tokenizer):,} tokens; the last "
-            f"{padding:,} are taken for padding",
+            f"{padding:,} are treated as padding",
             file=sys.stderr,
         )
     elif padding:
@@ -161,7 +161,7 @@ def check_start(
         cache = getattr(args, "feature_cache", None)
         if cache and lies_in(cache, folder):
             raise UserError(
-                f"--feature_cache {cache}: lies in --output_dir {folder}; choose a folder beside it"
+                f"--feature_cache {cache}: is inside --output_dir {folder}; choose a folder beside it"
             )
         check_output_dir(folder, args.overwrite_output_dir, args.resume)
         if args.overwrite_output_dir and not args.resume:

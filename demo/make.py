@@ -33,7 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="a MediaWiki dump; four GLUE tasks; word vectors; vocabulary and configurations",
     )
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--seed", type=int, default=42, help="of everything random")
+    parser.add_argument("--seed", type=int, default=42, help="random seed")
     sizes = parser.add_argument_group("sizes")
     sizes.add_argument("--articles", type=int, default=2000, help="articles of the corpus")
     sizes.add_argument(

@@ -84,7 +84,7 @@ class BertAdam(Optimizer):
     Args:
         params: parameters, or groups of them; a group may set any of the options below for itself.
         lr: peak learning rate.
-        warmup: share of `t_total` over which the rate rises from 0; -1 for none.
+        warmup: fraction of `t_total` over which the rate rises from 0; -1 for none.
         t_total: number of steps of the whole training; -1 keeps the rate constant.
         schedule: a key of `SCHEDULES`.
         max_grad_norm: largest norm of a gradient; -1 leaves gradients as they are.
@@ -320,7 +320,7 @@ def _check_options(options: dict[str, Any]) -> None:
     if options["schedule"] not in SCHEDULES:
         raise ValueError(f"schedule is {options['schedule']!r}; expected one of {list(SCHEDULES)}")
     if options["warmup"] != -1 and not 0.0 <= options["warmup"] < 1.0:
-        raise ValueError(f"warmup is {options['warmup']}; expected -1 or a share in [0, 1)")
+        raise ValueError(f"warmup is {options['warmup']}; expected -1 or a fraction in [0, 1)")
     if options["t_total"] != -1 and options["t_total"] < 1:
         raise ValueError(f"t_total is {options['t_total']}; expected -1 or a number of steps >= 1")
     for name in ("b1", "b2"):

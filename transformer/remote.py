@@ -105,7 +105,7 @@ def _open_http(url: str, start: int, version: str) -> Iterator[Remote]:
                     )
             yield _answer(url, response, start, version)
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader, ValueError) as error:
-        raise UserError(f"{shown(url)}: cannot be asked for ({error})") from None
+        raise UserError(f"{shown(url)}: cannot be requested ({error})") from None
     except requests.exceptions.RequestException as error:
         raise Interrupted(_reason(error)) from None
 

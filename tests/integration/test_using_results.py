@@ -175,4 +175,4 @@ def test_a_dry_run_refuses_what_a_run_would_refuse():
     outcome = run_line(f"{DISTIL} --dry_run")
     assert outcome.status == 2 and "is not empty (holds thesis.tex)" in outcome.stderr
     outcome = run_line(f"{DISTIL} --dry_run --do_eval")
-    assert outcome.status == 2 and "--dry_run: is for training" in outcome.stderr
+    assert outcome.status == 2 and "--dry_run: only applies to training" in outcome.stderr
