@@ -490,7 +490,7 @@ def test_submissions_have_the_names_of_the_glue_site():
         "CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "QQP.tsv", "STS-B.tsv", "MNLI-m.tsv", "MNLI-mm.tsv",
         "QNLI.tsv", "RTE.tsv", "WNLI.tsv", "AX.tsv",
     }  # fmt: skip
-    with pytest.raises(ValueError, match="no test set"):
+    with pytest.raises(ValueError, match="not a test set"):
         submission_name(TASKS["rte"], "dev")
 
 
