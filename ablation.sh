@@ -8,7 +8,7 @@
 #   ./ablation.sh --dry-run                every command, none run
 #
 # Options, profiles and the way commands are run, skipped and resumed are those of reproduction.sh. Its report
-# is written anew and shows the scores beside the published ones. To leave a part out yourself: --emb_weight 0,
+# is rewritten and shows the scores beside the published ones. To leave a part out yourself: --emb_weight 0,
 # --att_weight 0, --rep_weight 0 and --layer_map top|bottom of general_distill.py and task_distill.py.
 
 # The profile's *_FLAGS are lists of words.

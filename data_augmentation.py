@@ -4,11 +4,11 @@
         --glove_embs data/glove.840B.300d.txt --glue_dir data/glue_data --task_name RTE
 
 Writes train_aug.tsv beside the task's train.tsv: every row, and after it the row with one sentence
-rewritten. A word of one piece is replaced by what the masked language model finds likely in its
-place, a word of several pieces by its neighbours among the word vectors. For a seed the output is
+rewritten. A word of one token is replaced by what the masked language model finds likely in its
+place, a word of several tokens by its neighbours among the word vectors. For a seed the output is
 the same whatever the batch size (--bf16 excepted), the number of processes (start it with torchrun)
-or of shares (--shard 1/8 … --shard 8/8, then --merge_shards 8). What a killed or stopped run has done
-is kept beside the output; the same command with --resume goes on from there.
+or of shards (--shard 1/8 … --shard 8/8, then --merge_shards 8). What a killed or stopped run has done
+is kept beside the output; the same command with --resume continues from there.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from distillation.distributed import Runtime, start_runtime
 from distillation.forecast import duration
 from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
 from tasks.glue import GlueTask, find_task, guess_task, read_split, split_path
-from tasks.likely_pieces import likely_pieces, share_out
-from tasks.sentence_words import Sentence, SentenceSplitter, replacement_pieces
-from tasks.shards import Shard, check_share, checksum, finish_shard, finished_shards, merge_files
+from tasks.likely_tokens import likely_tokens, share_out
+from tasks.sentence_words import Sentence, SentenceSplitter, replacement_tokens
+from tasks.shards import Shard, check_shard, checksum, finish_shard, finished_shards, merge_files
 from tasks.unfinished import unfinished
 from tasks.word_vectors import nearest_words, read_word_vectors
 from transformer.errors import UserError, run_script
@@ -64,11 +64,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--glove_embs", required=True, metavar="FILE", help="word vectors in GloVe's text format"
     )
     group.add_argument("--glue_dir", help="folder that holds the task's folder")
-    group.add_argument("--task_name", help="a GLUE task, in any case: RTE, sst-2 …")
+    group.add_argument("--task_name", help="a GLUE task, in upper or lower case: RTE, sst-2 …")
     group.add_argument(
         "--data_dir",
         help="the task's folder itself, such as glue_data/RTE, in place of the published --glue_dir and "
-        "--task_name; a name that tells no task needs --task_name",
+        "--task_name; a name that is not a task's needs --task_name",
     )
     group.add_argument(
         "--do_lower_case",
@@ -99,9 +99,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "the second beside the last variant of the first, as the published code does",
     )
     group.add_argument(
-        "--glove_limit", type=int, default=100_000, help="use the first so many word vectors"
+        "--glove_limit",
+        type=int,
+        default=100_000,
+        help="use only the first N word vectors",
     )
-    group.add_argument("--seed", type=int, default=42, help="of the random choices")
+    group.add_argument("--seed", type=int, default=42, help="random seed")
 
     group = parser.add_argument_group("running")
     group.add_argument(
@@ -114,7 +117,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_dry_run_flag(group)
     add_shard_flags(group)
     group.add_argument(
-        "--resume", action="store_true", help="go on where a stopped run of the same command was"
+        "--resume",
+        action="store_true",
+        help="resume where a stopped run of the same command left off",
     )
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
 
@@ -150,9 +155,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.merge_shards:
         with sole_writer(output):
-            shares = merge_files(output, args.merge_shards, job)
-        rows = sum(facts["rows_written"] for facts in shares)
-        print(f"{output}: {rows} rows out of {args.merge_shards} shares")
+            shards = merge_files(output, args.merge_shards, job)
+        rows = sum(facts["rows_written"] for facts in shards)
+        print(f"{output}: {rows} rows out of {args.merge_shards} shards")
         return 0
     runtime = start_runtime(args.no_cuda)
     job["bf16"] = precision_from(args, runtime) == "bf16"
@@ -193,7 +198,7 @@ def augment(
     job: dict[str, Any],
     runtime: Runtime,
 ) -> int:
-    """Write the augmented rows, or a share of them; return how many there are.
+    """Write the augmented rows, or a shard of them; return how many there are.
 
     Args:
         job: what determines the rows; what is known of the model and the vectors only is added.
@@ -201,7 +206,7 @@ def augment(
     examples = read_split(task, folder, "train")
     sides = [examples.text_a] + ([examples.text_b] if task.pair else [])
     shard = args.shard or Shard(1, 1)
-    share = shard.part(len(examples))
+    own = shard.part(len(examples))
     glove = find_input(args.glove_embs, "word vectors in GloVe's text format")
 
     tokenizer = BertTokenizer.from_pretrained(
@@ -213,7 +218,7 @@ def augment(
     job |= {"vocabulary_checksum": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
     job |= {"tokenizer": tokenizer.describe()}
     job |= {"model_checksum": weights_checksum(model.state_dict(), model.MAY_INIT)}
-    allowed = replacement_pieces(tokenizer)
+    allowed = replacement_tokens(tokenizer)
     predict = language_model(model.to(runtime.device), allowed, job["bf16"])
     max_positions = model.config.max_position_embeddings
     splitter = SentenceSplitter(tokenizer, max_positions)
@@ -224,11 +229,11 @@ def augment(
         file = None
         if runtime.is_main and not args.dry_run:
             if args.shard:
-                check_share(folder / OUTPUT, shard, job)
+                check_shard(folder / OUTPUT, shard, job)
             made_from = {**job, "shard": f"{shard.index}/{shard.count}"}
             file = stack.enter_context(unfinished(path, made_from, args.resume))
         past = runtime.gather(file and file.facts)[0] or {}
-        numbers = range(past.get("row", share.start), share.stop)
+        numbers = range(past.get("row", own.start), own.stop)
         texts = dict.fromkeys(side[number] for side in sides for number in numbers)
         passes, compounds = survey(texts, splitter)
         neighbours = nearest_words(vectors, compounds, args.M)
@@ -236,19 +241,19 @@ def augment(
             print(
                 f"{task.folder}: {len(numbers)} rows, N={job['N']} M={args.M} p={args.p:g} "
                 f"seed={args.seed}; {len(vectors.words):,} word vectors ({vectors.skipped} skipped), "
-                f"for {len(neighbours):,} of the {len(compounds):,} words of several pieces; "
+                f"for {len(neighbours):,} of the {len(compounds):,} words of several tokens; "
                 f"{passes:,} words to mask"
             )
         quiet = passes == 0 or not runtime.is_main or args.dry_run
         progress = stack.enter_context(progress_bar(passes, "word", "augmenting", disable=quiet))
 
-        def pieces(sentences: Sequence[Sentence]) -> list[np.ndarray]:
-            return likely_pieces(
+        def likely(sentences: Sequence[Sentence]) -> list[np.ndarray]:
+            return likely_tokens(
                 sentences, predict, tokenizer, min(args.M, int(allowed.sum())), args.batch_size,
                 max_positions, exact=not job["bf16"], on_batch=progress.update,
             )  # fmt: skip
 
-        together = share_out(pieces, runtime.rank, runtime.world, runtime.gather, progress.update)
+        together = share_out(likely, runtime.rank, runtime.world, runtime.gather, progress.update)
         counts = Counts(**past.get("counts", {}))
         augmenter = Augmenter(
             splitter, tokenizer.ids_to_tokens, together, neighbours,
@@ -273,8 +278,8 @@ def augment(
             file, task, folder, shard.index == 1, numbers, variants, past.get("written", 0), counts,
             args.pair_mode,
         )  # fmt: skip
-    distinct = len({side[number] for side in sides for number in share})
-    say_counts(counts, path, len(share), written, distinct, max_positions)
+    distinct = len({side[number] for side in sides for number in own})
+    say_counts(counts, path, len(own), written, distinct, max_positions)
     return written
 
 

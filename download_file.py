@@ -4,7 +4,7 @@
         --unpack data/glove.840B.300d.txt
     python download_file.py https://example.org/corpus.txt.gz --checksum 5feceb66ffc86f38...
 
-An interrupted download goes on where it stopped. A file that is already there is checked and kept.
+An interrupted download resumes where it stopped. A file that is already there is checked and kept.
 cli/downloads.json lists the checksums that are known; --checksum gives another (Wikimedia publishes
 SHA-1 beside its dumps). Without either the first arrival is trusted and its SHA-256 is written beside
 it. The variables https_proxy and http_proxy are obeyed.
@@ -76,7 +76,7 @@ def unpack_one(archive: Path, target: Path) -> None:
         named = [path for path in files if path.name == target.name] or files
         if len(named) != 1:
             raise UserError(
-                f"{archive}: holds {len(files)} files, {target.name} not once; expected one to unpack"
+                f"{archive}: holds {len(files)} files, {target.name} not exactly once; expected one to unpack"
             )
         os.replace(named[0], target)
 

@@ -7,7 +7,7 @@
 
 A task's folder appears when it is complete and checked, or not at all; complete ones are left as
 they are. What arrives is compared with the checksums in cli/downloads.json; an interrupted download
-is gone on with by the next call. MRPC is put together from Microsoft's two files and the list of
+is resumed by the next call. MRPC is put together from Microsoft's two files and the list of
 development pairs.
 """
 
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     if not args.offline:
                         print(f"{target}: downloading", flush=True)
                     get_task(task, source, target, args)
-        except UserError as error:  # one blocked file is no reason to go without the other tasks
+        except UserError as error:  # one blocked file must not cost the other tasks
             if len(names) == 1:
                 raise
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -123,7 +123,7 @@ def get_task(task: GlueTask, source: str, target: Path, args: argparse.Namespace
             check_headers(task, folder)
             note_glue(folder, file_names(task), files)
             os.replace(folder, target)
-    finally:  # what is no good must not be gone on with, what is done is not needed
+    finally:  # what is damaged must not be resumed, what is done is not needed
         shutil.rmtree(received, ignore_errors=True)
 
 

@@ -70,7 +70,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--max_seq_length",
         type=whole_number,
-        help="pieces of a row: the most of the dev set, all of those that are timed (default: 128, or as "
+        help="tokens of a row: the most of the dev set, all of those that are timed (default: 128, or as "
         "many as the model has positions)",
     )
     return parser.parse_args(argv)
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model=describe_model(model),
     )  # fmt: skip
 
-    # Distillation's projection to the teacher's width is no part of the classifier.
+    # Distillation's projection to the teacher's width is not part of the classifier.
     plain = TinyBertForSequenceClassification(
         type(model.config)(**{**vars(model.config), "fit_size": None})
     ).eval()
@@ -178,7 +178,7 @@ def read_back(path: Path) -> TinyBertForSequenceClassification:
 
 
 def batch_of(rows: int, length: int, vocab_size: int) -> dict[str, torch.Tensor]:
-    """Random rows of `length` pieces, the first of them padded from its middle on."""
+    """Random rows of `length` tokens, the first of them padded from its middle on."""
     generator = torch.Generator().manual_seed(rows * length)
     ids = torch.randint(0, vocab_size, (rows, length), generator=generator)
     mask = torch.ones_like(ids)
@@ -247,7 +247,7 @@ def table(rows: dict[str, dict[str, Any]], length: int) -> str:
     aligned = [str.ljust, str.ljust, *[str.rjust] * (len(header) - 2)]
     told = ["  ".join(map(lambda a, c, w: a(c, w), aligned, line, widths)) for line in lines]
     threads = torch.get_num_threads()
-    how = f"CPU, {threads} thread{'s' * (threads > 1)}, {length} pieces a row, median"
+    how = f"CPU, {threads} thread{'s' * (threads > 1)}, {length} tokens a row, median"
     return "\n".join([*told, f"({how})"])
 
 

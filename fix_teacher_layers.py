@@ -49,7 +49,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="give a model without a classifier a random one instead of stopping",
     )
-    group.add_argument("--seed", type=int, default=42, help="of the random classifiers")
+    group.add_argument("--seed", type=int, default=42, help="random seed for the new classifiers")
     args = parser.parse_args(argv)
     given = [
         name for name in ("models_dir", "models") if getattr(args, name) != parser.get_default(name)
@@ -129,7 +129,7 @@ def fix_teacher(folder: Path, head: str | None, new_seed: int | None) -> None:
     write_config_file(folder / CONFIG_NAME, values)
     if has_tokenizer(folder):
         limit_max_length(folder, config.max_position_embeddings)
-    # Last, because they are the source: until here a second run begins anew.
+    # Last, because they are the source: until here a second run starts again.
     for path in replaced:
         path.unlink()
     kept = "classifier head kept" if found else "classifier head fresh"

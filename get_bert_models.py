@@ -145,7 +145,7 @@ def task_keys(names: str | None) -> Sequence[str]:
     unknown = [key for key in keys if key not in known]
     if unknown or not keys:
         raise UserError(
-            f"--tasks {names}: expected all, or names with commas between, of {', '.join(known)}; another "
+            f"--tasks {names}: expected all, or names separated by commas, from {', '.join(known)}; another "
             "model of the hub is named with --models"
         )
     return keys
@@ -281,11 +281,11 @@ def lacking(names: set[str]) -> list[str]:
 
 
 def check_config(model: str, path: Path) -> None:
-    """Refuse what is no BERT model before its weights are fetched."""
+    """Refuse what is not a BERT model before its weights are fetched."""
     try:
         kind = json.loads(path.read_bytes()).get("model_type", "bert")
     except (ValueError, AttributeError):
-        raise UserError(f"{model}: its {CONFIG_NAME} is no JSON object") from None
+        raise UserError(f"{model}: its {CONFIG_NAME} is not a JSON object") from None
     if kind != "bert":
         raise UserError(f"{model}: is a {kind} model; expected a BERT model")
 

@@ -40,7 +40,7 @@ BATCHES_AT_ONCE = 16  # whose rows are sorted by length, so that little is paddi
 READ_BYTES = 1 << 20
 ODD = {
     "empty": "they are classified as if they were texts",
-    "cut": "they have more pieces than --max_seq_length",
+    "cut": "they have more tokens than --max_seq_length",
 }
 
 
@@ -59,7 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--single",
         action="store_true",
-        help="take each line as one text, whatever the model learned; a tab in it is a space",
+        help="take each line as one text, whatever the model learned; a tab in it counts as a space",
     )
     add_head_flag(group)
     add_model_flags(group)
@@ -68,7 +68,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--max_seq_length",
         type=whole_number,
-        help="longest line in pieces, longer ones are truncated (default: 128, or as many as the model "
+        help="longest line in tokens, longer ones are truncated (default: 128, or as many as the model "
         "has positions)",
     )
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_length(config, args.max_seq_length, folder)
     if graph is not None:
         if args.head:
-            raise UserError(f"--head {args.head}: {graph} holds its head; export the model anew")
+            raise UserError(f"--head {args.head}: {graph} holds its head; export the model again")
         model: Callable = OnnxClassifier(graph, config)
     else:
         model = read_classifier(folder, args.cache_dir, args.head).to(device)
@@ -207,7 +207,7 @@ def read_rows(
 
 def texts_of(line: bytes, first: bool, kind: Kind | None) -> tuple[str, ...]:
     """The texts of a line, which has to be of a kind."""
-    try:  # a mark at the beginning of a file is no text
+    try:  # a byte order mark is not text
         text = line.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError:
         raise UserError("not UTF-8; iconv -f LATIN1 -t UTF-8, say, converts a file") from None
@@ -248,7 +248,7 @@ def whole_lines(stream: io.BufferedReader) -> Iterator[list[bytes]]:
 def encode(
     tokenizer: BertTokenizer, rows: list[tuple[str, ...]], length: int, told: Counter[str]
 ) -> TokenStore:
-    """Tokenise a block; lines without a text, and those cut to `length` pieces, are counted."""
+    """Tokenise a block; lines without a text, and those cut to `length` tokens, are counted."""
     a, *b = (list(column) for column in zip(*rows, strict=True))
     store = encode_pairs(tokenizer, a, b[0] if b else None, length)
     full = [rows[i] for i in np.flatnonzero(store.lengths == length)]

@@ -5,7 +5,7 @@
         --output_dir data/json_wiki
 
 The corpus has one sentence a line and a blank line between documents (prepare_data.py writes it).
-Each epoch pairs the sentences anew, as in BERT's pre-training; with the default --masked_lm_prob 0
+Each epoch pairs the sentences again, as in BERT's pre-training; with the default --masked_lm_prob 0
 nothing is masked, as TinyBERT's general distillation wants it. The documents are tokenised once,
 into memory-mapped files: neither memory nor --num_workers limits the corpus, and the result does
 not depend on them. tasks/corpus.py tells what is written. Tokenising, the longest part, can be
@@ -40,10 +40,10 @@ from cli.pregeneration import (
 )
 from cli.shards import add_shard_flags, check_shard_flags
 from tasks.corpus_writing import remove_epochs
-from tasks.documents import Documents, check_corpus_text, join_shares, tokenize_share
+from tasks.documents import Documents, check_corpus_text, join_shards, tokenize_shard
 from tasks.parallel import ordered_map
 from tasks.pregeneration import MIN_SEQ_LEN, Examples, PairRecipe, make_examples
-from tasks.shards import check_share, checksum, finish_shard, finished_shards, remove_shards
+from tasks.shards import check_shard, checksum, finish_shard, finished_shards, remove_shards
 from tasks.text_files import is_compressed
 from tasks.token_store import MAX_SEQUENCE
 from transformer.errors import UserError, run_script
@@ -80,13 +80,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
 
     pairs = parser.add_argument_group("pairs")
-    pairs.add_argument("--epochs_to_generate", type=int, default=3, help="pairings to make")
-    pairs.add_argument("--max_seq_len", type=int, default=128, help="most tokens in a sequence")
+    pairs.add_argument(
+        "--epochs_to_generate", type=int, default=3, help="number of epochs (pairings) to make"
+    )
+    pairs.add_argument(
+        "--max_seq_len", type=int, default=128, help="maximum number of tokens in a sequence"
+    )
     pairs.add_argument(
         "--short_seq_prob",
         type=float,
         default=0.1,
-        help="share of documents cut to a random shorter length",
+        help="fraction of documents cut to a random shorter length",
     )
     pairs.add_argument(
         "--one_seq",
@@ -98,15 +102,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="lower-case the text; without it the model folder decides",
     )
-    pairs.add_argument("--seed", type=int, default=42, help="of all random choices")
+    pairs.add_argument("--seed", type=int, default=42, help="random seed")
 
     masking = parser.add_argument_group("masking")
-    masking.add_argument("--masked_lm_prob", type=float, default=0.0, help="share of tokens masked")
     masking.add_argument(
-        "--max_predictions_per_seq", type=int, default=20, help="most masked tokens in a sequence"
+        "--masked_lm_prob", type=float, default=0.0, help="fraction of tokens masked"
     )
     masking.add_argument(
-        "--do_whole_word_mask", action="store_true", help="mask all pieces of a word or none"
+        "--max_predictions_per_seq",
+        type=int,
+        default=20,
+        help="maximum number of masked tokens in a sequence",
+    )
+    masking.add_argument(
+        "--do_whole_word_mask", action="store_true", help="mask all tokens of a word or none"
     )
 
     runtime = parser.add_argument_group("running")
@@ -117,7 +126,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     ignored.add_argument(
         "--reduce_memory", action="store_true", help="documents are always kept on disk"
     )
-    ignored.add_argument("--data_url", default="", help="served the authors' private cloud")
+    ignored.add_argument(
+        "--data_url", default="", help="ignored; it served the authors' private cloud"
+    )
 
     args = parser.parse_args(argv)
     check_shard_flags(args)
@@ -140,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.data_url:
         print("note: --data_url is ignored: it named a private cloud", file=sys.stderr)
     if args.do_whole_word_mask and args.masked_lm_prob == 0:
-        print("note: nothing is masked at --masked_lm_prob 0, words or pieces", file=sys.stderr)
+        print("note: nothing is masked at --masked_lm_prob 0, words or tokens", file=sys.stderr)
     corpus = find_input(args.train_corpus, "a text file, one sentence a line")
     if corpus.is_file() and (warning := check_corpus_text(corpus)):
         print(f"warning: {warning}", file=sys.stderr)
@@ -150,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     job: dict[str, Any] = {}
     if args.shard or args.merge_shards:
         if is_compressed(corpus):
-            raise UserError(f"{corpus}: one compressed file cannot be shared; unpack it first")
+            raise UserError(f"{corpus}: one compressed file cannot be sharded; unpack it first")
         job = make_job(args, corpus, tokenizer)
     flags = {name: getattr(args, name) for name in RECIPE if name != "epochs_to_generate"}
     made_from = origin_of(corpus, tokenizer, flags)
@@ -158,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dry_run(args, corpus, tokenizer, recipe, made_from, job)
         return 0
     if args.shard:
-        tokenize_shard(args, corpus, tokenizer, job)
+        write_shard(args, corpus, tokenizer, job)
         return 0
     with output_folder(args) as folder:
         done = finished_epochs(args, folder, made_from)
@@ -166,8 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         join = None
         if args.merge_shards:
-            shares = finished_shards(shard_name(folder), args.merge_shards, job)
-            join = partial(join_shares, shares, tokenizer, corpus=corpus)
+            shards = finished_shards(shard_name(folder), args.merge_shards, job)
+            join = partial(join_shards, shards, tokenizer, corpus=corpus)
         with kept_documents(args, corpus, tokenizer, folder, join) as documents:
             check_documents(args, corpus, documents)
             remove_epochs(folder, keep=done)
@@ -177,8 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             todo = [(epoch, block) for epoch in epochs for block in range(num_blocks)]
             with contextlib.closing(ordered_map(make_part, todo, args.num_workers)) as parts:
                 for epoch in epochs:
-                    pieces = islice(parts, num_blocks)
-                    write(args, folder, epoch, pieces, tokenizer, documents, made_from)
+                    chunks = islice(parts, num_blocks)
+                    write(args, folder, epoch, chunks, tokenizer, documents, made_from)
         if args.merge_shards:
             remove_shards(shard_name(folder), args.merge_shards)
     print(f"{folder}: {args.epochs_to_generate} epoch{'s' * (args.epochs_to_generate > 1)}")
@@ -193,7 +204,7 @@ def dry_run(
     made_from: Mapping[str, Any],
     job: Mapping[str, Any],
 ) -> None:
-    """Look at what the run looks at, and measure a little piece of it."""
+    """Look at what the run looks at, and measure a small part of it."""
     folder, done = Path(args.output_dir), 0
     check_writable(folder)
     check_temp_dir(args)
@@ -211,7 +222,7 @@ def dry_run(
     say_untouched(folder)
 
 
-# What makes the examples: shares of one job agree on it.
+# What makes the examples: shards of one job agree on it.
 RECIPE = (
     "epochs_to_generate", "max_seq_len", "short_seq_prob", "one_seq", "seed", "masked_lm_prob",
     "max_predictions_per_seq", "do_whole_word_mask", "format",
@@ -219,7 +230,7 @@ RECIPE = (
 
 
 def make_job(args: argparse.Namespace, corpus: Path, tokenizer: BertTokenizer) -> dict[str, Any]:
-    """Collect what all shares must have in common."""
+    """Collect what all shards must have in common."""
     own = {"vocabulary_checksum": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
     own["tokenizer"] = tokenizer.describe()
     recipe = {name: getattr(args, name) for name in RECIPE}
@@ -227,22 +238,22 @@ def make_job(args: argparse.Namespace, corpus: Path, tokenizer: BertTokenizer) -
 
 
 def shard_name(folder: Path) -> Path:
-    """What the shares' files in an --output_dir are named after."""
+    """What the shards' files in an --output_dir are named after."""
     return folder / "documents"
 
 
-def tokenize_shard(
+def write_shard(
     args: argparse.Namespace, corpus: Path, tokenizer: BertTokenizer, job: Mapping[str, Any]
 ) -> None:
-    """Tokenise a share of the corpus into --output_dir, for --merge_shards."""
+    """Tokenise a shard of the corpus into --output_dir, for --merge_shards."""
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path = args.shard.path(shard_name(folder))
     part = args.shard.part(corpus.stat().st_size)
     with sole_writer(path):
-        check_share(shard_name(folder), args.shard, job)
+        check_shard(shard_name(folder), args.shard, job)
         with progress_bar(len(part), "B", "tokenizing") as bar:
-            counts = tokenize_share(corpus, part, tokenizer, path, bar.update)
+            counts = tokenize_shard(corpus, part, tokenizer, path, bar.update)
         finish_shard(shard_name(folder), args.shard, job, counts)
     print(f"{path}: {counts['sentences']:,} sentences, {counts['tokens']:,} tokens")
 

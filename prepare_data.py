@@ -11,8 +11,8 @@ one sentence a line, a blank line between documents. Articles without text (redi
 but their title are dropped. WikiExtractor's entities (&amp;) are unescaped; where plain text is wrapped
 at a width, lines within paragraphs are joined. Sentences are found by Punkt, with nltk's data where that
 is installed, else with what Punkt learns from the corpus itself. The output does not depend on the
-number of workers, nor of shares (--shard 1/8 … --shard 8/8, then --merge_shards 8). What a killed or
-stopped run has done is kept beside the output; the same command with --resume goes on from there.
+number of workers, nor of shards (--shard 1/8 … --shard 8/8, then --merge_shards 8). What a killed or
+stopped run has done is kept beside the output; the same command with --resume continues from there.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from tasks.articles import (
     block_text,
     choose_reading,
     find_files,
-    join_shares,
+    join_shards,
     joined,
     prepare_block,
 )
 from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
 from tasks.parallel import ordered_map
 from tasks.sentences import download_punkt, find_punkt, punkt_checksum, train_punkt
-from tasks.shards import check_share, checksum, finish_shard, finished_shards, remove_shards
-from tasks.text_files import Block, is_compressed, share_of_files
+from tasks.shards import check_shard, checksum, finish_shard, finished_shards, remove_shards
+from tasks.text_files import Block, is_compressed, shard_of_files
 from tasks.unfinished import unfinished
 from tasks.wikiextractor import extract_dump
 from transformer.errors import UserError, run_script
@@ -76,7 +76,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     paths.add_argument("--output", default="wiki_for_bert.txt", help="file to write")
     paths.add_argument(
-        "--resume", action="store_true", help="go on where a stopped run of the same command was"
+        "--resume",
+        action="store_true",
+        help="resume where a stopped run of the same command left off",
     )
     paths.add_argument(
         "--temp_dir", help="where a dump is extracted (default: the folder of --output)"
@@ -107,7 +109,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--num_workers",
         type=int,
         default=os.cpu_count() or 1,
-        help="most processes to use (default: one a core)",
+        help="maximum number of processes (default: one per core)",
     )
     runtime.add_argument(
         "--no_templates",
@@ -141,12 +143,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         output.parent.mkdir(parents=True, exist_ok=True)
     if args.shard or args.merge_shards:
         if kind == "dump":
-            raise UserError(f"{source}: is a dump; extract it first, then share the folder's files")
+            raise UserError(f"{source}: is a dump; extract it first, then shard the folder's files")
         if len(files) == 1 and is_compressed(files[0]):
-            raise UserError(f"{source}: one compressed file cannot be shared; unpack it first")
+            raise UserError(f"{source}: one compressed file cannot be sharded; unpack it first")
         if kind == "records":
             raise UserError(
-                f"{source}: JSON on several lines, or an array, cannot be shared; write one object a line"
+                f"{source}: JSON on several lines, or an array, cannot be sharded; write one object a line"
             )
         job = {"input_checksum": checksum(files), "language": args.language}
         job |= {name: getattr(args, name) for name in TEXT_FLAGS}
@@ -168,24 +170,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         say_untouched(output)
         return 0
     if args.shard:
-        write_share(args, kind, files, output, job)
+        write_shard(args, kind, files, output, job)
     else:
         write_whole(args, source, kind, files, output)
     return 0
 
 
-def write_share(
+def write_shard(
     args: argparse.Namespace, kind: str, files: list[Path], output: Path, job: dict[str, Any]
 ) -> None:
-    """Write a share of the corpus, for --merge_shards."""
+    """Write a shard of the corpus, for --merge_shards."""
     reading, parameters = look_at(args, kind, files)
     job = {**job, "punkt_checksum": punkt_checksum(parameters)}
-    share, path = share_of_files(files, *args.shard), args.shard.path(output)
+    part, path = shard_of_files(files, *args.shard), args.shard.path(output)
     made_from = {"input_checksum": content_key(identity(files))}
     made_from["shard"] = f"{args.shard.index}/{args.shard.count}"
     with sole_writer(path):
-        check_share(output, args.shard, job)
-        facts = write_corpus(args, reading, share, parameters, path, made_from)
+        check_shard(output, args.shard, job)
+        facts = write_corpus(args, reading, part, parameters, path, made_from)
         finish_shard(output, args.shard, job, facts)
 
 
@@ -217,14 +219,14 @@ def processes(args: argparse.Namespace, size: int) -> int:
 
 
 def merge(args: argparse.Namespace, output: Path, job: dict[str, Any]) -> None:
-    """Put finished shares together."""
-    shares = finished_shards(output, args.merge_shards, job)
+    """Put finished shards together."""
+    shards = finished_shards(output, args.merge_shards, job)
     with atomic_open(output, "wb") as file:
-        documents = join_shares(file, shares)
+        documents = join_shards(file, shards)
         if not documents:
             raise UserError(f"{args.input}: holds no text; expected articles or documents")
     remove_shards(output, args.merge_shards)
-    counts = {name: sum(facts[name] for _, facts in shares) for name in COUNTED}
+    counts = {name: sum(facts[name] for _, facts in shards) for name in COUNTED}
     say_counts(output, counts | {"documents": documents})
 
 
@@ -270,7 +272,7 @@ def write_corpus(
     output: Path,
     made_from: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the corpus, or a share of it without an end, and say what it holds.
+    """Write the corpus, or a shard of it without an end, and say what it holds.
 
     Args:
         made_from: what tells `parts` from others: names and plain values.
@@ -315,11 +317,11 @@ def write_corpus(
             counts["documents"] += 1
 
         with contextlib.closing(ordered_map(work, blocks(), workers)) as results:
-            for piece in joined(
+            for chunk in joined(
                 counted(results), count_document, b"" if args.shard else b"\n",
                 started=counts["documents"] > 0, open_document=counts["unfinished"],
             ):  # fmt: skip
-                file.write(piece)
+                file.write(chunk)
         if not counts["documents"] and not args.shard:
             raise UserError(f"{args.input}: holds no text; expected articles or documents")
     say_counts(output, counts)

@@ -3,7 +3,7 @@
     python pretrain_mlm.py --pregenerated_data data/json_wiki --bert_model models/encoder \\
         --output_dir models/encoder-mlm --train_batch_size 32 --learning_rate 1e-4 --num_train_epochs 1
 
-data_augmentation.py needs a model whose head was really trained. 15 % of the tokens are hidden anew in
+data_augmentation.py needs a model whose head was really trained. 15 % of the tokens are hidden again in
 every epoch (BERT, section 3.1); the next-sentence objective is left out.
 """
 
@@ -68,7 +68,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_model_flags(group)
     group = parser.add_argument_group("masking")
     group.add_argument(
-        "--masked_lm_prob", type=proportion, default=0.15, help="share of the tokens to hide"
+        "--masked_lm_prob", type=proportion, default=0.15, help="fraction of the tokens to hide"
     )
     add_training_flags(
         parser,

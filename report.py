@@ -105,7 +105,7 @@ def make_sections(
     lineage = report_models.find_lineage(results, tasks)
     if ordered and tasks and lineage is None:
         problems.append(
-            "attention maps, distances to the teacher: wanted is a distilled student that is on the disk "
+            "attention maps, distances to the teacher: left out, they need a distilled student on the disk "
             "with its teacher and the runs it came from"
         )
 

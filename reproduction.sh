@@ -405,7 +405,7 @@ main() {
   trap 'stop_all 130' INT
   trap 'stop_all 143' TERM
   trap 'stop_all 129' HUP
-  say "profile $PROFILE${TAKES:+: $TAKES}; logs in $RESULTS/logs; Ctrl-C stops, the same command then goes on"
+  say "profile $PROFILE${TAKES:+: $TAKES}; logs in $RESULTS/logs; Ctrl-C stops, the same command then resumes"
   for stage in "${chosen[@]}"; do
     find_stage "$stage"
     run_stage "$stage" $((PLACE + 1)) "${#STAGES[@]}" || { note_event ended 1; exit 1; }
@@ -480,7 +480,7 @@ choose_tasks() { # RTE,CoLA: in any case, as far as the profile has them
     [[ -n $match ]] || fail_usage "no task '$name' in the profile $PROFILE; it has: $TASKS"
     list+="${list:+ }$match"
   done
-  [[ -n $list ]] || fail_usage "--tasks $1: expected names with commas between; the profile $PROFILE has: $TASKS"
+  [[ -n $list ]] || fail_usage "--tasks $1: expected names separated by commas; the profile $PROFILE has: $TASKS"
   TASKS=$list
 }
 

@@ -51,7 +51,7 @@ makes() { OUTPUTS+=("$@"); }
 needs() { NEEDS+=("$@"); }
 
 run() { plan once "$@"; }           # a command that is run once
-train() { plan resumable "$@" ${TRAIN_FLAGS:-}; } # one that can go on where it was interrupted
+train() { plan resumable "$@" ${TRAIN_FLAGS:-}; } # one that can resume where it was interrupted
 fetch() { plan unless_there "$@"; } # a download: files already there, from wherever, are accepted
 always() { plan always "$@"; }      # a command that is run every time
 on_all_gpus() { # FUNCTION ARGUMENT...: what it plans may run in several processes at once
@@ -225,7 +225,7 @@ run_stage() { # STAGE NUMBER COUNT
   fi
   say "[stage $2/$3] $stage: ${ABOUT[$stage]}"
   note_event stage "$stage"
-  [[ -e $done_file ]] && rm -f "$done_file" "$seconds_file" # what it took is counted anew
+  [[ -e $done_file ]] && rm -f "$done_file" "$seconds_file" # what it took is counted again
   for phase in $(phases_of "$stage"); do
     run_phase "$stage" "$phase" || { status=1 && break; }
   done
@@ -450,7 +450,7 @@ stop_all() { # EXIT_STATUS: on Ctrl-C or TERM
     while kill -0 -- "-$pid" 2>/dev/null; do sleep 0.1; done
   done
   note_event ended "$1"
-  say "stopped; the same command goes on from here"
+  say "stopped; the same command resumes from here"
   exit "$1"
 }
 

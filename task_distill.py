@@ -90,7 +90,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = script_parser(__doc__)
     group = parser.add_argument_group("inputs and output")
     group.add_argument("--data_dir", required=True, help="the task's folder, e.g. glue_data/RTE")
-    group.add_argument("--task_name", required=True, help="a GLUE task, in any case: RTE, sst-2 …")
+    group.add_argument(
+        "--task_name", required=True, help="a GLUE task, in upper or lower case: RTE, sst-2 …"
+    )
     group.add_argument(
         "--student_model",
         "--model",
@@ -169,10 +171,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.data_dir = str(find_input(args.data_dir, f"the folder of {task.folder}"))
     runtime = start_runtime(args.no_cuda, args.local_rank)
     if args.split != "test" and not args.do_predict:
-        raise UserError(f"--split {args.split}: is for --do_predict; expected with it")
+        raise UserError(
+            f"--split {args.split}: only applies with --do_predict; add it, or leave --split out"
+        )
     if args.do_eval or args.do_predict:
         if args.dry_run:
-            raise UserError("--dry_run: is for training; --do_eval and --do_predict do at once")
+            raise UserError(
+                "--dry_run: only applies to training; leave it out with --do_eval and --do_predict"
+            )
         precision = precision_from(args, runtime)
         if runtime.is_main:
             score_student(args, task, runtime.device, precision)
@@ -240,7 +246,7 @@ def train_student(
 
     def open_run(folder: Path) -> ModelKeeper:
         asked = args.pred_distill and losses is not label_training
-        # A row is met again from the second epoch on; a teacher with dropout answers anew each time.
+        # A row is met again from the second epoch on; a teacher with dropout answers again each time.
         if (
             asked
             and number_of_steps(source, settings) > source.count(0)

@@ -130,10 +130,10 @@ class SentenceWork:
                 self.model.likeliest(*self._inputs(sentence, place), place, 15)
 
     def _inputs(self, sentence: Sentence, place: int) -> tuple[torch.Tensor, torch.Tensor]:
-        pieces, tokenizer = sentence.ids.tolist(), self.tokenizer
-        ids = [tokenizer.cls_id, *pieces, tokenizer.sep_id, *pieces, tokenizer.sep_id]
+        tokens, tokenizer = sentence.ids.tolist(), self.tokenizer
+        ids = [tokenizer.cls_id, *tokens, tokenizer.sep_id, *tokens, tokenizer.sep_id]
         ids[place] = tokenizer.mask_id
-        segments = [0] * (len(pieces) + 2) + [1] * (len(pieces) + 1)
+        segments = [0] * (len(tokens) + 2) + [1] * (len(tokens) + 1)
         return torch.tensor([ids]), torch.tensor([segments])
 
     def plain_rate(self, seconds: float) -> float:

@@ -143,7 +143,7 @@ class Figure:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Figure:
-        """The figure that `to_json` wrote; what is derived is derived anew."""
+        """The figure that `to_json` wrote; what is derived is derived again."""
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         target = known["target"]
         return cls(**known | {"target": target and Target(**target)})

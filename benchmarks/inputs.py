@@ -1,7 +1,7 @@
 """What the benchmarks run on: models of the right shapes with random weights, and made-up text.
 
 The text consists of invented words, drawn with the frequencies of a natural language (Zipf's law);
-sentences of a GLUE task are as long as the task's own, in pieces, with as many words that augmentation
+sentences of a GLUE task are as long as the task's own, in tokens, with as many words that augmentation
 asks about. Nothing is downloaded.
 """
 
@@ -33,7 +33,7 @@ from transformer.modeling import (
 from transformer.tokenization import BertTokenizer
 
 COMMON = sorted(word for word in STOP_WORDS if word.isalpha())
-# No invented word holds a q, every continuation piece begins with one: a word's pieces are then those it
+# No invented word holds a q, every continuation token begins with one: a word's tokens are then those it
 # was made of, whatever the tokenizer tries first.
 LETTERS = string.ascii_lowercase.replace("q", "")
 ENDINGS = ["q" + first + second for first in LETTERS for second in LETTERS]
@@ -121,22 +121,22 @@ class Words:
         generator = np.random.default_rng(1)
         generator.shuffle(self.whole)
         self.compound = {
-            pieces: [
-                stem + "".join(generator.choice(endings, pieces - 1)) for stem in self.whole[:2000]
+            tokens: [
+                stem + "".join(generator.choice(endings, tokens - 1)) for stem in self.whole[:2000]
             ]
-            for pieces in (2, 3, 4)
+            for tokens in (2, 3, 4)
         }
 
-    def sentence(self, pieces: int, counts: dict, generator: np.random.Generator) -> str:
-        """A sentence of so many pieces, with a task's shares of words that augmentation replaces."""
+    def sentence(self, tokens: int, counts: dict, generator: np.random.Generator) -> str:
+        """A sentence of so many tokens, with a task's shares of words that augmentation replaces."""
         words: list[str] = []
-        left = pieces
-        for _ in range(generator.binomial(pieces, counts["compound"])):
+        left = tokens
+        for _ in range(generator.binomial(tokens, counts["compound"])):
             size = min(2 + generator.binomial(2, (counts["compound_pieces"] - 2) / 2), left)
             if size > 1:
                 words.append(self.compound[size][generator.integers(len(self.compound[size]))])
                 left -= size
-        masked = min(left, generator.binomial(pieces, counts["masked"]))
+        masked = min(left, generator.binomial(tokens, counts["masked"]))
         words += [self.whole[i] for i in generator.integers(len(self.whole), size=masked)]
         words += [COMMON[i] for i in generator.integers(len(COMMON), size=left - masked)]
         generator.shuffle(words)

@@ -1,8 +1,8 @@
-"""How long the sentences of the four published tasks are: counts of pieces, and nothing of the data.
+"""How long the sentences of the four published tasks are: counts of tokens, and nothing of the data.
 
     python -m benchmarks.lengths --glue_dir data/glue_data --bert_model models/bert-base-uncased
 
-counts them anew and writes lengths.json, which the benchmarks read: their own sentences are as long.
+counts them again and writes lengths.json, which the benchmarks read: their own sentences are as long.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ def spread(histogram: list[list[int]], count: int) -> np.ndarray:
     return sizes[np.searchsorted(reached, places)]
 
 
-def _histogram(pieces: np.ndarray) -> list[list[int]]:
-    return [list(pair) for pair in sorted(Counter(pieces.tolist()).items())]
+def _histogram(tokens: np.ndarray) -> list[list[int]]:
+    return [list(pair) for pair in sorted(Counter(tokens.tolist()).items())]
 
 
 def count_lengths(folder: Path, name: str, tokenizer: BertTokenizer) -> dict[str, Any]:
     """Count a task's train.tsv.
 
     Returns:
-        rows; `sides`: for each sentence of a row a histogram of its pieces, without special tokens, and
+        rows; `sides`: for each sentence of a row a histogram of its tokens, without special tokens, and
         `dev_sides`: the same of the dev set, `dev_rows` long;
         `sequence`: mean length with them, cut at 128; `masked`, `compound`: words that augmentation asks
-        the language model and the word vectors about, per piece; `compound_pieces`: pieces of the
+        the language model and the word vectors about, per token; `compound_pieces`: tokens of the
         latter, each; `augmented_rows`: rows of train_aug.tsv at the task's N, M = 15, p = 0.4, and
         `augmented_sequence`: their mean length, replaced words counted as the words they replace.
     """
@@ -64,7 +64,7 @@ def count_lengths(folder: Path, name: str, tokenizer: BertTokenizer) -> dict[str
     sides = [examples.text_a] + ([examples.text_b] if task.pair else [])
     splitter = SentenceSplitter(tokenizer, MAX_POSITIONS)
     sentences = [[splitter(text) for text in side] for side in sides]
-    pieces = [np.array([len(sentence.ids) for sentence in side]) for side in sentences]
+    tokens = [np.array([len(sentence.ids) for sentence in side]) for side in sentences]
     dev = read_split(task, folder, "dev")
     dev_sides = [dev.text_a] + ([dev.text_b] if task.pair else [])
     everything = [sentence for side in sentences for sentence in side]
@@ -84,7 +84,7 @@ def count_lengths(folder: Path, name: str, tokenizer: BertTokenizer) -> dict[str
     lengths = encode_pairs(tokenizer, *[*sides, None][:2], MAX_LENGTH).lengths
     return {
         "rows": len(examples),
-        "sides": [_histogram(side) for side in pieces],
+        "sides": [_histogram(side) for side in tokens],
         "dev_rows": len(dev),
         "dev_sides": [_histogram(np.diff(tokenizer.encode_flat(side)[1])) for side in dev_sides],
         "sequence": round(float(lengths.mean()), 3),
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     tokenizer = BertTokenizer.from_pretrained(args.bert_model, True)
     about = (
-        "Counts of word pieces (BERT's uncased vocabulary) in the train.tsv of four GLUE tasks, made by "
+        "Counts of WordPiece tokens (BERT's uncased vocabulary) in the train.tsv of four GLUE tasks, made by "
         "benchmarks/lengths.py, which says what each entry is. No text of the data is here."
     )
     tasks = {name: count_lengths(args.glue_dir / name, name, tokenizer) for name in TASKS}

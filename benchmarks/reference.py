@@ -129,7 +129,7 @@ class MaskedLanguageModel:
     def likeliest(
         self, input_ids: Tensor, token_type_ids: Tensor, place: int, count: int
     ) -> Tensor:
-        """The `count` likeliest pieces at a place of one sequence, int64 [1, L] inputs."""
+        """The `count` likeliest tokens at a place of one sequence, int64 [1, L] inputs."""
         with torch.no_grad():
             inputs = {"input_ids": input_ids, "token_type_ids": token_type_ids}
             logits = self.model(**{k: v.to(self.device) for k, v in inputs.items()}).logits

@@ -20,7 +20,7 @@ MEASURED_BATCHES = 4
 
 
 def language_model(model: BertForMaskedLM, allowed: np.ndarray, bf16: bool):
-    """Wrap `model` as the function `predict` that tasks/likely_pieces.py describes.
+    """Wrap `model` as the function `predict` that tasks/likely_tokens.py describes.
 
     Args:
         allowed: bool [V], the tokens that may be answered. The model may have embeddings for more.
@@ -43,8 +43,8 @@ def language_model(model: BertForMaskedLM, allowed: np.ndarray, bf16: bool):
             logits = model(ids, segments, mask, columns=columns)
         else:  # in full: this is what an unclear place is settled by
             logits = model(ids, segments, mask, masked_positions=(columns * 0, columns))
-        values, pieces = (logits.float() + shut_out).topk(min(count, most))
-        return values.cpu().numpy(), pieces.cpu().numpy()
+        values, tokens = (logits.float() + shut_out).topk(min(count, most))
+        return values.cpu().numpy(), tokens.cpu().numpy()
 
     return predict
 

@@ -214,7 +214,7 @@ def score_teacher(
         if not allow_weak:
             raise UserError(
                 f"{told}. Fine-tune it with finetune_teacher.py, see whether its classes are the "
-                "task's, or distil from it all the same with --allow_weak_teacher"
+                "task's, or distil from it anyway with --allow_weak_teacher"
             )
         print(f"warning: {told}", file=sys.stderr)
     return metrics

@@ -124,5 +124,5 @@ def _noted(path: Path) -> str | None:
     except ValueError:
         first = ""
     if not is_checksum(first):
-        raise UserError(f"{_note(path)}: expected a checksum and a name; remove it or mend it")
+        raise UserError(f"{_note(path)}: expected a checksum and a name; correct or remove it")
     return first

@@ -134,7 +134,7 @@ def _words(parser: argparse.ArgumentParser, path: Path) -> list[str]:
         if action is None:
             near = nearest(str(name).lstrip("-"), actions)
             advice = f"; did you mean {near}?" if near else f"; --help of {parser.prog} lists them"
-            raise UserError(f"--config {path}: {name} is no flag of {parser.prog}{advice}")
+            raise UserError(f"--config {path}: {name} is not a flag of {parser.prog}{advice}")
         other, before = seen.setdefault(action.dest, (name, value))
         if before != value:
             raise UserError(
@@ -211,7 +211,7 @@ def _read_yaml(text: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Reads 3e-5 as a number, as JSON and YAML 1.2 do, and refuses a key that is there twice."""
+        """Reads 3e-5 as a number, as JSON and YAML 1.2 do, and refuses a key that appears twice."""
 
         def construct_mapping(self, node, deep=False):
             return _once(
@@ -234,5 +234,5 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ValueError(f"{twice[0]} is there twice")
+        raise ValueError(f"{twice[0]} appears twice")
     return dict(pairs)

@@ -64,13 +64,13 @@ def add_training_flags(
         "--train_batch_size",
         type=whole_number,
         default=train_batch_size,
-        help="rows in a whole batch, over all micro-steps and processes",
+        help="rows in a global batch, over all micro-steps and processes",
     )
     training.add_argument(
         "--gradient_accumulation_steps",
         type=whole_number,
         default=1,
-        help="micro-steps a batch is computed in, for less memory",
+        help="micro-steps to split each batch into, to save memory",
     )
     training.add_argument(
         "--num_train_epochs",
@@ -81,7 +81,7 @@ def add_training_flags(
     training.add_argument(
         "--max_steps",
         type=whole_number,
-        help="stop after so many steps; the schedule then ends there",
+        help="stop after this many steps; the schedule then ends there",
     )
     training.add_argument(
         "--learning_rate", type=float, default=learning_rate, help="peak learning rate"
@@ -90,7 +90,7 @@ def add_training_flags(
         "--warmup_proportion",
         type=proportion,
         default=0.1,
-        help="share of the steps over which the learning rate rises" + warmup_of,
+        help="fraction of the steps over which the learning rate rises" + warmup_of,
     )
     training.add_argument(
         "--weight_decay", "--wd", type=float, default=0.01, help="decay of weight matrices"
@@ -108,7 +108,7 @@ def add_training_flags(
         "with bertadam, as published, global with adamw)",
     )
     training.add_argument(
-        "--seed", type=int, default=42, help="of data order, dropout and fresh weights"
+        "--seed", type=int, default=42, help="random seed for data order, dropout and new weights"
     )
     batches = parser.add_argument_group("batches")
     batches.add_argument(
@@ -136,7 +136,7 @@ def add_training_flags(
         default=max_seq_length,
         help="sequences are as long as the data were made"
         if on_corpus
-        else "longest sequence in pieces; longer ones are truncated"
+        else "longest sequence in tokens; longer ones are truncated"
         + own * (max_seq_length is None),
     )
     (ignored if on_corpus else batches).add_argument(
@@ -158,7 +158,7 @@ def _add_running_flags(
         "--eval_step",
         type=whole_number,
         default=eval_step,
-        help=f"{what} every so many steps, besides the end of each epoch",
+        help=f"{what} every N steps, in addition to the end of each epoch",
     )
     group.add_argument(
         "--report_to",
@@ -166,7 +166,7 @@ def _add_running_flags(
         type=report_targets,
         default="png",
         help="training curves: png (curves.png beside the model), tensorboard (event files), both "
-        "with a comma between, or none",
+        "separated by a comma, or none",
     )
     add_bf16_flags(group)
     group.add_argument("--fp16", action="store_true", help="forward passes in float16 (GPU only)")
@@ -180,7 +180,7 @@ def _add_running_flags(
     group.add_argument(
         "--no_cuda_graphs",
         action="store_true",
-        help="on a GPU, launch every kernel of a step by itself instead of recording and replaying "
+        help="on a GPU, launch every kernel of a step separately instead of recording and replaying "
         "steps: slower, in less memory",
     )
     group.add_argument(
@@ -197,7 +197,7 @@ def _add_checkpoint_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the checkpoint in --output_dir, if there is one",
+        help="resume from the checkpoint in --output_dir, if there is one",
     )
     group.add_argument(
         "--save_minutes",
@@ -208,14 +208,14 @@ def _add_checkpoint_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--save_steps",
         type=whole_number,
-        help="write a checkpoint every so many steps as well",
+        help="also write a checkpoint every N steps",
     )
     group.add_argument(
         "--nan_policy",
         choices=("stop", "skip"),
         default="stop",
         help="when a loss or gradient is not finite: stop the run, or leave the batch out; its "
-        "row numbers stand in metrics.jsonl",
+        "row numbers are in metrics.jsonl",
     )
     group.add_argument(
         "--overwrite_output_dir", action="store_true", help="remove what --output_dir holds"
@@ -285,7 +285,7 @@ def add_drop_flags(group: argparse._ArgumentGroup, head: bool = True) -> None:
         "--drop_projection",
         action="store_true",
         help="leave out the model's fit_dense, which leads to its own teacher's width; where one is needed "
-        "it starts anew",
+        "a new one is made",
     )
 
 
@@ -307,7 +307,9 @@ def drop_advice(name: str) -> str:
 def add_ignored_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Flags that published commands carry and that mean nothing here; more may join the group."""
     group = parser.add_argument_group("accepted and ignored")
-    group.add_argument("--data_url", default="", help="served the authors' private cloud")
+    group.add_argument(
+        "--data_url", default="", help="ignored; it served the authors' private cloud"
+    )
     return group
 
 

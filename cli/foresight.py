@@ -31,7 +31,7 @@ def print_facts(title: str, facts: Mapping[str, Any]) -> None:
 
 def say_untouched(output: str | os.PathLike) -> None:
     """The last line of a dry run."""
-    print(f"dry run: {output} is as it was", file=sys.stderr)
+    print(f"dry run: {output} is unchanged", file=sys.stderr)
 
 
 def of_size(count: float) -> str:

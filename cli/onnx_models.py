@@ -113,7 +113,7 @@ class OnnxClassifier:
             config: of the model it was made from.
 
         Raises:
-            UserError: onnxruntime is not there, or the file is no such graph.
+            UserError: onnxruntime is not there, or the file is not such a graph.
         """
         check_packages(TO_RUN, str(path))
         self.config = config

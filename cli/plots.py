@@ -247,22 +247,22 @@ def size_latency_score(points: Sequence[tuple[str, float, float, float]], batch:
 
 
 def attention_pair(
-    pieces: Sequence[str], maps: Sequence[tuple[str, Sequence[Sequence[float]]]]
+    tokens: Sequence[str], maps: Sequence[tuple[str, Sequence[Sequence[float]]]]
 ) -> str:
     """Attention maps side by side, on one scale; rows look at columns.
 
     Args:
-        pieces: the sentence.
+        tokens: the sentence.
         maps: (title, probabilities [L, L]) each.
     """
-    size = min(9.0, max(5.0, 5 + 6 / max(len(pieces), 1)))
+    size = min(9.0, max(5.0, 5 + 6 / max(len(tokens), 1)))
     with mpl.rc_context({**STYLE, **INKED, "axes.grid": False, "xtick.labelsize": size}):
         figure = Figure(figsize=(5.6, 3.1), layout="constrained")
         highest = max(value for _, rows in maps for row in rows for value in row)
         for axes, (title, rows) in zip(figure.subplots(1, len(maps)), maps, strict=True):
             axes.imshow(rows, vmin=0, vmax=highest, cmap="viridis")
-            axes.set_xticks(range(len(pieces)), pieces, rotation=90, fontsize=size)
-            axes.set_yticks(range(len(pieces)), pieces, fontsize=size)
+            axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=size)
+            axes.set_yticks(range(len(tokens)), tokens, fontsize=size)
             axes.set_title(title)
         return _svg(figure)
 

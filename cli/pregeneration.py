@@ -57,7 +57,7 @@ def output_folder(args: argparse.Namespace) -> Iterator[Path]:
 
 
 def check_contents(args: argparse.Namespace, folder: Path) -> None:
-    """Refuse a folder that holds something, unless that may be gone on with or replaced."""
+    """Refuse a folder that holds something, unless that may be resumed or replaced."""
     present = contents(folder)
     if args.merge_shards:
         present = [name for name in present if not name.startswith("documents.shard-")]
@@ -110,10 +110,10 @@ def kept_documents(
     folder: Path,
     join: Callable[[Path], Documents] | None,
 ) -> Iterator[Documents]:
-    """Tokenise the corpus, or join its shares, or take what a run that was stopped had made.
+    """Tokenise the corpus, or join its shards, or take what a run that was stopped had made.
 
     Args:
-        join: puts shares together in a folder; None tokenises.
+        join: puts shards together in a folder; None tokenises.
     """
     parent = Path(args.temp_dir or folder)
     check_temp_dir(args)
@@ -160,7 +160,7 @@ def foresee(
         done: epochs that are finished.
     """
     size = unpacked_size(corpus)
-    share = len(args.shard.part(size)) if args.shard else size
+    own = len(args.shard.part(size)) if args.shard else size
     read = 0
 
     def count(num_bytes: int) -> None:
@@ -181,7 +181,7 @@ def foresee(
         rows = write_part(scratch / "epoch", made, documents)["num_training_examples"]
         paired, written = time.perf_counter(), folder_bytes(scratch / "epoch")
 
-    factor, epochs = share / read, args.epochs_to_generate - done
+    factor, epochs = own / read, args.epochs_to_generate - done
     tokenizing = (tokenized - start) * factor
     pairs = (paired - tokenized) * factor * epochs / min(args.num_workers, os.cpu_count() or 1)
     facts = {
@@ -190,10 +190,10 @@ def foresee(
         "measured": f"its first {of_size(read)}",
     }
     if args.shard:
-        facts["share"] = f"{args.shard.index} of {args.shard.count}, {of_size(share)} of the text"
+        facts["shard"] = f"{args.shard.index} of {args.shard.count}, {of_size(own)} of the text"
         facts["expected"] = f"about {duration(tokenizing)} to tokenise it, {of_size(kept * factor)}"
     else:
-        tokenizing *= not args.merge_shards  # the shares are
+        tokenizing *= not args.merge_shards  # the shards are
         facts["epochs"] = (
             f"{epochs} of about {rows * factor:,.0f} sequences and {of_size(written * factor)} each, "
             f"and {of_size(kept * factor)} on the way"
@@ -230,8 +230,8 @@ def write_one(
 ) -> dict[str, Any]:
     """Write one epoch in the chosen format; return its metrics."""
     if args.format == "json":
-        pieces = tokenizer.ids_to_tokens
-        return write_json_epoch(folder, epoch, parts, pieces, args.max_seq_len, made_from)
+        vocabulary = tokenizer.ids_to_tokens
+        return write_json_epoch(folder, epoch, parts, vocabulary, args.max_seq_len, made_from)
     facts = {
         "max_seq_len": args.max_seq_len,
         "vocab_hash": tokenizer.vocab_hash,
@@ -252,7 +252,7 @@ def make_recipe(args: argparse.Namespace, tokenizer: BertTokenizer) -> PairRecip
     """Collect what determines the examples, besides the documents."""
     continuation = None
     if args.do_whole_word_mask:
-        continuation = np.array([piece.startswith("##") for piece in tokenizer.ids_to_tokens])
+        continuation = np.array([token.startswith("##") for token in tokenizer.ids_to_tokens])
     return PairRecipe(
         max_seq_len=args.max_seq_len,
         short_seq_prob=args.short_seq_prob,

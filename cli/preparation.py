@@ -33,7 +33,7 @@ def foresee(
     workers_for: Callable[[int], int],
     block_bytes: int,
 ) -> None:
-    """Do a little piece of the work, in a temporary folder, and say what the whole will take.
+    """Do a small part of the work, in a temporary folder, and say what the whole will take.
 
     Args:
         share: of the files that is to be done.

@@ -104,7 +104,7 @@ def size_section(
     if milliseconds:
         blocks.append(
             f"Milliseconds of a forward pass, the shortest of {models_of.REPEATS}, on the CPU, "
-            f"{models_of.LENGTH} pieces a row; models of one shape are measured once. Average over "
+            f"{models_of.LENGTH} tokens a row; models of one shape are measured once. Average over "
             f"{', '.join(tasks)}."
         )
     blocks.append(f"The paper's models, with their speed: {paper}.")
@@ -124,18 +124,18 @@ def attention_section(lineage: models_of.Lineage, sentence: str | None) -> list[
     from cli import plots
 
     maps = models_of.attention_maps(lineage, sentence)
-    text = " ".join(maps.pieces)
+    text = " ".join(maps.tokens)
     drawn = [
         Figure(
-            plots.attention_pair(maps.pieces, pair),
+            plots.attention_pair(maps.tokens, pair),
             f"Attention of {' and '.join(title for title, _ in pair)} for: {text}",
         )
         for pair in maps.pairs
     ]
     student = list(lineage.stages.values())[-1].name
     return [
-        f"{student} and {lineage.teacher.name}, averaged over the heads; a row shows where its piece "
-        f"looks. Another sentence: --sentence; of a long one the first {models_of.PIECES} pieces.",
+        f"{student} and {lineage.teacher.name}, averaged over the heads; a row shows where its token "
+        f"looks. Another sentence: --sentence; of a long one the first {models_of.TOKENS} tokens.",
         Figures(drawn),
     ]
 

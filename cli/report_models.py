@@ -26,10 +26,10 @@ from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer
 
 BATCHES = (1, 32)
-LENGTH = 64  # pieces in each row of a latency measurement
+LENGTH = 64  # tokens in each row of a latency measurement
 REPEATS, SECONDS = 7, 15.0  # at most, for each model and batch
 ROWS = 64  # of the dev set, for the distances
-PIECES = 24  # of a sentence, in an attention map
+TOKENS = 24  # of a sentence, in an attention map
 STUDENTS = ("distilled_tinybert_4l", "distilled_tinybert_6l")
 
 
@@ -68,7 +68,7 @@ def _shape(config: BertConfig) -> str:
     return (
         f"{config.num_hidden_layers} layers, {config.hidden_size} wide, "
         f"{config.intermediate_size} inside, {config.num_attention_heads} heads, "
-        f"{config.vocab_size} pieces"
+        f"{config.vocab_size} tokens"
     )
 
 
@@ -157,9 +157,9 @@ def load(lineage: Lineage, folder: Path, fresh: bool = False) -> TinyBertForSequ
 
 
 class AttentionMaps(NamedTuple):
-    """The pieces of a sentence, and for each layer pair two maps [L, L], averaged over the heads."""
+    """The tokens of a sentence, and for each layer pair two maps [L, L], averaged over the heads."""
 
-    pieces: list[str]
+    tokens: list[str]
     pairs: list[tuple[tuple[str, list[list[float]]], ...]]  # (title, map) of teacher and student
 
 
@@ -175,7 +175,7 @@ def attention_maps(lineage: Lineage, sentence: str | None) -> AttentionMaps:
         if lineage.dev is None:
             raise UserError(f"{lineage.task.folder}: its dev set is gone; give a --sentence")
         text_a, text_b = _dev_rows(lineage, 1)
-    store = encode_pairs(tokenizer, text_a, text_b, PIECES)
+    store = encode_pairs(tokenizer, text_a, text_b, TOKENS)
     batch = store.collate([0])
     student = list(lineage.stages.values())[-1]
     maps = []
@@ -190,8 +190,8 @@ def attention_maps(lineage: Lineage, sentence: str | None) -> AttentionMaps:
                 for layer, scores in zip(layers, out.attentions, strict=True)
             ]
         )
-    pieces = tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
-    return AttentionMaps(pieces, list(zip(*maps, strict=True)))
+    tokens = tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
+    return AttentionMaps(tokens, list(zip(*maps, strict=True)))
 
 
 def _dev_rows(lineage: Lineage, count: int) -> tuple[Sequence[str], Sequence[str] | None]:

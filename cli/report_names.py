@@ -70,7 +70,7 @@ def is_recipe(model: str) -> bool:
 def _without_seed(name: str, seed: int | None) -> tuple[str, str | None]:
     """A name without the words that tell the seed, and what they tell.
 
-    Where the seed is known, other numbers are no seeds, and a last word that is this number is.
+    Where the seed is known, other numbers are not seeds, and a last word that is this number is.
     """
     for found in _SEED.finditer(name):
         marker, number = (found[2] or "").lower(), found[3]
@@ -98,7 +98,7 @@ def published_label(model: str) -> str:
 
 
 def label(results: Results, model: str) -> str:
-    """What the report calls a model of this run: a stand-in of another depth is no TinyBERT_4.
+    """What the report calls a model of this run: a stand-in of another depth is not TinyBERT_4.
 
     A model that was not scored is called as its like are: a run of stand-ins has no TinyBERT_6.
     """

@@ -72,7 +72,8 @@ def read_results(
         models: folders of further training runs, to be told of whether anything was scored or not.
         home: where models lie that are not where their records say: the runs were moved.
 
-    A record that is torn or no record, and a score that is no number, is left out and named in `problems`.
+    A record that is incomplete or not a record, and a score that is not a number, is left out and named in
+    `problems`.
     """
     folder = Path(folder)
     problems: list[str] = []

@@ -123,7 +123,7 @@ def differences(
     for name, (before, now) in changed.items():
         if name == "data":
             if not any(other.startswith("data.") for other in told):
-                told[name] = "the vocabulary is another one"
+                told[name] = "the vocabulary is different"
         elif name in ("teacher", "start_weights"):
             what = {"teacher": "teacher", "start_weights": "model to start from"}[name]
             path = {"teacher": "teacher", "start_weights": "student"}[name]
@@ -131,7 +131,7 @@ def differences(
                 f"the {what} was {recorded[path]} ({_short(before)}), is {facts[path]} ({_short(now)})"
             )
         elif name == "tokenizer":
-            told.setdefault(name, "the tokenizer's settings are others")
+            told.setdefault(name, "the tokenizer's settings are different")
         elif name == "precision":
             told[name] = f"the precision was {before}, is {now}"
         else:

@@ -1,4 +1,4 @@
-"""The flags of the programs whose work an array of jobs may share."""
+"""The flags of the programs whose work an array of jobs may divide."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def add_shard_flags(group: argparse._ArgumentGroup) -> None:
         "--shard",
         type=_shard,
         metavar="I/N",
-        help="do share I (1 to N) of the work alone, as one of an array of jobs",
+        help="do only shard I (1 to N) of the work, as one job of an array",
     )
     group.add_argument(
         "--merge_shards",
         type=int,
         metavar="N",
-        help="put the N shares together, with the other flags as they were, and remove them",
+        help="merge the N shards, made with the same other flags, and remove them",
     )
 
 

@@ -53,7 +53,7 @@ def show_plan(
     accumulation = f" in {settings.accumulation} micro-steps" * (settings.accumulation > 1)
     processes = f", {runtime.world} processes" * (runtime.world > 1)
     common = {
-        "lengths": f"{len(store.tokens) / len(store):.1f} pieces on average, {longest} at most",
+        "lengths": f"{len(store.tokens) / len(store):.1f} tokens on average, {longest} at most",
         "parameters": f"{encoder:,} in the encoder; {trained:,} are trained",
         "steps": f"{steps:,} of {args.train_batch_size} rows{accumulation}, {length}",
         "optimiser": f"{OPTIMIZERS[settings.optimizer_name].__name__}, gradients clipped {clipped}; "

@@ -87,7 +87,7 @@ def check_vocabulary(
     if 0 < padding <= MOST_PADDING:
         print(
             f"note: {source}: {config.vocab_size:,} word embeddings for {len(tokenizer):,} tokens; the last "
-            f"{padding:,} are taken for padding",
+            f"{padding:,} are treated as padding",
             file=sys.stderr,
         )
     elif padding:
@@ -108,7 +108,8 @@ def check_vocabulary(
     where = files.get(VOCAB_NAME) or files[TOKENIZER_NAME]
     if own.vocab_hash != tokenizer.vocab_hash:
         raise UserError(
-            f"{where}: other tokens than the vocabulary in use; teacher and student must share one vocabulary"
+            f"{where}: different tokens from the vocabulary in use; teacher and student must share "
+            "one vocabulary"
         )
     told_otherwise = own.told_casing not in (None, tokenizer.do_lower_case)
     if told_otherwise and where != tokenizer.vocab_file:  # whose own files have had their line
@@ -123,7 +124,7 @@ def check_vocabulary(
     if differs:
         raise UserError(
             f"{where.parent}: its tokenizer has another {differs[0]} ({theirs[differs[0]]}) than the one in "
-            f"use ({ours[differs[0]]}); teacher and student must read a text alike: mend the wrong file"
+            f"use ({ours[differs[0]]}); teacher and student must read a text alike: correct the wrong file"
         )
 
 
@@ -133,7 +134,7 @@ def check_length(
     """Refuse sequences longer than a model has positions for; `asker` is what wants that length."""
     if length > config.max_position_embeddings:
         raise UserError(
-            f"{asker} {length}: {source} has positions for {config.max_position_embeddings} pieces"
+            f"{asker} {length}: {source} has positions for {config.max_position_embeddings} tokens"
         )
 
 
@@ -160,7 +161,7 @@ def check_start(
         cache = getattr(args, "feature_cache", None)
         if cache and lies_in(cache, folder):
             raise UserError(
-                f"--feature_cache {cache}: lies in --output_dir {folder}; choose a folder beside it"
+                f"--feature_cache {cache}: is inside --output_dir {folder}; choose a folder beside it"
             )
         check_output_dir(folder, args.overwrite_output_dir, args.resume)
         if args.overwrite_output_dir and not args.resume:

@@ -90,7 +90,7 @@ def wrong_order(rng: Random, words: list[str]) -> list[str] | None:
     to = rng.choice([spot for spot in range(max(0, at - 3), min(len(words), at + 4)) if spot != at])
     rest = words[:at] + words[at + 1 :]
     moved = [*rest[:to], words[at], *rest[to:]]
-    # A verb in front makes a question, and a comma out of place is no matter of grammar.
+    # A verb in front makes a question, and a comma out of place is not a matter of grammar.
     fixed = (",", *lex.ADVERBS, *lex.INTENSIFIERS)
     return None if words[at] in fixed or moved[0] in ("is", "are", "has", ",") else moved
 

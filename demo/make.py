@@ -33,7 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="a MediaWiki dump; four GLUE tasks; word vectors; vocabulary and configurations",
     )
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--seed", type=int, default=42, help="of everything random")
+    parser.add_argument("--seed", type=int, default=42, help="random seed")
     sizes = parser.add_argument_group("sizes")
     sizes.add_argument("--articles", type=int, default=2000, help="articles of the corpus")
     sizes.add_argument(
@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     sizes.add_argument("--dev_size", type=int, default=400, help="rows of each dev set")
     sizes.add_argument("--test_size", type=int, default=100, help="rows of each test set")
-    sizes.add_argument("--vocab_size", type=int, default=900, help="pieces of the vocabulary")
+    sizes.add_argument("--vocab_size", type=int, default=900, help="tokens of the vocabulary")
     sizes.add_argument("--vector_width", type=int, default=50, help="numbers of a word vector")
     args = parser.parse_args(argv)
     for name in ("articles", "train_scale", "dev_size", "test_size", "vocab_size", "vector_width"):
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         texts = (sentence(words) for words in corpus_sentences(args))
         vocabulary = models.learn_vocabulary(texts, args.vocab_size)
         models.write_models(args.output_dir, vocabulary)
-        print(f"{args.output_dir}: {', '.join(models.SHAPES)}; {len(vocabulary)} pieces")
+        print(f"{args.output_dir}: {', '.join(models.SHAPES)}; {len(vocabulary)} tokens")
     return 0
 
 

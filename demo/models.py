@@ -71,7 +71,7 @@ def write_models(folder: Path, vocabulary: list[str]) -> None:
     }
     for name in SHAPES:
         with atomic_open(folder / name / VOCAB_NAME) as file:
-            file.writelines(f"{piece}\n" for piece in vocabulary)
+            file.writelines(f"{token}\n" for token in vocabulary)
         files = {
             CONFIG_NAME: configuration(name, len(vocabulary)),
             "tokenizer_config.json": tokenizer,

@@ -70,14 +70,14 @@ def whole_batches(
         number = runtime.world * accumulation
         own = slice(runtime.rank * accumulation, (runtime.rank + 1) * accumulation)
         parts = []
-        for piece, share in zip(
+        for chunk, share in zip(
             np.array_split(rows, number)[own], shares(epoch, rows, number)[own], strict=True
         ):
-            if runtime.world > 1 and len(piece) == 0:
+            if runtime.world > 1 and len(chunk) == 0:
                 # Every process must take part in the exchange; this row weighs nothing.
-                piece = rows[:1]
-            if len(piece):
-                batch = source.collate(epoch, piece, width)
+                chunk = rows[:1]
+            if len(chunk):
+                batch = source.collate(epoch, chunk, width)
                 if runtime.device.type == "cuda":
                     batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
                 parts.append((batch, share))

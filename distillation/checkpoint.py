@@ -1,4 +1,4 @@
-"""Which models a run keeps, and what it needs to go on after an interruption."""
+"""Which models a run keeps, and what it needs to resume after an interruption."""
 
 from __future__ import annotations
 

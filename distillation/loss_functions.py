@@ -97,7 +97,7 @@ def label_training(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def masked_language_modelling(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Name the hidden pieces (BERT, section 3.1); the batch is one of `MaskedBatches`."""
+    """Name the hidden tokens (BERT, section 3.1); the batch is one of `MaskedBatches`."""
     logits = model(
         **_inputs(batch), masked_positions=(batch["masked_rows"], batch["masked_columns"])
     )

@@ -42,7 +42,7 @@ def layer_mapping(spec: str, student_layers: int, teacher_layers: int) -> LayerM
     if spec == "uniform":
         if m % n:
             raise UserError(
-                f"--layer_map uniform: the teacher's {m} layers are no multiple of the student's {n}; "
+                f"--layer_map uniform: the teacher's {m} layers are not a multiple of the student's {n}; "
                 f"choose top, bottom or pairs such as 1:{m // n or 1},{n}:{m}"
             )
         pairs = [(i, i * (m // n)) for i in range(1, n + 1)]

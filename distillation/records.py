@@ -52,11 +52,11 @@ def claim_output_dir(
 
     Args:
         overwrite: remove what is there.
-        resume: keep what is there; the run goes on from its checkpoint.
+        resume: keep what is there; the run resumes from its checkpoint.
 
     Raises:
         UserError: the folder is a file, is being written by another process, holds an unfinished run,
-            or files that are no run of ours.
+            or files that do not belong to a run of ours.
     """
     folder = Path(folder)
     if not folder.is_dir():

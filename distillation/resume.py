@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and how a run goes on from one."""
+"""What a checkpoint holds, and how a run resumes from one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from distillation.training import TrainingSettings
 
 
-# What checkpoints of older versions do not say, because there was no other.
+# What checkpoints of older versions do not say, because there was only one kind.
 UNSAID = {"optimizer": "bertadam", "optimizer_name": "bertadam", "clip": "tensor"}
 LOG_SUMS = ("sums", "by_layer")  # what each process has added up for the next line of the log
 
@@ -39,7 +39,7 @@ def arithmetic(device: torch.device) -> str:
 
 
 def run_state(model, optimizer, scaler, keeper, log, step, runtime) -> dict[str, Any]:
-    """Everything a resumed run needs to go on as if nothing had happened.
+    """Everything a resumed run needs to continue as if nothing had happened.
 
     Every process must ask: each has a generator, and a share of the losses not yet logged.
     """
@@ -124,7 +124,7 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
             if runtime.is_main:
                 print(
                     f"note: {path} is of {len(rngs)} processes, this run has {runtime.world}: "
-                    "dropout is drawn anew",
+                    "dropout masks will differ",
                     file=sys.stderr,
                 )
         here = arithmetic(runtime.device)

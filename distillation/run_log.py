@@ -23,7 +23,7 @@ from transformer.file_utils import atomic_open
 # tell, or so many in a row. The scaler of --fp16 leaves steps out until a scale fits, from 65,536 down.
 MOST_SKIPPED = 0.5
 _LIMITS, _LIMITS_WITH_SCALER = (10, 20), (32, 64)  # most in a row, enough
-_ADVICE = "lower --learning_rate, use fp32 in place of --bf16/--fp16, or mend the rows"
+_ADVICE = "lower --learning_rate, use fp32 in place of --bf16/--fp16, or correct the rows"
 _COUNTS = ("steps", "examples", "tokens", "skipped", "in_a_row")
 
 
@@ -50,7 +50,7 @@ class RunLog:
             bar: shows the newest loss.
             agree: gives the highest of the processes' values, element by element.
             total: gives their sum.
-            skip_nonfinite: go on after a step whose numbers were not finite; the optimiser left it out.
+            skip_nonfinite: continue after a step whose numbers were not finite; the optimiser left it out.
             tell: called with each line once it is written.
             scaled: whether a scaler leaves steps out as well.
         """
@@ -145,7 +145,7 @@ class RunLog:
     def write_losses(
         self, step: int, epoch: int, learning_rate: float, ended: bool = False
     ) -> None:
-        """Write the mean losses since the last line, and start anew; for `ended` see `check`."""
+        """Write the mean losses since the last line, and start again; for `ended` see `check`."""
         self.check(ended)
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
@@ -228,7 +228,7 @@ class RunLog:
             try:
                 self._file.write(json.dumps(line) + "\n")
                 self._file.flush()
-            except OSError as error:  # a full disk tells no name; the user needs one
+            except OSError as error:  # the error of a full disk names no file; the user needs one
                 error.filename = self._file.name
                 raise
             if self._tell is not None:
@@ -256,7 +256,7 @@ def write_text_log(metrics: Path, path: Path) -> None:
 def open_log(path: Path, keep_bytes: int, writes: bool) -> Iterator[IO[str] | None]:
     """Open a log cut back to its first `keep_bytes`; None where this process does not write.
 
-    What is no line of a log among them is left out, and a note says so.
+    What is not a line of a log is left out, and a note says so.
     """
     if not writes:
         yield None

@@ -1,7 +1,7 @@
 """The one training loop.
 
 It takes whole batches (see distillation/batches.py), adds up the losses it is handed, steps the optimiser,
-logs, evaluates, keeps models, and can go on where a killed run stopped. It knows nothing of what the losses
+logs, evaluates, keeps models, and can resume where a killed run stopped. It knows nothing of what the losses
 are or what the rows mean.
 """
 
@@ -96,7 +96,7 @@ def train(
             `source.weights` counts and already weighted. Their sum is minimised; a `by_layer` beside
             them is logged.
         folder: receives `metrics.jsonl` and, while training, a checkpoint to resume from.
-        resume: go on from the newest whole checkpoint in `folder`, if one is there.
+        resume: start from the newest whole checkpoint in `folder`, if one is there.
         told_by: what tells this run from others besides its settings: `data`, `teacher`, flags, each a
             plain value; a checkpoint with others is refused.
         tell: called on the main process with each line of the log once it is written.
@@ -180,7 +180,7 @@ def train(
                     checkpoints.save(identity | state)
                 saved = time.monotonic()
             if wish > 1 and step < total:
-                raise Stopped(wish, f"after step {step} of {total}; --resume goes on from there")
+                raise Stopped(wish, f"after step {step} of {total}; --resume continues from there")
     seconds = time.monotonic() - started
     return {
         "steps": step,

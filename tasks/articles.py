@@ -107,7 +107,7 @@ def choose_reading(
 ) -> tuple[Reading, list[str]]:
     """Decide how files are read by what stands in some of their text.
 
-    The decision depends on the files alone: it is the same for every share of them.
+    The decision depends on the files alone: it is the same for every shard of them.
 
     Args:
         entities: "unescape", "keep", or "auto": unescape what WikiExtractor has written.
@@ -178,7 +178,7 @@ def prepare_block(reading: Reading, parameters, block: Block) -> Prepared:
         elif title is not None and sentences == split_sentences(splitter, title):
             prepared.title_only += 1
         else:
-            # JSON may hold half of a surrogate pair, which is no text.
+            # JSON may hold half of a surrogate pair, which is not text.
             prepared.documents.append("\n".join(sentences).encode("utf-8", "replace"))
             prepared.sentences += len(sentences)
             # Blanks are single here.
@@ -215,7 +215,7 @@ def _parse(line: str, place: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        hint = "run WikiExtractor with --json" if line.startswith("<doc") else "mend or drop it"
+        hint = "run WikiExtractor with --json" if line.startswith("<doc") else "correct or drop it"
         raise UserError(
             f"{place}: is not JSON; expected one object with a text a line, {hint}"
         ) from None
@@ -240,15 +240,15 @@ def _paragraph_runs(
             run = []
 
 
-def join_shares(file: IO[bytes], shares: Iterable[tuple[Path, dict[str, Any]]]) -> int:
-    """Put shares together that `joined` wrote without an end; return the number of documents.
+def join_shards(file: IO[bytes], shards: Iterable[tuple[Path, dict[str, Any]]]) -> int:
+    """Put shards together that `joined` wrote without an end; return the number of documents.
 
     Args:
-        shares: (file, {"documents", "blocks", "continues" (its first), "unfinished" (its last)}).
+        shards: (file, {"documents", "blocks", "continues" (its first), "unfinished" (its last)}).
     """
     open_document = started = False
     documents = 0
-    for path, facts in shares:
+    for path, facts in shards:
         if facts["documents"]:
             continued = open_document and facts["continues"]
             documents += facts["documents"] - continued

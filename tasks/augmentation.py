@@ -1,8 +1,8 @@
 """Data augmentation (TinyBERT, algorithm 1): new sentences by replacing words with likely others.
 
-A word of one piece is replaced by what a masked language model finds likely in its place, a word of
-several pieces by its nearest neighbours among the word vectors. What the model finds likely comes
-from tasks/likely_pieces.py.
+A word of one token is replaced by what a masked language model finds likely in its place, a word of
+several tokens by its nearest neighbours among the word vectors. What the model finds likely comes
+from tasks/likely_tokens.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PURPOSE = zlib.crc32(b"augmentation")
 
 
 def survey(texts: Iterable[str], splitter: SentenceSplitter) -> tuple[int, set[str]]:
-    """Count the masked passes that `texts` need, and collect their words of several pieces."""
+    """Count the masked passes that `texts` need, and collect their words of several tokens."""
     passes, compounds = 0, set()
     for text in texts:
         sentence = splitter(text)
@@ -49,7 +49,7 @@ class Counts:
 
 
 class _Waiting:
-    """Likely pieces of sentences that come again: in memory up to 64 MB, else in a temporary file.
+    """Likely tokens of sentences that come again: in memory up to 64 MB, else in a temporary file.
 
     Only the sentences' places in it are always in memory. As a context manager it removes the file.
     """
@@ -61,12 +61,12 @@ class _Waiting:
     def __contains__(self, text: str) -> bool:
         return text in self._places
 
-    def put(self, text: str, pieces: np.ndarray) -> None:
-        self._places[text] = self._file.seek(0, os.SEEK_END), pieces.shape
-        self._file.write(pieces.astype(np.int32).tobytes())
+    def put(self, text: str, tokens: np.ndarray) -> None:
+        self._places[text] = self._file.seek(0, os.SEEK_END), tokens.shape
+        self._file.write(tokens.astype(np.int32).tobytes())
 
     def get(self, text: str, last: bool) -> np.ndarray:
-        """The pieces of a sentence, which is then forgotten if it was the last time."""
+        """The tokens of a sentence, which is then forgotten if it was the last time."""
         start, shape = self._places.pop(text) if last else self._places[text]
         self._file.seek(start)
         return np.frombuffer(self._file.read(4 * math.prod(shape)), np.int32).reshape(shape)
@@ -83,7 +83,7 @@ class Augmenter:
     """Makes variants of the sentences of a data set.
 
     Attributes:
-        pieces: sentences -> likely pieces, ids [masked words, M] for each (see `likely_pieces`).
+        likely: sentences -> likely tokens, ids [masked words, M] for each (see `likely_tokens`).
         neighbours: word -> its nearest words (see `word_vectors.nearest_words`).
         draws: variants drawn for each sentence, N.
         probability: of each word to be replaced, p.
@@ -93,7 +93,7 @@ class Augmenter:
 
     splitter: SentenceSplitter
     tokens: Sequence[str]
-    pieces: Callable[[Sequence[Sentence]], list[np.ndarray]]
+    likely: Callable[[Sequence[Sentence]], list[np.ndarray]]
     neighbours: Mapping[str, Sequence[str]]
     draws: int
     probability: float
@@ -154,21 +154,21 @@ class Augmenter:
                         new[text] = sentences[text]
                         passes += len(new[text].masked)
             stop += 1
-        pieces = dict(zip(new, self.pieces(list(new.values())), strict=True))
+        likely = dict(zip(new, self.likely(list(new.values())), strict=True))
         for text in sentences:
-            if text not in pieces:
-                pieces[text] = waiting.get(text, last=not uses[text])
+            if text not in likely:
+                likely[text] = waiting.get(text, last=not uses[text])
             elif uses[text]:
-                waiting.put(text, pieces[text])
+                waiting.put(text, likely[text])
         return stop, {
-            text: (sentence, self._candidates(sentence, pieces[text]))
+            text: (sentence, self._candidates(sentence, likely[text]))
             for text, sentence in sentences.items()
         }
 
-    def _candidates(self, sentence: Sentence, pieces: np.ndarray) -> Candidates:
+    def _candidates(self, sentence: Sentence, likely: np.ndarray) -> Candidates:
         likely = {
-            index: [self.tokens[piece] for piece in row]
-            for (index, _), row in zip(sentence.masked, pieces.tolist(), strict=True)
+            index: [self.tokens[token] for token in row]
+            for (index, _), row in zip(sentence.masked, likely.tolist(), strict=True)
         }
         for index in sentence.compound:
             word = sentence.words[index]

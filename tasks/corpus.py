@@ -90,7 +90,7 @@ def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) 
     if metrics.get("vocab_hash") != tokenizer.vocab_hash:
         raise UserError(
             f"{metrics_path(folder, epoch)}: the data was made with another vocabulary "
-            f"({metrics.get('vocab_size')} pieces) than the model's ({len(tokenizer)} pieces); run "
+            f"({metrics.get('vocab_size')} tokens) than the model's ({len(tokenizer)} tokens); run "
             "pregenerate_training_data.py with this model as --bert_model"
         )
     prefix = folder / f"epoch_{epoch}"
@@ -122,7 +122,7 @@ def check_corpus(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> No
     Of a large epoch the rows, which `open_epoch` did not look at, are looked at first.
 
     Raises:
-        UserError: a token is none, or has changed since; or the files are not of one epoch.
+        UserError: a token id is not valid, or the file has changed since; or the files are not of one epoch.
     """
     for number, epoch in enumerate(epochs):
         prefix = Path(folder) / f"epoch_{number}"
@@ -141,14 +141,14 @@ def check_corpus(folder: str | os.PathLike, epochs: Sequence[CorpusEpoch]) -> No
             )
         if largest >= epoch.vocab_size:
             raise UserError(
-                f"{path}: holds the id {largest}, the vocabulary has {epoch.vocab_size} pieces; {_AGAIN}"
+                f"{path}: holds the id {largest}, the vocabulary has {epoch.vocab_size} tokens; {_AGAIN}"
             )
 
 
 def _of_another(prefix: Path, rows: int, length: int) -> UserError:
     return UserError(
         f"{prefix}.*.npy: do not belong together (the metrics file says {rows} examples of up to "
-        f"{length} pieces); {_AGAIN}"
+        f"{length} tokens); {_AGAIN}"
     )
 
 

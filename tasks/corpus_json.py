@@ -1,4 +1,4 @@
-"""The published format of pregenerated data: one JSON object a line, pieces instead of ids.
+"""The published format of pregenerated data: one JSON object a line, tokens instead of ids.
 
 {"tokens": [...], "segment_ids": [...], "is_random_next": false, "masked_lm_positions": [...],
 "masked_lm_labels": [...]}
@@ -32,12 +32,12 @@ _KEYS = {
 }
 
 
-def write_json(path: str | os.PathLike, parts: Iterable[Examples], pieces: list[str]) -> int:
-    """Write examples to a file, `pieces` being the vocabulary; return their number."""
+def write_json(path: str | os.PathLike, parts: Iterable[Examples], vocabulary: list[str]) -> int:
+    """Write examples to a file, `vocabulary` being the tokens by id; return their number."""
     num_examples = 0
     with atomic_open(path) as file:
         for part in parts:
-            file.writelines(json.dumps(example) + "\n" for example in _spell_out(part, pieces))
+            file.writelines(json.dumps(example) + "\n" for example in _spell_out(part, vocabulary))
             num_examples += len(part.lengths)
     return num_examples
 
@@ -46,7 +46,7 @@ def read_json(path: str | os.PathLike, tokenizer: BertTokenizer) -> Iterator[Exa
     """Read a file piece by piece.
 
     Raises:
-        UserError: file and line of what is no JSON, no example, or not in the vocabulary.
+        UserError: file and line of what is not JSON, not an example, or not in the vocabulary.
     """
     dtype, vocab = token_dtype(len(tokenizer)), tokenizer.vocab
     with open(path, "rb") as file:
@@ -56,12 +56,12 @@ def read_json(path: str | os.PathLike, tokenizer: BertTokenizer) -> Iterator[Exa
             tokens, labels = [], []
             for (number, _), example in zip(block, examples, strict=True):
                 try:
-                    tokens.append([vocab[piece] for piece in example["tokens"]])
-                    labels.append([vocab[piece] for piece in example["masked_lm_labels"]])
+                    tokens.append([vocab[token] for token in example["tokens"]])
+                    labels.append([vocab[token] for token in example["masked_lm_labels"]])
                 except (KeyError, TypeError) as error:
                     raise UserError(
                         f"{path}:{number}: {error} is not in the model's vocabulary "
-                        f"({len(tokenizer)} pieces); the data was made with another one"
+                        f"({len(tokenizer)} tokens); the data was made with another one"
                     ) from None
             segments = [example["segment_ids"] for example in examples]
             positions = [example["masked_lm_positions"] for example in examples]
@@ -99,7 +99,7 @@ def _parse(line: bytes, place: str) -> dict:
     return example
 
 
-def _spell_out(part: Examples, pieces: list[str]) -> Iterator[dict]:
+def _spell_out(part: Examples, vocabulary: list[str]) -> Iterator[dict]:
     ends = np.cumsum(part.lengths).tolist()
     rows = zip(ends, part.lengths.tolist(), part.boundaries.tolist(), strict=True)
     for row, (end, length, boundary) in enumerate(rows):
@@ -107,9 +107,9 @@ def _spell_out(part: Examples, pieces: list[str]) -> Iterator[dict]:
         if part.masks is not None:
             places = slice(*part.masks.offsets[row : row + 2])
             positions = part.masks.positions[places].tolist()
-            labels = [pieces[token] for token in part.masks.labels[places].tolist()]
+            labels = [vocabulary[token] for token in part.masks.labels[places].tolist()]
         yield {
-            "tokens": [pieces[token] for token in part.tokens[end - length : end].tolist()],
+            "tokens": [vocabulary[token] for token in part.tokens[end - length : end].tolist()],
             "segment_ids": [0] * boundary + [1] * (length - boundary),
             "is_random_next": bool(part.is_random_next[row]),
             "masked_lm_positions": positions,

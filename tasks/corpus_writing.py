@@ -80,12 +80,12 @@ def write_json_epoch(
     folder: str | os.PathLike,
     epoch: int,
     parts: Iterable[Examples],
-    pieces: list[str],
+    vocabulary: list[str],
     max_seq_len: int,
     made_from: Mapping[str, Any] | None = None,
 ) -> dict:
-    """Write one epoch in the published format, `pieces` being the vocabulary."""
-    num_examples = write_json(Path(folder) / f"epoch_{epoch}.json", parts, pieces)
+    """Write one epoch in the published format, `vocabulary` being the tokens by id."""
+    num_examples = write_json(Path(folder) / f"epoch_{epoch}.json", parts, vocabulary)
     metrics = {"num_training_examples": num_examples, "max_seq_len": max_seq_len}
     return _write_metrics(folder, epoch, metrics | {"format": "json", "made_from": made_from})
 

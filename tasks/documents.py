@@ -29,7 +29,7 @@ ARRAYS = ("tokens", "sentences", "documents")  # files of a tokenised corpus
 _EVERY = 256  # documents
 _WINDOW_BYTES = 1 << 23
 _READ_BYTES = 1 << 21
-_SENTENCES = 1 << 18  # of a share, put in their place at once
+_SENTENCES = 1 << 18  # of a shard, put in their place at once
 
 
 @dataclass(frozen=True)
@@ -192,13 +192,13 @@ def tokenize_corpus(
     """
     with _Writer(Path(folder), token_dtype(len(tokenizer))) as writer:
         blocks = islice(read_blocks(corpus, _READ_BYTES), reads)
-        for piece in _tokenized(blocks, tokenizer, on_progress):
-            writer.add(*piece)
+        for chunk in _tokenized(blocks, tokenizer, on_progress):
+            writer.add(*chunk)
         documents = writer.close(_placeholder(tokenizer))
     return _checked(documents, corpus)
 
 
-def tokenize_share(
+def tokenize_shard(
     corpus: str | os.PathLike,
     within: range | None,
     tokenizer: BertTokenizer,
@@ -234,16 +234,16 @@ def tokenize_share(
     return counts
 
 
-def join_shares(
-    shares: Iterable[tuple[Path, dict[str, int]]],
+def join_shards(
+    shards: Iterable[tuple[Path, dict[str, int]]],
     tokenizer: BertTokenizer,
     folder: str | os.PathLike,
     corpus: str | os.PathLike,
 ) -> Documents:
-    """Make of the files of `tokenize_share` what `tokenize_corpus` makes of the whole."""
+    """Make of the files of `tokenize_shard` what `tokenize_corpus` makes of the whole."""
     dtype = token_dtype(len(tokenizer))
     with _Writer(Path(folder), dtype) as writer:
-        for path, counts in shares:
+        for path, counts in shards:
             with open(path, "rb") as tokens, open(path, "rb") as sentences:
                 sentences.seek(counts["tokens"] * dtype.itemsize)
                 with open(path, "rb") as file:

@@ -162,7 +162,9 @@ def guess_task(data_dir: str | os.PathLike) -> GlueTask:
     runs = {"".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
     found = [task for task in TASKS.values() if task.has_train and task.key in runs]
     if len(found) != 1:
-        raise UserError(f"{data_dir}: the folder's name tells no GLUE task; give --task_name")
+        raise UserError(
+            f"{data_dir}: the folder's name is not that of a GLUE task; give --task_name"
+        )
     return found[0]
 
 
@@ -276,7 +278,7 @@ def _without(
     for line, fields in rows:
         if fields == header:
             raise UserError(
-                f"{path}:{line}: the header once more, expected a row; was the file joined of several?"
+                f"{path}:{line}: the header again, expected a row; was the file joined from several?"
             )
         yield line, fields
 

@@ -71,7 +71,7 @@ class _Records:
                 except (ValueError, RecursionError) as error:
                     if self._ended or not _may_be_cut(error, len(self._text)):
                         self._forget(getattr(error, "pos", place))
-                        raise self._wrong("is not JSON; mend it") from None
+                        raise self._wrong("is not JSON; correct it") from None
                     place = self._forget(place)
                     self._more()
                     continue

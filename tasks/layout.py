@@ -142,7 +142,7 @@ def _check_positions(
 
 
 def _is_row(task: GlueTask, columns: Columns, first: Sequence[str]) -> bool:
-    """Whether a row has a label where official files have it, and so is no header."""
+    """Whether a row has a label where official files have it, and so is not a header."""
     label = columns.label
     if label is None or len(first) < max(label, *(c or 0 for c in columns[:2])) + 1:
         return False

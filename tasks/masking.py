@@ -1,4 +1,4 @@
-"""Masked language modelling: batches whose tokens are masked anew each time they are drawn."""
+"""Masked language modelling: batches whose tokens are masked again each time they are drawn."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PURPOSE = zlib.crc32(b"masking")
 class MaskedBatches(StoreBatches):
     """Batches with a share of the tokens hidden, as in BERT's pre-training.
 
-    Of the chosen places 80 % become [MASK], 10 % a random piece, 10 % stay. Which places those are depends
+    Of the chosen places 80 % become [MASK], 10 % a random token, 10 % stay. Which places those are depends
     on seed, epoch and row alone.
 
     Attributes:
-        tokenizer: knows [MASK], [CLS], [SEP] and how many pieces there are.
+        tokenizer: knows [MASK], [CLS], [SEP] and how many tokens there are.
         probability: share of the tokens chosen.
     """
 
@@ -50,9 +50,9 @@ class MaskedBatches(StoreBatches):
         masked_rows, masked_columns = chosen.nonzero()
         labels = ids[masked_rows, masked_columns].copy()
         how = how[masked_rows, masked_columns]
-        random_piece = ((how - 0.8) / 0.1 * len(self.tokenizer)).astype(np.int64)
+        random_token = ((how - 0.8) / 0.1 * len(self.tokenizer)).astype(np.int64)
         shown = np.where(
-            how < 0.8, self.tokenizer.mask_id, np.where(how < 0.9, random_piece, labels)
+            how < 0.8, self.tokenizer.mask_id, np.where(how < 0.9, random_token, labels)
         )
         ids[masked_rows, masked_columns] = shown
         return batch | {

@@ -30,7 +30,7 @@ _PURPOSE = zlib.crc32(b"sentence pairs")
 class PairRecipe:
     """How examples are made; field names are those of the flags of pregenerate_training_data.py.
 
-    continuation: bool [vocab], which pieces continue a word; only whole-word masking needs it.
+    continuation: bool [vocab], which tokens continue a word; only whole-word masking needs it.
     """
 
     max_seq_len: int
@@ -209,11 +209,11 @@ def _mask(
     generators: list[np.random.Generator],
     counts: list[int],
 ) -> Masks:
-    """Mask `tokens` in place as BERT does: of the places chosen 80 % [MASK], 10 % a random piece.
+    """Mask `tokens` in place as BERT does: of the places chosen 80 % [MASK], 10 % a random token.
 
     A sequence of n tokens gets round(n · probability) places, at least one and at most
     `max_predictions_per_seq`. Words come in random order; one that would exceed the number is
-    passed over. Without whole-word masking every piece is a word of its own.
+    passed over. Without whole-word masking every token is a word of its own.
     """
     num_sequences = len(lengths)
     row = np.repeat(np.arange(num_sequences), lengths)

@@ -1,4 +1,4 @@
-"""The words of a sentence, and which of them data augmentation may replace, and by what pieces."""
+"""The words of a sentence, and which of them data augmentation may replace, and by what tokens."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Sentence:
 
     Attributes:
         words: words and punctuation marks.
-        ids: int64 [P], the pieces of all words, without special tokens.
-        masked: (index in `words`, position of its piece counted from [CLS]) of the words the
+        ids: int64 [P], the tokens of all words, without special tokens.
+        masked: (index in `words`, position of its token counted from [CLS]) of the words the
             language model is asked about.
-        compound: indices of the words of several pieces, which the word vectors are asked about.
+        compound: indices of the words of several tokens, which the word vectors are asked about.
         beyond: words left alone because the model has no position for them.
     """
 
@@ -50,7 +50,7 @@ class Sentence:
 
 
 class SentenceSplitter:
-    """Cuts sentences into words and pieces, each distinct word once.
+    """Cuts sentences into words and tokens, each distinct word once.
 
     Args:
         max_positions: positions of the language model; the last one is [SEP]'s.
@@ -65,48 +65,48 @@ class SentenceSplitter:
         )
         self._tokenizer = tokenizer
         self._max_positions = max_positions
-        self._pieces: dict[str, tuple[int, ...]] = {}
+        self._tokens: dict[str, tuple[int, ...]] = {}
 
     def __call__(self, text: str) -> Sentence:
         words = self._basic.tokenize(text)
         ids: list[int] = []
         masked, compound, beyond = [], [], 0
         for index, word in enumerate(words):
-            pieces = self._pieces_of(word)
+            tokens = self._tokens_of(word)
             if is_replaceable(word):
-                if len(pieces) > 1:
+                if len(tokens) > 1:
                     compound.append(index)
                 elif len(ids) + 1 < self._max_positions - 1:
                     masked.append((index, len(ids) + 1))
                 else:
                     beyond += 1
-            ids.extend(pieces)
+            ids.extend(tokens)
         return Sentence(words, np.array(ids, dtype=np.int64), masked, compound, beyond)
 
-    def _pieces_of(self, word: str) -> tuple[int, ...]:
-        pieces = self._pieces.get(word)
-        if pieces is None:
-            pieces = tuple(self._tokenizer.encode_flat([word])[0].tolist())
-            self._pieces[word] = pieces
-        return pieces
+    def _tokens_of(self, word: str) -> tuple[int, ...]:
+        tokens = self._tokens.get(word)
+        if tokens is None:
+            tokens = tuple(self._tokenizer.encode_flat([word])[0].tolist())
+            self._tokens[word] = tokens
+        return tokens
 
 
 def is_replaceable(word: str) -> bool:
-    """Whether a word consists of the letters a to z, in either case, and is no stop word."""
+    """Whether a word consists of the letters a to z, in either case, and is not a stop word."""
     lower = word.lower()
     return _LETTERS.fullmatch(lower) is not None and lower not in STOP_WORDS
 
 
-def replacement_pieces(tokenizer: BertTokenizer) -> np.ndarray:
-    """Which pieces may replace a word, bool [V]: whole words, nothing special, no spaces."""
+def replacement_tokens(tokenizer: BertTokenizer) -> np.ndarray:
+    """Which tokens may replace a word, bool [V]: whole words, nothing special, no spaces."""
     special = set(tokenizer.special_tokens)
     return np.array(
         [
-            not piece.startswith("##")
-            and not _BRACKETED.fullmatch(piece)
-            and piece not in special
-            and piece.split() == [piece]
-            and tokenizer.vocab[piece] == i
-            for i, piece in enumerate(tokenizer.ids_to_tokens)
+            not token.startswith("##")
+            and not _BRACKETED.fullmatch(token)
+            and token not in special
+            and token.split() == [token]
+            and tokenizer.vocab[token] == i
+            for i, token in enumerate(tokenizer.ids_to_tokens)
         ]
     )

@@ -122,10 +122,10 @@ def split_sentences(splitter: PunktSentenceTokenizer, paragraph: str) -> list[st
         UserError: it takes Punkt minutes; no text of a language does.
     """
     with _patience(paragraph):
-        pieces = splitter.tokenize(paragraph)
+        parts = splitter.tokenize(paragraph)
     if not paragraph.isascii() and _FOREIGN_END.search(paragraph):
-        pieces = [piece for sentence in pieces for piece in _split_foreign(sentence)]
-    return [folded for piece in pieces if (folded := " ".join(piece.split()))]
+        parts = [part for sentence in parts for part in _split_foreign(sentence)]
+    return [folded for part in parts if (folded := " ".join(part.split()))]
 
 
 def ends_sentence(line: str) -> bool:

@@ -1,7 +1,7 @@
 """Shares of a job for an array of machines, and what shows that they belong together.
 
 Share i of n writes OUTPUT.shard-i-of-n and, when it is finished, OUTPUT.shard-i-of-n.json beside it,
-which says what it was made from. Merging takes n finished shares of one job and nothing else.
+which says what it was made from. Merging takes n finished shards of one job and nothing else.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Shard(NamedTuple):
     count: int
 
     def part(self, size: int) -> range:
-        """The numbers of 0 … size - 1 that are this share's."""
+        """The numbers of 0 … size - 1 that are this shard's."""
         return range(size * (self.index - 1) // self.count, size * self.index // self.count)
 
     def path(self, output: str | os.PathLike) -> Path:
-        """Where the share of `output` is written."""
+        """Where the shard of `output` is written."""
         return Path(f"{output}.shard-{self.index}-of-{self.count}")
 
 
@@ -50,10 +50,10 @@ def checksum(paths: Iterable[str | os.PathLike]) -> str:
 def finish_shard(
     output: str | os.PathLike, shard: Shard, job: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> None:
-    """Say that a share is complete.
+    """Say that a shard is complete.
 
     Args:
-        job: what all shares must have in common; plain values.
+        job: what all shards must have in common; plain values.
         facts: what merging needs to know of this one.
     """
     path = shard.path(output)
@@ -62,8 +62,8 @@ def finish_shard(
         file.write("\n")
 
 
-def check_share(output: str | os.PathLike, shard: Shard, job: Mapping[str, Any]) -> None:
-    """Refuse to write a share where a finished one of another job is.
+def check_shard(output: str | os.PathLike, shard: Shard, job: Mapping[str, Any]) -> None:
+    """Refuse to write a shard where a finished one of another job is.
 
     Raises:
         UserError: it names what differs.
@@ -75,7 +75,7 @@ def check_share(output: str | os.PathLike, shard: Shard, job: Mapping[str, Any])
         return
     if isinstance(kept, dict) and (what := differences(kept, job)):
         raise UserError(
-            f"{path}: is a finished share, made with {what}; merge it with the shares of its own job, or "
+            f"{path}: is a finished shard, made with {what}; merge it with the shards of its own job, or "
             "remove it and its .json to start over"
         )
 
@@ -83,13 +83,13 @@ def check_share(output: str | os.PathLike, shard: Shard, job: Mapping[str, Any])
 def finished_shards(
     output: str | os.PathLike, count: int, job: Mapping[str, Any]
 ) -> list[tuple[Path, dict[str, Any]]]:
-    """Return path and facts of each of `count` shares, in order.
+    """Return path and facts of each of `count` shards, in order.
 
     Args:
-        job: entries of the shares' common `job` that this command knows.
+        job: entries of the shards' common `job` that this command knows.
 
     Raises:
-        UserError: a share is missing, unfinished, of another job or not as long as it was.
+        UserError: a shard is missing, unfinished, of another job or not as long as it was.
     """
     found = []
     for shard in (Shard(i, count) for i in range(1, count + 1)):
@@ -99,7 +99,7 @@ def finished_shards(
         expected = {**first, **job}
         if what := differences({name: facts["job"].get(name) for name in expected}, expected):
             raise UserError(
-                f"{path}: was made with {what}; make all shares with the same flags and files"
+                f"{path}: was made with {what}; make all shards with the same flags and files"
             )
         found.append((path, facts))
     return found
@@ -117,34 +117,34 @@ def _read_facts(path: Path, shard: Shard) -> dict[str, Any]:
             int(other.name.rpartition("-")[2].removesuffix(".json"))
             for other in path.parent.glob(f"{name}.shard-*-of-*.json")
         } - {shard.count}
-        hint = f" (there are shares of {sorted(others)[0]})" if others else ""
+        hint = f" (there are shards of {sorted(others)[0]})" if others else ""
         raise UserError(f"{path}: {state}{hint}; {again}") from None
     except (ValueError, RecursionError):
         facts, size = {}, None
     if not isinstance(facts, dict) or facts.get("bytes") != size or "job" not in facts:
-        raise UserError(f"{path}: is not as its .json says; {again}")
+        raise UserError(f"{path}: does not match its .json; {again}")
     return facts
 
 
 def merge_files(
     output: str | os.PathLike, count: int, job: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Write the shares' files end to end, remove them, and return their facts.
+    """Write the shards' files end to end, remove them, and return their facts.
 
     Raises:
         UserError: as `finished_shards`.
     """
-    shares = finished_shards(output, count, job)
+    shards = finished_shards(output, count, job)
     with atomic_open(output, "wb") as whole:
-        for path, _ in shares:
+        for path, _ in shards:
             with open(path, "rb") as part:
                 shutil.copyfileobj(part, whole, _BLOCK)
     remove_shards(output, count)
-    return [facts for _, facts in shares]
+    return [facts for _, facts in shards]
 
 
 def remove_shards(output: str | os.PathLike, count: int) -> None:
-    """Remove shares that were merged, so that none is left without its like."""
+    """Remove shards that were merged, so that none is left without its like."""
     for path in (Shard(i, count).path(output) for i in range(1, count + 1)):
         Path(f"{path}.json").unlink(missing_ok=True)
         path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ _SUBMISSIONS = {("mnli", "test_matched"): "MNLI-m.tsv", ("mnli", "test_mismatche
 def submission_name(task: GlueTask, split: str) -> str:
     """The name the GLUE site wants for a test set's predictions: RTE.tsv, MNLI-mm.tsv, AX.tsv."""
     if split not in task.test_files:
-        raise ValueError(f"{split} is no test set of {task.folder}")
+        raise ValueError(f"{split} is not a test set of {task.folder}")
     return _SUBMISSIONS.get((task.key, split), f"{task.folder}.tsv")
 
 

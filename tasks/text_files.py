@@ -183,7 +183,7 @@ def _read_lines(
 
 
 def _together(blocks: Iterable[Block], joins: Callable[[bytes, bytes], bool]) -> Iterator[Block]:
-    """Cut blocks anew, so that lines which are joined stay together."""
+    """Cut blocks again, so that lines which are joined stay together."""
     held, first_line, path = b"", 1, ""
     for block in blocks:
         first_line, path = (first_line, path) if held else (block.first_line, block.path)
@@ -293,24 +293,24 @@ def sample_lines(paths: Sequence[str | os.PathLike]) -> list[list[str]]:
     return samples
 
 
-def share_of_files(
+def shard_of_files(
     paths: Sequence[str | os.PathLike], index: int, count: int
 ) -> list[tuple[str | os.PathLike, range | None]]:
-    """Cut files into `count` shares of as many bytes; return share `index` (from 1).
+    """Cut files into `count` shards of as many bytes; return shard `index` (from 1).
 
     Returns:
-        (file, the bytes of it in which the lines of the share begin). A compressed file is never
-        cut: its share is the one it begins in, and the bytes are None.
+        (file, the bytes of it in which the lines of the shard begin). A compressed file is never
+        cut: its shard is the one it begins in, and the bytes are None.
     """
     sizes = [os.path.getsize(path) for path in paths]
     low, high = (sum(sizes) * i // count for i in (index - 1, index))
-    share: list[tuple[str | os.PathLike, range | None]] = []
+    shard: list[tuple[str | os.PathLike, range | None]] = []
     begin = 0
     for path, size in zip(paths, sizes, strict=True):
         if is_compressed(path):
             if low <= begin < high:
-                share.append((path, None))
+                shard.append((path, None))
         elif inside := range(max(low - begin, 0), min(high - begin, size)):
-            share.append((path, inside))
+            shard.append((path, inside))
         begin += size
-    return share
+    return shard

@@ -68,7 +68,7 @@ def format_of(path: str | os.PathLike, head: bytes) -> str:
     """Name the format of a text file by its first bytes: "json lines", "json", "dump", "doc" or "text".
 
     "json" is an array or objects that stand on several lines each; "doc" what WikiExtractor writes
-    without --json. A file is refused that is none of them.
+    without --json. Any other file is refused.
 
     Args:
         head: its first bytes, unpacked; a byte-order mark is passed over.
@@ -85,7 +85,9 @@ def format_of(path: str | os.PathLike, head: bytes) -> str:
     if b"<mediawiki" in head[:4096] and head.startswith((b"<mediawiki", b"<?xml", b"<!--")):
         return "dump"
     if _MARKUP.match(head) and not re.match(rb"<(?:s|br|p|unk|eos|bos|pad)\b", head, re.I):
-        raise UserError(f"{path}: is XML, but no MediaWiki dump; expected text: extract it first")
+        raise UserError(
+            f"{path}: is XML, but not a MediaWiki dump; expected text: extract it first"
+        )
     first, newline, _ = head.partition(b"\n")
     if _begins_array(head):
         return "json"

@@ -169,7 +169,7 @@ class TokenStore:
             which = int(input_ids.max(axis=1).argmax())
             raise UserError(
                 f"{self.prefix}.tokens.npy: sequence {rows[which]} holds the id "
-                f"{input_ids[which].max()}, the vocabulary has {self.vocab_size} pieces; {_AGAIN}"
+                f"{input_ids[which].max()}, the vocabulary has {self.vocab_size} tokens; {_AGAIN}"
             )
         second = inside & (columns >= self.boundaries[rows].astype(np.int64)[:, None])
         return {

@@ -4,7 +4,7 @@ While OUTPUT is made, the folder OUTPUT.unfinished holds
 
     content     what has been written
     done.json   up to which byte, with what checksum, from what (`made_from`), and what the writer needs to
-                go on; with a checksum of its own
+                resume; with a checksum of its own
 
 When it is complete, `content` is renamed to OUTPUT and the folder removed. What it keeps is never removed
 because a later run has other flags or files, or no --resume: that run is refused, with what differs.
@@ -59,7 +59,7 @@ class Unfinished:
         self._file.write(data)
 
     def mark(self, facts: dict[str, Any]) -> None:
-        """Say that a run can go on from here, knowing `facts`: plain values."""
+        """Say that a run can resume from here, knowing `facts`: plain values."""
         if time.monotonic() - self._marked >= SECONDS:
             self._sync()
             done = {"made_from": self._made_from, "bytes": self._bytes, "crc32": self._checksum}
@@ -96,7 +96,7 @@ def unfinished(
 
     Args:
         made_from: what the output is made from: names and plain values.
-        resume: go on after the last mark of a run that left one.
+        resume: continue after the last mark of a run that left one.
 
     Raises:
         UserError: something that is not ours stands in the folder's place, or a stopped run's work that
@@ -121,10 +121,12 @@ def unfinished(
         keep = work.facts is not None and not mistake
         if keep:
             print(
-                f"note: {folder} keeps what is done; --resume goes on from there", file=sys.stderr
+                f"note: {folder} keeps what is done; --resume continues from there", file=sys.stderr
             )
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(output)  # a full disk tells no name; the user needs one
+            error.filename = str(
+                output
+            )  # the error of a full disk names no file; the user needs one
         raise
     finally:
         work.close()
@@ -160,9 +162,9 @@ def _left_behind(
             )
         with contextlib.suppress(OSError):
             if _checksum(folder / _CONTENT, found["bytes"]) == found["crc32"]:
-                print(f"note: {output}: going on after {found['bytes']:,} bytes", file=sys.stderr)
+                print(f"note: {output}: resuming after {found['bytes']:,} bytes", file=sys.stderr)
                 return found
-    print(f"note: {output}: a stopped run is not gone on with ({reason})", file=sys.stderr)
+    print(f"note: {output}: a stopped run is not resumed ({reason})", file=sys.stderr)
     return None
 
 

@@ -53,7 +53,7 @@ def read_word_vectors(path: str | os.PathLike, limit: int = 100_000) -> WordVect
     direction and are skipped, as are words that could not stand in a tab-separated file.
 
     Raises:
-        UserError: `FILE:LINE`: another number of dimensions, something that is no finite number,
+        UserError: `FILE:LINE`: another number of dimensions, something that is not a finite number,
             bytes that are not UTF-8; or no vector at all.
     """
     words: list[str] = []

@@ -1,4 +1,4 @@
-"""Small things many tests need: a vocabulary of 200 pieces and models of a few thousand weights."""
+"""Small things many tests need: a vocabulary of 200 tokens and models of a few thousand weights."""
 
 import shutil
 
@@ -35,13 +35,13 @@ WORDS = """
 
 @pytest.fixture(scope="session")
 def tiny_vocab(tmp_path_factory):
-    """The path of an uncased vocabulary of 200 pieces that can spell any lower-case English word."""
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,!?'-0123456789"]
-    pieces += [*LETTERS, *(f"##{letter}" for letter in LETTERS)]
-    pieces += dict.fromkeys(word for word in WORDS.split() if word not in LETTERS)
-    pieces += [f"[unused{i}]" for i in range(200 - len(pieces))]
+    """The path of an uncased vocabulary of 200 tokens that can spell any lower-case English word."""
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,!?'-0123456789"]
+    vocabulary += [*LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    vocabulary += dict.fromkeys(word for word in WORDS.split() if word not in LETTERS)
+    vocabulary += [f"[unused{i}]" for i in range(200 - len(vocabulary))]
     path = tmp_path_factory.mktemp("vocabulary") / VOCAB_NAME
-    path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    path.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     return path
 
 

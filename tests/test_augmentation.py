@@ -10,8 +10,8 @@ import torch
 
 from cli.augmentation import language_model
 from tasks.augmentation import Augmenter, augmented_rows, draw_variants, survey
-from tasks.likely_pieces import likely_pieces
-from tasks.sentence_words import STOP_WORDS, SentenceSplitter, is_replaceable, replacement_pieces
+from tasks.likely_tokens import likely_tokens
+from tasks.sentence_words import STOP_WORDS, SentenceSplitter, is_replaceable, replacement_tokens
 from transformer.configuration import BertConfig
 from transformer.modeling import BertForMaskedLM
 from transformer.tokenization import BertTokenizer
@@ -19,7 +19,7 @@ from transformer.tokenization import BertTokenizer
 WORDS = """the cat dog bird house tree river stone sees finds likes paints green old small bright
 sleepy north south water fire song story night day man woman child king queen bread apple table
 chair window door road hill field cloud rain snow wind sun moon star ship""".split()  # noqa: SIM905
-PIECES = ["##ing", "##ed", "##ly", "##er", "play", "walk", "wat", "##ch", ".", ",", "'"]
+TOKENS = ["##ing", "##ed", "##ly", "##er", "play", "walk", "wat", "##ch", ".", ",", "'"]
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 VOCAB = ["[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[", "]"]
 POSITIONS = 40
@@ -28,8 +28,8 @@ POSITIONS = 40
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     vocab = tmp_path_factory.mktemp("vocab") / "vocab.txt"
-    pieces = [*VOCAB, *WORDS, *PIECES, *LETTERS, *(f"##{letter}" for letter in LETTERS), "\u2028"]
-    vocab.write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    tokens = [*VOCAB, *WORDS, *TOKENS, *LETTERS, *(f"##{letter}" for letter in LETTERS), "\u2028"]
+    vocab.write_text("\n".join(tokens) + "\n", encoding="utf-8")
     return BertTokenizer(vocab)
 
 
@@ -63,34 +63,34 @@ def sentences(count, seed=0, longest=24):
 
 
 def slow_candidates(text, tokenizer, model, count, limit=POSITIONS):
-    """The likely pieces of each word of one piece: one pass a word, batch of one, full sort.
+    """The likely tokens of each word of one token: one pass a word, batch of one, full sort.
 
     Written from the description in the paper and the published behaviour; shares no code with the
     fast way but the tokenizer's `tokenize` and the model.
     """
-    pieces = tokenizer.tokenize(text)
-    groups = []  # positions, counted from [CLS], of the pieces of each word
-    for position, piece in enumerate(pieces, start=1):
-        if piece.startswith("##"):
+    tokens = tokenizer.tokenize(text)
+    groups = []  # positions, counted from [CLS], of the tokens of each word
+    for position, token in enumerate(tokens, start=1):
+        if token.startswith("##"):
             groups[-1].append(position)
         else:
             groups.append([position])
     result = {}
     for index, group in enumerate(groups):
-        word = pieces[group[0] - 1]
+        word = tokens[group[0] - 1]
         if len(group) > 1 or re.search("[^a-z]", word) or word in STOP_WORDS:
             continue
         if group[0] >= limit - 1:
             continue
-        first = ["[CLS]", *pieces, "[SEP]"]
+        first = ["[CLS]", *tokens, "[SEP]"]
         first[group[0]] = "[MASK]"
-        tokens = [*first, *pieces, "[SEP]"]
-        if len(tokens) > limit:
-            tokens = [*tokens[: limit - 1], "[SEP]"]
-        segments = [0 if place < len(first) else 1 for place in range(len(tokens))]
+        sequence = [*first, *tokens, "[SEP]"]
+        if len(sequence) > limit:
+            sequence = [*sequence[: limit - 1], "[SEP]"]
+        segments = [0 if place < len(first) else 1 for place in range(len(sequence))]
         with torch.inference_mode():
             scores = model(
-                torch.tensor([tokenizer.convert_tokens_to_ids(tokens)]), torch.tensor([segments])
+                torch.tensor([tokenizer.convert_tokens_to_ids(sequence)]), torch.tensor([segments])
             )[0, group[0]]
         ranked = [tokenizer.ids_to_tokens[i] for i in scores.argsort(descending=True).tolist()]
         whole = [p for p in ranked if not p.startswith("##") and p not in VOCAB[:7] and p.strip()]
@@ -99,15 +99,15 @@ def slow_candidates(text, tokenizer, model, count, limit=POSITIONS):
 
 
 def fast_candidates(texts, tokenizer, model, count, batch_size, splitter, **options):
-    predict = language_model(model, replacement_pieces(tokenizer), bf16=False)
+    predict = language_model(model, replacement_tokens(tokenizer), bf16=False)
     split = [splitter(text) for text in texts]
-    found = likely_pieces(split, predict, tokenizer, count, batch_size, POSITIONS, **options)
+    found = likely_tokens(split, predict, tokenizer, count, batch_size, POSITIONS, **options)
     return [
         {
-            index: {tokenizer.ids_to_tokens[piece] for piece in row}
-            for (index, _), row in zip(sentence.masked, pieces.tolist(), strict=True)
+            index: {tokenizer.ids_to_tokens[token] for token in row}
+            for (index, _), row in zip(sentence.masked, tokens.tolist(), strict=True)
         }
-        for sentence, pieces in zip(split, found, strict=True)
+        for sentence, tokens in zip(split, found, strict=True)
     ]
 
 
@@ -132,22 +132,22 @@ def test_a_sentence_is_split_as_the_tokenizer_does(tokenizer, splitter):
         "a##b",
     ]:
         sentence = splitter(text)
-        pieces = tokenizer.tokenize(text)
-        assert tokenizer.convert_ids_to_tokens(sentence.ids) == pieces
-        assert all(pieces[position - 1] == sentence.words[i] for i, position in sentence.masked)
+        tokens = tokenizer.tokenize(text)
+        assert tokenizer.convert_ids_to_tokens(sentence.ids) == tokens
+        assert all(tokens[position - 1] == sentence.words[i] for i, position in sentence.masked)
 
 
-def test_words_of_one_piece_are_masked_and_words_of_several_looked_up(splitter):
+def test_words_of_one_token_are_masked_and_words_of_several_looked_up(splitter):
     sentence = splitter("The old cat plays it's 3 songs.")
     words = sentence.words
     assert [words[index] for index, _ in sentence.masked] == ["old", "cat"]
     assert [words[index] for index in sentence.compound] == ["plays", "songs"]
 
 
-def test_neither_continuations_nor_special_pieces_may_replace_a_word(tokenizer):
-    allowed = replacement_pieces(tokenizer)
-    pieces = [piece for piece, ok in zip(tokenizer.ids_to_tokens, allowed, strict=True) if ok]
-    assert pieces == ["[", "]", *WORDS, *(p for p in PIECES if not p.startswith("##")), *LETTERS]
+def test_neither_continuations_nor_special_tokens_may_replace_a_word(tokenizer):
+    allowed = replacement_tokens(tokenizer)
+    tokens = [token for token, ok in zip(tokenizer.ids_to_tokens, allowed, strict=True) if ok]
+    assert tokens == ["[", "]", *WORDS, *(p for p in TOKENS if not p.startswith("##")), *LETTERS]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
@@ -178,20 +178,20 @@ def test_places_too_close_to_call_are_computed_alone(tokenizer, splitter):
 
     split = [splitter(text) for text in sentences(10)]
     for size in (2, 5, 16):
-        for rows in likely_pieces(split, predict, tokenizer, 4, size, POSITIONS):
+        for rows in likely_tokens(split, predict, tokenizer, 4, size, POSITIONS):
             assert (rows == np.arange(len(exact) - 4, len(exact))).all()
-    rough = likely_pieces(split, predict, tokenizer, 4, 16, POSITIONS, exact=False)
+    rough = likely_tokens(split, predict, tokenizer, 4, 16, POSITIONS, exact=False)
     assert any((rows != np.arange(len(exact) - 4, len(exact))).any() for rows in rough)
 
 
 def test_a_vocabulary_smaller_than_M_gives_what_there_is(tokenizer, model, splitter):
-    allowed = int(replacement_pieces(tokenizer).sum())
+    allowed = int(replacement_tokens(tokenizer).sum())
     (found,) = fast_candidates(["old cat"], tokenizer, model, allowed, 8, splitter)
     assert all(len(words) == allowed for words in found.values())
 
 
 def augmenter(tokenizer, splitter, seen=None, seed=42, window=50, neighbours=None, draws=6):
-    def pieces(split):
+    def likely(split):
         if seen is not None:
             seen.extend(" ".join(sentence.words) for sentence in split)
         cat, dog = tokenizer.convert_tokens_to_ids(["river", "stone"])
@@ -200,7 +200,7 @@ def augmenter(tokenizer, splitter, seen=None, seed=42, window=50, neighbours=Non
         ]
 
     return Augmenter(
-        splitter, tokenizer.ids_to_tokens, pieces, neighbours or {}, draws, 0.4, seed, window
+        splitter, tokenizer.ids_to_tokens, likely, neighbours or {}, draws, 0.4, seed, window
     )
 
 
@@ -240,7 +240,7 @@ def test_some_of_the_rows_get_what_they_get_among_all(tokenizer, splitter):
 def test_a_window_of_repeated_sentences_ends(tokenizer, splitter):
     made = augmenter(tokenizer, splitter, window=5)
     lengths = []
-    object.__setattr__(made, "pieces", lambda s, f=made.pieces: lengths.append(len(s)) or f(s))
+    object.__setattr__(made, "likely", lambda s, f=made.likely: lengths.append(len(s)) or f(s))
     list(made.variants([["old cat"] * 23]))
     assert lengths == [1, 0, 0, 0, 0]
 
@@ -261,7 +261,7 @@ def test_a_title_case_word_gets_title_case_neighbours(tmp_path):
     splitter = SentenceSplitter(cased, POSITIONS)
     neighbours = {"Play": ["new york", "walk"], "play": ["Run"]}
     made = augmenter(cased, splitter, neighbours=neighbours, draws=60)
-    made = Augmenter(**{**vars(made), "pieces": lambda split: [np.empty((0, 1), int)] * len(split)})
+    made = Augmenter(**{**vars(made), "likely": lambda split: [np.empty((0, 1), int)] * len(split)})
     (capital,), (small,) = made.variants([["Play", "play"]])
     assert (set(capital), set(small)) == ({"New York", "Walk"}, {"Run"})
 

@@ -40,7 +40,7 @@ def quick(tmp_path):
 
 @pytest.fixture
 def programs_in_this_process(monkeypatch):
-    """Run what general distillation's memory is measured on here: starting torch anew takes seconds."""
+    """Run what general distillation's memory is measured on here: starting torch again takes seconds."""
 
     def run(words, scratch):
         words = [str(word) for word in words]
@@ -184,7 +184,7 @@ def test_lengths_are_the_tasks_own():
     assert (np.diff(drawn) >= 0).all()
 
 
-def test_invented_sentences_have_the_pieces_and_the_words_asked_for(tmp_path):
+def test_invented_sentences_have_the_tokens_and_the_words_asked_for(tmp_path):
     words, counts = Words(5000), load_lengths("RTE")
     (tmp_path / "vocab.txt").write_text("\n".join(words.vocabulary) + "\n")
     assert len(words.vocabulary) == len(set(words.vocabulary)) == 5000
@@ -193,7 +193,7 @@ def test_invented_sentences_have_the_pieces_and_the_words_asked_for(tmp_path):
     sentences = [splitter(words.sentence(n, counts, generator)) for n in [1, 2, 40] * 50]
     assert [len(sentence.ids) for sentence in sentences] == [1, 2, 40] * 50
     assert not any(
-        piece == SPECIAL.index("[UNK]") for sentence in sentences for piece in sentence.ids
+        token == SPECIAL.index("[UNK]") for sentence in sentences for token in sentence.ids
     )
     masked = sum(len(sentence.masked) for sentence in sentences) / (43 * 50)
     assert masked == pytest.approx(counts["masked"], abs=0.05)

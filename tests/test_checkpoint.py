@@ -91,7 +91,7 @@ def test_every_flipped_bit_of_a_tensor_is_noticed(tmp_path):
 
 
 def test_a_torn_checkpoint_never_takes_the_place_of_a_whole_one(tmp_path):
-    """Falls back, goes on, and is killed while it saves: the whole one is still there."""
+    """Falls back, continues, and is killed while it saves: the whole one is still there."""
     tear(two_checkpoints(tmp_path), 0.5)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.load()

@@ -24,7 +24,7 @@ from tasks.pregeneration import Examples, Masks
 from transformer.errors import UserError
 from transformer.tokenization import BertTokenizer
 
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##d"]
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##d"]
 # [CLS] a [SEP] b c [SEP] and [CLS] [MASK] ##d [SEP] [MASK] [SEP]
 MASKED = Examples(
     tokens=np.array([2, 5, 3, 6, 7, 3, 2, 4, 8, 3, 4, 3], np.uint16),
@@ -44,7 +44,7 @@ PUBLISHED = {
 
 @pytest.fixture
 def tokenizer(tmp_path) -> BertTokenizer:
-    (tmp_path / "vocab.txt").write_text("\n".join(PIECES) + "\n")
+    (tmp_path / "vocab.txt").write_text("\n".join(TOKENS) + "\n")
     return BertTokenizer(tmp_path / "vocab.txt")
 
 
@@ -81,7 +81,7 @@ def equal(one, other) -> bool:
     return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 
 
-def test_what_is_written_in_pieces_is_read_back(folder, tokenizer):
+def test_what_is_written_as_tokens_is_read_back(folder, tokenizer):
     metrics = write_flat(folder, tokenizer, parts=(MASKED, MASKED))
     assert metrics["num_training_examples"] == 4 and metrics["complete"]
     epoch = open_epoch(folder, 0, tokenizer)
@@ -187,7 +187,7 @@ def test_data_of_another_vocabulary_is_refused(folder, tmp_path, tokenizer, publ
         write_published(folder, [PUBLISHED])
     else:
         write_flat(folder, tokenizer)
-    (tmp_path / "other.txt").write_text("\n".join([*PIECES[:-1], "##e"]))
+    (tmp_path / "other.txt").write_text("\n".join([*TOKENS[:-1], "##e"]))
     with pytest.raises(UserError, match="vocabulary"):
         open_epoch(folder, 0, BertTokenizer(tmp_path / "other.txt"))
 
@@ -317,9 +317,9 @@ def test_arrays_that_a_batch_would_trip_over_are_refused_at_the_door(
 
 def test_an_id_beyond_the_vocabulary_is_found_though_the_checksum_is_right(folder, tokenizer):
     tokens = MASKED.tokens.copy()
-    tokens[8] = len(PIECES)
+    tokens[8] = len(TOKENS)
     write_flat(folder, tokenizer, parts=(MASKED._replace(tokens=tokens),))
-    with pytest.raises(UserError, match=r"epoch_0\.tokens\.npy: holds the id 9, .* 9 pieces"):
+    with pytest.raises(UserError, match=r"epoch_0\.tokens\.npy: holds the id 9, .* 9 tokens"):
         check_corpus(folder, [open_epoch(folder, 0, tokenizer)])
 
 

@@ -179,7 +179,7 @@ def test_wikiextractor_reads_the_dump(tmp_path, articles):
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     lines = (tmp_path / "extracted/AA/wiki_00").read_text(encoding="utf-8").splitlines()
     pages = {page["title"]: page["text"] for page in map(json.loads, lines)}
-    assert not any(title.isupper() for title in pages)  # redirects are no articles
+    assert not any(title.isupper() for title in pages)  # redirects are not articles
     for article in articles[:60]:
         text = pages[article.title]
         assert not any(mark in text for mark in ("[[", "{{", "'''", "<ref", "=="))
@@ -468,8 +468,8 @@ def test_vocabulary_knows_every_word(tmp_path):
     tokenizer = BertTokenizer.from_pretrained(str(tmp_path / "bert-base-config"))
     assert tokenizer.do_lower_case
     text = " ".join(lexicon.ALL_WORDS) + ' History. Zebra quiz 1984, "odd" (word)!'
-    pieces = tokenizer.tokenize(text)
-    assert "[UNK]" not in pieces
+    tokens = tokenizer.tokenize(text)
+    assert "[UNK]" not in tokens
     split = [word for word in lexicon.ALL_WORDS if len(tokenizer.tokenize(word)) > 1]
     assert 20 < len(split) < len(lexicon.ALL_WORDS) / 2  # augmentation takes both its ways
 

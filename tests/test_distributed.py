@@ -74,7 +74,7 @@ for script, argv, stop in json.load(open(sys.argv[1])):
 
 @pytest.fixture
 def corpus(tmp_path, tiny_vocab):
-    """Pregenerated data: 21 pairs of 6 to 24 pieces, in `corpus` and, as published, in `corpus_json`."""
+    """Pregenerated data: 21 pairs of 6 to 24 tokens, in `corpus` and, as published, in `corpus_json`."""
     tokenizer = BertTokenizer(tiny_vocab)
     generator = np.random.default_rng(5)
     lengths = generator.integers(6, 25, 21)
@@ -243,7 +243,7 @@ def test_two_processes_give_the_weights_of_one(general, corpus, rte, tiny_model_
 
 
 def test_several_processes_resume_with_their_own_dropout(general, tmp_path):
-    """Stopped before step 5 of 12; each process goes on with its generator, and the log with its sums."""
+    """Stopped before step 5 of 12; each process resumes with its generator, and the log with its sums."""
     flags = {name: general(name, dropout=0.2) for name in ("whole", "stopped")}
     run_on_two(
         tmp_path,
@@ -323,7 +323,7 @@ def test_two_processes_asked_to_stop_go_on_to_the_same_weights(general, tmp_path
     wait_until((tmp_path / "stopped" / CHECKPOINT_NAME).exists, process)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=PATIENCE)[1]
-    assert said.count("--resume goes on from there") == 2, said
+    assert said.count("--resume continues from there") == 2, said
     for process in (start("stopped", "--resume"), start("whole")):
         said = process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == 0 and said.count("expected: about") == 1, said[-3000:]

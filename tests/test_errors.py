@@ -24,8 +24,8 @@ def test_a_mistake_is_one_line_and_status_2(capsys):
 
 
 def test_control_characters_of_a_file_do_not_reach_the_terminal(capsys):
-    line = told(capsys, "vocab.txt: \x1b[2J\u202e中 stands twice")
-    assert line == "error: vocab.txt: \\x1b[2J\\u202e中 stands twice\n"
+    line = told(capsys, "vocab.txt: \x1b[2J\u202e中 appears twice")
+    assert line == "error: vocab.txt: \\x1b[2J\\u202e中 appears twice\n"
 
 
 def test_a_long_value_is_cut_in_the_middle(capsys):

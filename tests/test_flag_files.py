@@ -134,7 +134,7 @@ def test_the_command_line_takes_back_what_a_file_sets(parse, line, name, value):
 @pytest.mark.parametrize("name", ["no_bf16", "cuda", "no-bf16"])
 def test_taking_back_is_for_the_command_line(parser, parse, name):
     parse(ON, "--no_bf16")
-    with pytest.raises(UserError, match=f"{name} is no flag"):
+    with pytest.raises(UserError, match=f"{name} is not a flag"):
         parse({name: True})
     shown = parser.format_help()
     assert "--no_bf16 does" in shown and "--no_bf16 " not in shown.replace("--no_bf16 does", "")
@@ -155,10 +155,13 @@ def test_null_leaves_a_default(parse):
 @pytest.mark.parametrize(
     "content, told",
     [
-        ({"learning_rte": 1}, "learning_rte is no flag of train.py; did you mean learning_rate?"),
-        ({"zzz": 1}, "zzz is no flag of train.py; --help of train.py lists them"),
-        ({"config": "other.yaml"}, "config is no flag"),
-        ({"help": True}, "help is no flag"),
+        (
+            {"learning_rte": 1},
+            "learning_rte is not a flag of train.py; did you mean learning_rate?",
+        ),
+        ({"zzz": 1}, "zzz is not a flag of train.py; --help of train.py lists them"),
+        ({"config": "other.yaml"}, "config is not a flag"),
+        ({"help": True}, "help is not a flag"),
         ({"seed": "seven"}, "seed is 'seven'; expected a number"),
         ({"seed": 1.5}, "seed is 1.5; expected a whole number"),
         ({"seed": True}, "seed is True; expected a number"),
@@ -173,7 +176,7 @@ def test_null_leaves_a_default(parse):
         ({"kinds": []}, "kinds is empty; expected one value or more"),
         ({"kinds": ["x", "z"]}, "kinds is 'z'; expected one of x, y"),
         ({"nan_policy": "ignore"}, "nan_policy is 'ignore'; expected one of stop, skip"),
-        ("seed: 1\nseed: 2", "not YAML (seed is there twice)"),
+        ("seed: 1\nseed: 2", "not YAML (seed appears twice)"),
         ("seed: [1", "not YAML ("),
         ("? [a]\n: 1", "not YAML ("),
         ("seed", "expected one value a flag"),

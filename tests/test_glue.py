@@ -243,7 +243,7 @@ def test_an_unknown_header_of_the_official_shape_is_read_by_position_and_told(tm
         ("sst2", "dev", "index\tquestion\tsentence\tlabel\n", "names question, which no file of SST-2"),
         ("sst2", "dev", "sentence\tlabel\tlabel\n", "two columns for the same, label and label"),
         ("sst2", "dev", '"sentence"\t"label"\n', "dev.tsv:1: the header is quoted"),
-        ("sst2", "dev", "sentence\tlabel\na\t1\nsentence\tlabel\n", "dev.tsv:3: the header once more"),
+        ("sst2", "dev", "sentence\tlabel\na\t1\nsentence\tlabel\n", "dev.tsv:3: the header again"),
         ("sst2", "dev", "sentence\tlabel\na\t-1\n", "-1 stands for the hidden labels of a test set"),
         ("cola", "test", "gj04\t1\t\tfine\n", "test.tsv:1: 4 columns, expected 2"),
         ("cola", "train", "index\tsentence\n0\tfine\n", "names no column as the label"),
@@ -490,7 +490,7 @@ def test_submissions_have_the_names_of_the_glue_site():
         "CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "QQP.tsv", "STS-B.tsv", "MNLI-m.tsv", "MNLI-mm.tsv",
         "QNLI.tsv", "RTE.tsv", "WNLI.tsv", "AX.tsv",
     }  # fmt: skip
-    with pytest.raises(ValueError, match="no test set"):
+    with pytest.raises(ValueError, match="not a test set"):
         submission_name(TASKS["rte"], "dev")
 
 

@@ -23,7 +23,7 @@ from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights
 from distillation.recording import Recorder
 from tasks.evaluation import predict_logits
-from tasks.likely_pieces import likely_pieces
+from tasks.likely_tokens import likely_tokens
 from tasks.sentence_words import SentenceSplitter
 from tests.patience import PATIENCE
 from tests.training_run import Killed, difference, killing, log_of, make_source, run, without_speed
@@ -200,7 +200,7 @@ def test_evaluation_answers_as_a_cpu(make_model):
 
 
 def test_augmentation_proposes_what_it_does_on_a_cpu(tmp_path):
-    """In fp32, to the last piece, however the masks share batches."""
+    """In fp32, to the last token, however the masks share batches."""
     work = Workspace(tmp_path, QUICK)
     model = BertForMaskedLM.from_pretrained(work.bert).eval()
     splitter = SentenceSplitter(work.tokenizer, QUICK.teacher.max_position_embeddings)
@@ -209,7 +209,7 @@ def test_augmentation_proposes_what_it_does_on_a_cpu(tmp_path):
     found = []
     for device, batch in ((torch.device("cpu"), 16), (GPU, 16), (GPU, 64)):
         predict = language_model(copy.deepcopy(model).to(device), allowed, bf16=False)
-        found.append(likely_pieces(sentences, predict, work.tokenizer, 15, batch, 160))
+        found.append(likely_tokens(sentences, predict, work.tokenizer, 15, batch, 160))
     for answers in found[1:]:
         assert all((one == other).all() for one, other in zip(found[0], answers, strict=True))
 

@@ -174,7 +174,7 @@ def test_a_flag_of_other_programs_is_answered_with_what_it_is_called_here(
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.endswith(f"unrecognized arguments: --{word}; did you mean --{meant}?")
     (tmp_path / "flags.json").write_text(json.dumps({word: 1}))
-    with pytest.raises(UserError, match=f"{word} is no flag.*did you mean {meant}"):
+    with pytest.raises(UserError, match=f"{word} is not a flag.*did you mean {meant}"):
         parse(["--config", str(tmp_path / "flags.json")])
 
 

@@ -1,4 +1,4 @@
-"""What stops a training run, what it leaves behind, and what it refuses to go on from."""
+"""What stops a training run, what it leaves behind, and what it refuses to resume from."""
 
 import signal
 
@@ -38,7 +38,7 @@ def after_call(number, action):
     return losses
 
 
-# Numbers that are none
+# Numbers that are not numbers
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -52,8 +52,8 @@ def test_two_student_layers_may_learn_from_one_teacher_layer():
 @pytest.mark.parametrize(
     "spec, n, m, said",
     [
-        ("uniform", 5, 12, "12 layers are no multiple of the student's 5"),
-        ("uniform", 4, 2, "2 layers are no multiple of the student's 4"),
+        ("uniform", 5, 12, "12 layers are not a multiple of the student's 5"),
+        ("uniform", 4, 2, "2 layers are not a multiple of the student's 4"),
         ("top", 6, 4, "the student has 6 layers, the teacher only 4"),
         ("bottom", 6, 4, "the student has 6 layers, the teacher only 4"),
         ("1:13", 4, 12, "1 to 4 in the student and from 1 to 12 in the teacher"),

@@ -74,7 +74,7 @@ def test_fifteen_percent_are_chosen_and_shown_80_10_10(batches, tokenizer):
     assert kept / chosen == pytest.approx(0.1, abs=0.02)
 
 
-def test_random_pieces_come_from_the_whole_vocabulary(batches, tokenizer):
+def test_random_tokens_come_from_the_whole_vocabulary(batches, tokenizer):
     seen = set()
     for epoch in range(8):
         masked, _ = whole(batches, epoch)

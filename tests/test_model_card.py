@@ -185,7 +185,7 @@ def test_the_base_model_is_found_by_the_records_on_the_way(tmp_path):
     assert base_model(student) == "google-bert/bert-base-uncased"
     assert base_model("bert-base-uncased") == "bert-base-uncased"
     (base / "source.json").unlink()
-    assert base_model(student) is None, "a path of this machine is no model of the hub"
+    assert base_model(student) is None, "a path of this machine is not a model of the hub"
     (base / RUN_RECORD_NAME).write_text(json.dumps({"student": str(base)}))
     assert base_model(student) is None
 

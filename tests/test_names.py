@@ -42,7 +42,7 @@ def test_heads_and_strangers(given, ours):
 
 
 def test_two_names_for_one_weight_are_refused():
-    with pytest.raises(UserError, match="is there twice"):
+    with pytest.raises(UserError, match="appears twice"):
         canonical_names({f"model.{QUERY}": torch.ones(1), f"bert.{QUERY}": torch.ones(1)})
 
 

@@ -230,8 +230,8 @@ def test_epochs_and_seeds_differ_and_repeat():
 
 @pytest.fixture
 def tokenizer(tmp_path) -> BertTokenizer:
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "b", "c", "##d", "中"]
-    (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "b", "c", "##d", "中"]
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     return BertTokenizer(tmp_path / "vocab.txt")
 
 

@@ -397,7 +397,7 @@ def test_what_hides_the_models_is_told(results, tmp_path):
     missing = report_of(results, "--models", str(tmp_path / "nowhere")).split("## Missing")[1]
     assert "nowhere: no such folder" in missing
     assert "models/distilled_tinybert_4l_rte; no latency is measured" in missing
-    assert "attention maps, distances to the teacher: wanted is" in missing
+    assert "attention maps, distances to the teacher: left out, they need" in missing
 
 
 def test_a_report_cannot_take_the_place_of_a_file(results, tmp_path):

@@ -221,13 +221,13 @@ def test_distances_are_the_training_losses_of_the_same_rows(run):
 def test_attention_maps_are_probabilities_over_the_sentence(run):
     lineage = report_models.find_lineage(read_results(run / "results"), ["SST-2"])
     maps = report_models.attention_maps(lineage, None)
-    assert maps.pieces == ["[CLS]", *SENTENCES[0].split(), "[SEP]"]
+    assert maps.tokens == ["[CLS]", *SENTENCES[0].split(), "[SEP]"]
     assert [[title for title, _ in pair] for pair in maps.pairs] == [
         ["teacher, layer 2", "student, layer 1"], ["teacher, layer 4", "student, layer 2"],
     ]  # fmt: skip
     for pair in maps.pairs:
         for _, rows in pair:
-            assert torch.tensor(rows).sum(-1) == pytest.approx(torch.ones(len(maps.pieces)))
+            assert torch.tensor(rows).sum(-1) == pytest.approx(torch.ones(len(maps.tokens)))
 
 
 def test_latency_is_measured_once_and_read_afterwards(run, monkeypatch):

@@ -237,7 +237,7 @@ def test_a_padded_vocabulary_goes_through_with_its_rows(
     theirs, folder = padded(tiny_model_dir("model", BertForMaskedLM), 208)
     ours = BertForMaskedLM.from_pretrained(folder)
     check_vocabulary(BertTokenizer.from_pretrained(folder), ours.config, folder)
-    assert "208 word embeddings for 200 tokens; the last 8 are taken for padding" in (
+    assert "208 word embeddings for 200 tokens; the last 8 are treated as padding" in (
         capsys.readouterr().err
     )
     expected = outputs(theirs, tiny_batch())

@@ -47,7 +47,7 @@ def numpy_file() -> bytes:
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (b"{\\rtf1\\ansi text}", "RTF"),
         (b"<!DOCTYPE html>\n<html><body>Hi.</body></html>", "HTML"),
-        (b"<?xml version='1.0'?>\n<feed><title>x</title></feed>", "XML, but no MediaWiki dump"),
+        (b"<?xml version='1.0'?>\n<feed><title>x</title></feed>", "XML, but not a MediaWiki dump"),
         (b"<rss version='2.0'>\n</rss>", "XML"),
         (b"sentence\tlabel\na film\t1\nno film\t0\n", "table.*tabs"),
         (b'id,title,text\n1,A,"One, two."\n2,B,Three.\n', "table.*id, title, text.*commas"),

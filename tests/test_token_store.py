@@ -122,7 +122,7 @@ def test_encoding_equals_a_loop_over_the_rows(text_a, data, max_length):
     assert all(len(row) <= max_length for row in expected)
 
 
-def test_encoding_in_pieces_changes_nothing(monkeypatch):
+def test_encoding_in_chunks_changes_nothing(monkeypatch):
     text = ["abcde"[: n % 6] for n in range(40)]
     whole = encode_pairs(LetterTokenizer(), text, text[::-1], 9)
     monkeypatch.setattr("tasks.token_store._ENCODE_ROWS", 7)
@@ -194,18 +194,18 @@ def test_empty_store_comes_back_from_disk(tmp_path):
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=4))
-def test_writing_in_pieces_equals_writing_at_once(tmp_path_factory, cuts):
-    folder = tmp_path_factory.mktemp("pieces")
+def test_writing_in_chunks_equals_writing_at_once(tmp_path_factory, cuts):
+    folder = tmp_path_factory.mktemp("chunks")
     store = random_store()
     store.save(folder / "whole")
     edges = [0, *sorted(cuts), len(store)]
-    with TokenStoreWriter(folder / "pieces", np.uint16) as writer:
+    with TokenStoreWriter(folder / "chunks", np.uint16) as writer:
         for begin, end in zip(edges[:-1], edges[1:], strict=True):
             tokens = store.tokens[store.offsets[begin] : store.offsets[end]]
             writer.append(tokens, store.lengths[begin:end], store.boundaries[begin:end])
     for name in ("tokens", "offsets", "boundaries"):
-        whole, pieces = (folder / f"{which}.{name}.npy" for which in ("whole", "pieces"))
-        assert whole.read_bytes() == pieces.read_bytes()
+        whole, chunks = (folder / f"{which}.{name}.npy" for which in ("whole", "chunks"))
+        assert whole.read_bytes() == chunks.read_bytes()
 
 
 def test_failed_writer_leaves_the_folder_as_it_was(tmp_path):

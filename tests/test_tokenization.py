@@ -84,10 +84,10 @@ def random_texts(count):
         yield "".join(chr(code) for code in codes if not 0xD800 <= code < 0xE000)
 
 
-def write_vocab(folder, pieces, name="vocab.txt"):
+def write_vocab(folder, tokens, name="vocab.txt"):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(
-        "".join(f"{piece}\n" for piece in pieces), encoding="utf-8", newline="\n"
+        "".join(f"{token}\n" for token in tokens), encoding="utf-8", newline="\n"
     )
     return folder / name
 
@@ -97,18 +97,18 @@ def uncased(tmp_path):
     return BertTokenizer(write_vocab(tmp_path, UNCASED))
 
 
-def pieces_of(tokenizer, text):
+def tokens_of(tokenizer, text):
     ids, _ = tokenizer.encode_flat([text])
     return tokenizer.convert_ids_to_tokens(ids)
 
 
-@pytest.mark.parametrize("pieces", [UNCASED, CASED], ids=["uncased vocabulary", "cased vocabulary"])
+@pytest.mark.parametrize("tokens", [UNCASED, CASED], ids=["uncased vocabulary", "cased vocabulary"])
 @pytest.mark.parametrize("do_lower_case", [True, False])
-def test_tokens_equal_those_of_transformers(tmp_path, pieces, do_lower_case):
+def test_tokens_equal_those_of_transformers(tmp_path, tokens, do_lower_case):
     reference = pytest.importorskip("transformers").BertTokenizer(
-        vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=do_lower_case
+        vocab={token: i for i, token in enumerate(tokens)}, do_lower_case=do_lower_case
     )
-    ours = BertTokenizer(write_vocab(tmp_path, pieces), do_lower_case)
+    ours = BertTokenizer(write_vocab(tmp_path, tokens), do_lower_case)
     texts = [*REAL.splitlines(), REAL, *ADVERSARIAL, *random_texts(1500)]
     ids, offsets = ours.encode_flat(texts)
     expected = reference(texts, add_special_tokens=False)["input_ids"]
@@ -138,7 +138,7 @@ def test_encode_flat_gives_flat_arrays(uncased):
 
 @pytest.mark.parametrize("has_separator", [True, False])
 @pytest.mark.parametrize("kept", [0, 3, 1 << 18])
-def test_words_that_are_known_have_the_pieces_they_have_in_their_text(uncased, kept, has_separator):
+def test_words_that_are_known_have_the_tokens_they_have_in_their_text(uncased, kept, has_separator):
     """Each text alone, by the library, against all together, twice, in one known by its words."""
     generator = random.Random(1)
     ascii_texts = [
@@ -149,7 +149,7 @@ def test_words_that_are_known_have_the_pieces_they_have_in_their_text(uncased, k
     ]
     texts = [*ADVERSARIAL, *REAL.splitlines(), *ascii_texts, *random_texts(100), *ADVERSARIAL]
     alone = [uncased._encode_texts([text])[0] for text in texts]
-    vocab = {piece: id for piece, id in uncased.vocab.items() if has_separator or piece.isascii()}
+    vocab = {token: id for token, id in uncased.vocab.items() if has_separator or token.isascii()}
     words = KnownWords(uncased._encode_texts, vocab, kept)
     assert (words._separator is not None) == has_separator
     for _ in range(2):
@@ -176,7 +176,7 @@ def test_encode_flat_does_not_depend_on_its_blocks(uncased, monkeypatch):
 
 def test_surrogates_are_no_text(uncased):
     assert uncased.tokenize("a\ud800 b \ud83d\ude00") == ["a", "b", "😀"]
-    assert pieces_of(uncased, "a\ud800 b \ud83d\ude00") == ["a", "b", "😀"]
+    assert tokens_of(uncased, "a\ud800 b \ud83d\ude00") == ["a", "b", "😀"]
     assert BasicTokenizer().tokenize("A\udfff b") == ["a", "b"]
 
 
@@ -252,9 +252,9 @@ def test_vocab_hash_tells_vocabularies_apart(tmp_path, uncased):
     assert other.vocab_hash != uncased.vocab_hash
 
 
-@pytest.mark.parametrize("pieces", [UNCASED, CASED], ids=["uncased", "cased"])
-def test_a_saved_tokenizer_is_loaded_alike_here_and_by_transformers(tmp_path, pieces):
-    tokenizer = BertTokenizer(write_vocab(tmp_path / "a", pieces), tokenize_chinese_chars=False)
+@pytest.mark.parametrize("tokens", [UNCASED, CASED], ids=["uncased", "cased"])
+def test_a_saved_tokenizer_is_loaded_alike_here_and_by_transformers(tmp_path, tokens):
+    tokenizer = BertTokenizer(write_vocab(tmp_path / "a", tokens), tokenize_chinese_chars=False)
     tokenizer.save_pretrained(tmp_path / "b", 32)
     again = BertTokenizer.from_pretrained(tmp_path / "b")
     assert again.vocab == tokenizer.vocab
@@ -281,8 +281,8 @@ def test_a_tokenizer_can_be_sent_to_a_worker(uncased):
 
 def test_casing_is_inferred_from_the_vocabulary_and_said(tmp_path, capsys):
     assert is_uncased(UNCASED) and not is_uncased(CASED)
-    for name, pieces in {"uncased": UNCASED, "cased": CASED}.items():
-        write_vocab(tmp_path / name, pieces)
+    for name, tokens in {"uncased": UNCASED, "cased": CASED}.items():
+        write_vocab(tmp_path / name, tokens)
         tokenizer = BertTokenizer.from_pretrained(tmp_path / name)
         assert tokenizer.do_lower_case is (name == "uncased")
         assert f"{name}: {name}, as its vocabulary says" in capsys.readouterr().err
@@ -339,7 +339,7 @@ def test_a_bad_vocabulary_is_one_clear_line(tmp_path, content, message):
         BertTokenizer.from_pretrained(tmp_path)
 
 
-def test_line_ends_and_byte_order_mark_are_no_part_of_the_pieces(tmp_path):
+def test_line_ends_and_byte_order_mark_are_not_part_of_the_tokens(tmp_path):
     (tmp_path / "vocab.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(UNCASED).encode())
     assert list(load_vocab(tmp_path / "vocab.txt")) == UNCASED
 

@@ -331,12 +331,12 @@ def test_teacher_and_student_are_compared_by_tokens_and_settings(tmp_path):
     with pytest.raises(UserError, match="another strip_accents"):
         check_vocabulary(tokenizer, config, student)
     write(tmp_path / "other", [*UNCASED[:-1], "zebra"])
-    with pytest.raises(UserError, match=r"vocab\.txt: other tokens"):
+    with pytest.raises(UserError, match=r"vocab\.txt: different tokens"):
         check_vocabulary(tokenizer, config, tmp_path / "other")
 
 
 def test_augmentation_reads_added_and_renamed_tokens_and_never_proposes_them(tmp_path):
-    from tasks.sentence_words import SentenceSplitter, replacement_pieces
+    from tasks.sentence_words import SentenceSplitter, replacement_tokens
 
     settings = {"pad_token": "<pad>", "additional_special_tokens": ["covid", "[NEW]"]}
     folder = write(tmp_path, tokenizer_config=settings, added_tokens={"[NEW]": N})
@@ -344,11 +344,11 @@ def test_augmentation_reads_added_and_renamed_tokens_and_never_proposes_them(tmp
     splitter = SentenceSplitter(tokenizer, 64)
     for text in ("The cat <pad> [NEW] the covid cat", "cat[NEW]<pad>"):
         assert splitter(text).ids.tolist() == tokenizer.encode_flat([text])[0].tolist()
-    allowed = replacement_pieces(tokenizer)
+    allowed = replacement_tokens(tokenizer)
     assert allowed[tokenizer.vocab["cat"]]
     assert not any(allowed[tokenizer.vocab[name]] for name in ("<pad>", "covid", "[NEW]", "[PAD]"))
     repeated = BertTokenizer(write_vocab(tmp_path / "r", [*UNCASED, "cat"]))
     assert (
-        replacement_pieces(repeated).sum()
-        == replacement_pieces(BertTokenizer(write_vocab(tmp_path / "s", UNCASED))).sum()
+        replacement_tokens(repeated).sum()
+        == replacement_tokens(BertTokenizer(write_vocab(tmp_path / "s", UNCASED))).sum()
     )

@@ -369,7 +369,7 @@ def test_a_lost_log_does_not_become_a_hole(make_model, tmp_path):
     assert [line["step"] for line in log_of(tmp_path)] == [4, 5, 6]
 
 
-def test_resuming_where_there_is_nothing_starts_anew(make_model, tmp_path):
+def test_resuming_where_there_is_nothing_starts_from_the_beginning(make_model, tmp_path):
     first, second = make_model(), make_model()
     run(first, tmp_path / "a")
     run(second, tmp_path / "b", resume=True)

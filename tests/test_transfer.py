@@ -91,7 +91,7 @@ def test_where_a_server_names_no_version_only_a_checksum_lets_a_part_be_used(
     assert site.ranges == [None, "bytes=655360-" if checksum else None]
 
 
-def test_parts_of_two_versions_are_noticed_by_the_checksum_and_begun_anew(site, tmp_path):
+def test_parts_of_two_versions_are_noticed_by_the_checksum_and_started_again(site, tmp_path):
     site.etags = False
     site.faults["/big"] = ["cut", 500, 500, 500, 500]
     with pytest.raises(UserError):

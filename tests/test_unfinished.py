@@ -43,7 +43,7 @@ def stop(output, at, **options):
 @pytest.mark.parametrize("at", range(10))
 def test_a_stopped_run_is_gone_on_with(output, at, capsys):
     stop(output, at)
-    assert not output.exists() and ("--resume goes on" in capsys.readouterr().err) == (at > 0)
+    assert not output.exists() and ("--resume continues" in capsys.readouterr().err) == (at > 0)
     stop(output, max(at, 8))
     assert write(output) == max(at, 8)
     assert output.read_bytes() == b"".join(LINES)

@@ -28,7 +28,7 @@ ROWS = 22
 
 
 def make_source(batch_size=8, rows=ROWS, drop_last=False, classes=2):
-    """Sentences of 4 to 12 pieces, labelled by whether the second piece is an even one."""
+    """Sentences of 4 to 12 tokens, labelled by whether the second token is an even one."""
     generator = np.random.default_rng(0)
     lengths = generator.integers(4, 13, rows)
     tokens = generator.integers(5, 200, lengths.sum()).astype(np.uint16)

@@ -91,7 +91,7 @@ def _check_added(where: Path | None, tokens: list[str], added: Mapping[int, Adde
                 f"{where}: {token.content!r} is added as token {i}, but in the vocabulary "
                 f"{f'it is token {told}' if told != i else f'that is {tokens[i]!r}'}"
             )
-    # One blank line counts as a token in every version; what stands twice counts once.
+    # One blank line counts as a token in every version; what appears twice counts once.
     gaps = reachable(tokens).count("") > 1 or len(vocab) < len(tokens)
     if beyond != list(range(len(tokens), len(tokens) + len(beyond))) or (beyond and gaps):
         token = added[beyond[0]].content

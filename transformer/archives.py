@@ -45,7 +45,7 @@ def unpack_zip(
                 if wanted(member.filename):
                     _extract(opened, member, folder)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(f"{source}: is no sound zip file ({error}); fetch it again") from None
+        raise UserError(f"{source}: is not a valid zip file ({error}); fetch it again") from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise UserError(f"{source}: holds a name twice; refused") from None
 
@@ -65,7 +65,7 @@ def _check(members: list[zipfile.ZipInfo], archive: Path, source: str, largest: 
         if any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in parts):
             raise UserError(f"{source}: member {name[:40]!r}… has too long a name; refused")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or member.flag_bits & 1:
-            raise UserError(f"{source}: member {name!r} is no plain file; refused")
+            raise UserError(f"{source}: member {name!r} is not a regular file; refused")
         if member.compress_type not in _METHODS or not 0 <= member.header_offset < size:
             raise zipfile.BadZipFile(f"member {name!r} cannot be read")
     # Members that share their bytes, as those of a zip bomb do, add up to more than there is.

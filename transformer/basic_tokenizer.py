@@ -48,10 +48,10 @@ class BasicTokenizer:
 
 
 class WordpieceTokenizer:
-    """Cuts words into the longest pieces of a vocabulary, from the left.
+    """Cuts words into the longest tokens of a vocabulary, from the left.
 
     Args:
-        vocab: piece -> id; pieces inside a word begin with `##`.
+        vocab: token -> id; tokens inside a word begin with `##`.
         unk_token: stands for a word that cannot be cut, or has more than `max_input_chars_per_word`
             characters.
     """
@@ -69,9 +69,9 @@ class WordpieceTokenizer:
         )
 
     def tokenize(self, text: str) -> list[str]:
-        """Return the pieces of the words of `text`, which are separated by white space."""
+        """Return the tokens of the words of `text`, which are separated by white space."""
         words = without_surrogates(text).split()
-        return [piece.value for word in words for piece in self._model.tokenize(word)]
+        return [token.value for word in words for token in self._model.tokenize(word)]
 
 
 def bert_normalizer(
@@ -86,7 +86,7 @@ def bert_normalizer(
 
 
 def without_surrogates(text: str) -> str:
-    """Join surrogate pairs and replace lone ones (JSON can hold both): they are no Unicode text."""
+    """Join surrogate pairs and replace lone ones (JSON can hold both): they are not Unicode text."""
     if text.isascii():
         return text
     try:

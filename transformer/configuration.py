@@ -161,7 +161,7 @@ class BertConfig:
         """Read a `config.json`.
 
         Raises:
-            UserError: the file is missing, is no JSON object, or holds an impossible value.
+            UserError: the file is missing, is not a JSON object, or holds an impossible value.
         """
         try:
             return cls.from_dict(read_config_file(path))
@@ -262,7 +262,7 @@ def _label_list(id2label: Any) -> list[str]:
     if isinstance(id2label, list):
         id2label = {str(i): name for i, name in enumerate(id2label)}
     if not isinstance(id2label, dict) or not 1 <= len(id2label) <= _MOST_LABELS:
-        raise UserError('id2label is no object like {"0": "negative", "1": "positive"}')
+        raise UserError('id2label is not an object like {"0": "negative", "1": "positive"}')
     names = []
     for i in range(len(id2label)):
         name = id2label.get(str(i), id2label.get(i))

@@ -269,7 +269,7 @@ class BertBody(nn.Module):
             elif i == count - 1 and not (
                 self.training or count in hidden_layers or i in attention_layers
             ):
-                # The pooler reads one place alone. Training computes all, lest dropout draw anew.
+                # The pooler reads one place alone. Training computes all, lest dropout draw again.
                 asking = hidden[:, :1]
             hidden, scores = self.encoder.layer[i](hidden, mask, i in attention_layers, asking)
             hidden_states[i + 1], attentions[i] = hidden, scores

@@ -22,7 +22,7 @@ failed_with = 0
 
 
 class UserError(Exception):
-    """A mistake the user can mend.
+    """A mistake the user can correct.
 
     The message is one line: the file, line or flag; what was expected; what to do.
     """
@@ -35,7 +35,7 @@ class Mishap(UserError):
 class Stopped(Exception):
     """The program was asked to stop (Ctrl-C, SIGTERM), and what it had done is safe on disk.
 
-    The message tells how to go on.
+    The message says what to do.
     """
 
     def __init__(self, signum: int, message: str) -> None:
@@ -67,7 +67,7 @@ class StopRequest:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         name = signal.Signals(signum).name
-        print(f"\n{name}: finishing the step; once more stops at once", file=sys.stderr)
+        print(f"\n{name}: finishing the step; repeat it to stop at once", file=sys.stderr)
         self.__exit__()
 
 

@@ -53,7 +53,7 @@ def atomic_open(path: str | os.PathLike, mode: str = "w", **options) -> Iterator
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk tells no name; the user needs one
+            error.filename = str(path)  # the error of a full disk names no file; the user needs one
         raise
 
 
@@ -185,7 +185,7 @@ def cached_path(
 
 
 def check_writable(folder: Path, flag: str = "--output_dir") -> None:
-    """Refuse an output folder that is none, or where nothing can be written; nothing is changed.
+    """Refuse an output folder that is not a folder, or where nothing can be written; nothing is changed.
 
     Raises:
         UserError: it says why.

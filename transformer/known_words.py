@@ -1,4 +1,4 @@
-"""The pieces of words seen before: a corpus says the same words again and again."""
+"""The tokens of words seen before: a corpus says the same words again and again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class KnownWords:
     """Encodes texts by the words in them, each at its first appearance.
 
     That is done for printable ASCII alone: nothing of it is removed, composed or joined across a space,
-    so the pieces of such a text are those of its words, one after the other. Any other text is encoded
+    so the tokens of such a text are those of its words, one after the other. Any other text is encoded
     as a whole.
     """
 
@@ -30,17 +30,17 @@ class KnownWords:
         """
         Args:
             encode: from texts to their ids, int32 [T], and the length of each, int64 [n].
-            vocab: piece -> id.
+            vocab: token -> id.
             kept: words to know before all are forgotten; 0 encodes every text as a whole.
         """
         self._encode, self._kept = encode, kept
-        # A word of one piece that no ASCII word has: with it between them, many words are encoded as one
+        # A word of one token that no ASCII word has: with it between them, many words are encoded as one
         # text, in half the time.
         self._separator = next(
             (
-                (piece, number)
-                for piece, number in vocab.items()
-                if len(piece) == 1 and not piece.isascii() and list(encode([piece])[0]) == [number]
+                (token, number)
+                for token, number in vocab.items()
+                if len(token) == 1 and not token.isascii() and list(encode([token])[0]) == [number]
             ),
             None,
         )
@@ -87,14 +87,14 @@ class KnownWords:
     def _encode_words(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
         if self._separator is None:
             return self._encode(words)
-        between, piece = self._separator
+        between, token = self._separator
         # Every word is followed by a separator, the last of a text as well.
         texts = [
             f" {between} ".join([*words[start : start + _WORDS_A_TEXT], ""])
             for start in range(0, len(words), _WORDS_A_TEXT)
         ]
         ids, _ = self._encode(texts)
-        is_separator = ids == piece
+        is_separator = ids == token
         ends = np.flatnonzero(is_separator) - np.arange(len(words))
         return ids[~is_separator], np.diff(ends, prepend=0)
 

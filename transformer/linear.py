@@ -115,7 +115,7 @@ def _product(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def onednn_multiplies() -> bool:
     """Whether this torch has the operator and it computes what it should.
 
-    It is no part of torch's documented interface: where it is missing or has changed, `F.linear` serves.
+    It is not part of torch's documented interface: where it is missing or has changed, `F.linear` serves.
     """
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.enable_grad():

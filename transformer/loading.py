@@ -44,7 +44,7 @@ class Checkpoint(NamedTuple):
         return find_head(self.values, self.state)
 
     def check_classifier(self) -> None:
-        """Refuse a classifier that is none of whole texts, or half of one.
+        """Refuse a classifier that is not one of whole texts, or half of one.
 
         Raises:
             UserError: see `configuration.check_classifier`; or its weight or its bias is missing.

@@ -51,7 +51,7 @@ def canonical_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
             )
         name = canonical_name(given)
         if name in renamed:
-            raise UserError(f"{name} is there twice, under two names; expected one")
+            raise UserError(f"{name} appears twice, under two names; expected one")
         if name not in _REDUNDANT:
             renamed[name] = value
     _untie(renamed)

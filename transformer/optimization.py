@@ -84,12 +84,12 @@ class BertAdam(Optimizer):
     Args:
         params: parameters, or groups of them; a group may set any of the options below for itself.
         lr: peak learning rate.
-        warmup: share of `t_total` over which the rate rises from 0; -1 for none.
+        warmup: fraction of `t_total` over which the rate rises from 0; -1 for none.
         t_total: number of steps of the whole training; -1 keeps the rate constant.
         schedule: a key of `SCHEDULES`.
         max_grad_norm: largest norm of a gradient; -1 leaves gradients as they are.
         skip_nonfinite: a step with a gradient that is not finite changes no weight and no moment; only
-            the schedule goes on. Needs `max_grad_norm` > 0.
+            the schedule continues. Needs `max_grad_norm` > 0.
         clip: whose norm `max_grad_norm` limits: each `tensor`'s, or the `global` one of all gradients.
 
     Raises:
@@ -298,20 +298,20 @@ def _chunks(rows: Iterable[tuple[Tensor, ...]], limit: int) -> Iterator[list[lis
 
     Contiguous tensors are cut as well; one that is not stays whole.
     """
-    pieces, size = [], 0
+    chunks, size = [], 0
     for row in rows:
         if all(tensor.is_contiguous() for tensor in row):
             parts = list(zip(*(tensor.view(-1).split(limit) for tensor in row), strict=True))
         else:
             parts = [row]
         for part in parts:
-            if pieces and size + part[0].numel() > limit:
-                yield [list(column) for column in zip(*pieces, strict=True)]
-                pieces, size = [], 0
-            pieces.append(part)
+            if chunks and size + part[0].numel() > limit:
+                yield [list(column) for column in zip(*chunks, strict=True)]
+                chunks, size = [], 0
+            chunks.append(part)
             size += part[0].numel()
-    if pieces:
-        yield [list(column) for column in zip(*pieces, strict=True)]
+    if chunks:
+        yield [list(column) for column in zip(*chunks, strict=True)]
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -320,7 +320,7 @@ def _check_options(options: dict[str, Any]) -> None:
     if options["schedule"] not in SCHEDULES:
         raise ValueError(f"schedule is {options['schedule']!r}; expected one of {list(SCHEDULES)}")
     if options["warmup"] != -1 and not 0.0 <= options["warmup"] < 1.0:
-        raise ValueError(f"warmup is {options['warmup']}; expected -1 or a share in [0, 1)")
+        raise ValueError(f"warmup is {options['warmup']}; expected -1 or a fraction in [0, 1)")
     if options["t_total"] != -1 and options["t_total"] < 1:
         raise ValueError(f"t_total is {options['t_total']}; expected -1 or a number of steps >= 1")
     for name in ("b1", "b2"):

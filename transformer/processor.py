@@ -49,7 +49,7 @@ def processor() -> Processor:
 
 
 def from_cpuinfo(text: str) -> Processor:
-    """The first processor of a Linux `/proc/cpuinfo`; of x86, or of ARM, which tells no name."""
+    """The first processor of a Linux `/proc/cpuinfo`; of x86, or of ARM, which gives no name."""
     facts: dict[str, str] = {}
     for line in text.splitlines():
         key, _, value = line.partition(":")

@@ -15,7 +15,7 @@ _FORMAT = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed}<{rem
 def progress_bar(total: int | None, unit: str, description: str, **options) -> tqdm:
     """Make a bar with count, rate and time left on standard error; `update(n)` moves it.
 
-    Where standard error is no terminal it is a line now and then: every 15 seconds at first, later at
+    Where standard error is not a terminal it is a line now and then: every 15 seconds at first, later at
     every fiftieth part of the time gone by, at the latest after ten minutes.
 
     Args:
@@ -48,7 +48,7 @@ class _LogLines(tqdm):
 
 
 class _Lines(io.TextIOBase):
-    """Passes on what has characters in it, each piece as a line; the cursor's movements are dropped."""
+    """Passes on what has characters in it, each chunk as a line; the cursor's movements are dropped."""
 
     def __init__(self, stream: io.TextIOBase) -> None:
         self._stream = stream

@@ -38,7 +38,7 @@ class Changed(Interrupted):
 class Remote(NamedTuple):
     """An opened remote file, from byte `start` on.
 
-    `version` is the server's name of its content (ETag, else the date), "" if it tells none. `size` is
+    `version` is the server's name of its content (ETag, else the date), "" if it gives none. `size` is
     the whole file's, None if the server does not tell.
     """
 
@@ -63,7 +63,7 @@ def file_name(url: str) -> str:
     try:
         last = urllib.parse.urlsplit(url).path.rpartition("/")[2]
     except ValueError as error:
-        raise UserError(f"{shown(url)}: is no address ({error})") from None
+        raise UserError(f"{shown(url)}: is not a valid address ({error})") from None
     name = re.sub(r"[^A-Za-z0-9._-]", "_", last)[-80:]
     return name if name.strip(".") else "file"
 
@@ -105,13 +105,13 @@ def _open_http(url: str, start: int, version: str) -> Iterator[Remote]:
                     )
             yield _answer(url, response, start, version)
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader, ValueError) as error:
-        raise UserError(f"{shown(url)}: cannot be asked for ({error})") from None
+        raise UserError(f"{shown(url)}: cannot be requested ({error})") from None
     except requests.exceptions.RequestException as error:
         raise Interrupted(_reason(error)) from None
 
 
 def _answer(url: str, response, start: int, version: str) -> Remote:
-    """Turn a `requests.Response` into a `Remote`, or say why it is none."""
+    """Turn a `requests.Response` into a `Remote`, or say why it is not one."""
     status, headers = response.status_code, response.headers
     if start and status == 416:
         raise Changed("the file is shorter than what had arrived")

@@ -4,7 +4,7 @@ What the files of a tokenizer say is read in `transformer.tokenizer_files`.
 
 Text is cleaned of control characters, CJK characters are set apart, accents are stripped and
 letters lowered (uncased vocabularies only), words are split at white space and punctuation, and
-each word is cut into the longest pieces that the vocabulary holds (WordPiece).
+each word is cut into the longest tokens that the vocabulary holds (WordPiece).
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class BertTokenizer:
         return fingerprint(self.ids_to_tokens)
 
     def tokenize(self, text: str) -> list[str]:
-        """Return the pieces of `text`, without `[CLS]` and `[SEP]`."""
+        """Return the tokens of `text`, without `[CLS]` and `[SEP]`."""
         text = without_surrogates(text)
         return self._tokenizer.encode(text, add_special_tokens=False).tokens
 
@@ -248,14 +248,14 @@ class BertTokenizer:
         return np.fromiter(flat, np.int32, int(lengths.sum())), lengths
 
     def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
-        """Return the id of each piece; `KeyError` for one that the vocabulary lacks."""
+        """Return the id of each token; `KeyError` for one that the vocabulary lacks."""
         ids = [self.vocab[token] for token in tokens]
         if len(ids) > self.max_len:
             logger.warning("%d ids are more than the model's %d positions", len(ids), self.max_len)
         return ids
 
     def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
-        """Return the piece of each id; `IndexError` for one outside the vocabulary."""
+        """Return the token of each id; `IndexError` for one outside the vocabulary."""
         ids = list(ids)
         if any(index < 0 for index in ids):
             raise IndexError("negative token id")

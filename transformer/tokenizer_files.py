@@ -165,7 +165,7 @@ def read_settings(files: Mapping[str, Path]) -> TokenizerSettings:
         "".join(known).encode("utf-8")
     except UnicodeEncodeError:
         where = files.get(TOKENIZER_NAME) or files[TOKENIZER_CONFIG_NAME]
-        raise UserError(f"{where}: a token is not valid Unicode; take the file anew") from None
+        raise UserError(f"{where}: a token is not valid Unicode; fetch the file again") from None
     casing, casing_from = _casing(files, config, backend, is_generic)
     return TokenizerSettings(tokens, names, added, *casing, casing_from)
 

@@ -46,7 +46,7 @@ def read_object(path: Path | None) -> dict:
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not JSON ({error}); mend or remove it") from None
+        raise UserError(f"{path}: is not JSON ({error}); correct or remove it") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content

@@ -1,7 +1,7 @@
 """One file from an address to a path: retried, resumed, checked, and only then renamed.
 
 What has arrived stands in `NAME.part`; `NAME.part.json` says of which address and version it is. A later
-attempt, or a later run, asks for the rest if the server still has that version, and begins anew if not.
+attempt, or a later run, asks for the rest if the server still has that version, and starts again if not.
 """
 
 from __future__ import annotations

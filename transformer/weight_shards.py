@@ -81,7 +81,7 @@ def find_shards(
             held = sum(shard == name for shard in shards.values())
             raise UserError(
                 f"{Path(source) / name}: no such file; {index.name} says that {held} weights are in it. "
-                "Copy it there, or fetch the model anew"
+                "Copy it there, or fetch the model again"
             )
         found[name] = path
     return found
@@ -111,7 +111,7 @@ def read_shards(
             if weights:
                 raise UserError(
                     f"{path}: {what} {min(weights)}, which is not what {index.name} says; expected the "
-                    "shards and the index of one model: fetch them anew"
+                    "shards and the index of one model: fetch them again"
                 )
         state |= part
     metadata = content.get("metadata")
@@ -119,7 +119,7 @@ def read_shards(
     if type(total) in (int, float) and total not in (sizes := _total_sizes(state)):
         raise UserError(
             f"{index}: its shards hold {max(sizes):,} bytes, it says {total:,}; a shard is of another "
-            "model, or was converted: fetch them anew"
+            "model, or was converted: fetch them again"
         )
     return state
 

@@ -17,8 +17,8 @@ from demo.walkthrough.run import DemoRun
 from tasks.augmentation import Augmenter, augmented_rows
 from tasks.corpus import CorpusEpoch, open_epoch
 from tasks.glue import open_rows
-from tasks.likely_pieces import likely_pieces
-from tasks.sentence_words import Sentence, replacement_pieces
+from tasks.likely_tokens import likely_tokens
+from tasks.sentence_words import Sentence, replacement_tokens
 from tasks.word_vectors import WordVectors, nearest_words, read_word_vectors
 from transformer.errors import UserError
 from transformer.modeling import BertForMaskedLM
@@ -69,10 +69,10 @@ def corpus_facts(run: DemoRun) -> dict[str, str]:
         "corpus_row": str(row),
         "row_offsets": f"{store.offsets[row]} and {store.offsets[row + 1]}",
         "row_ids": str(ids),
-        "row_pieces": " ".join(run.tokenizer.ids_to_tokens[i] for i in ids),
+        "row_tokens": " ".join(run.tokenizer.ids_to_tokens[i] for i in ids),
         "row_boundary": str(store.boundaries[row]),
         "row_random": str(epoch.is_random_next[row]),
-        "piece_bytes": str(store.tokens.dtype.itemsize),
+        "token_bytes": str(store.tokens.dtype.itemsize),
     }
 
 
@@ -130,19 +130,19 @@ def augmentation_facts(run: DemoRun) -> dict[str, str]:
     draws, count, probability, seed = (float(v) for v in _SETTINGS.search(log).groups())
     count = int(count)
     model = BertForMaskedLM.from_pretrained(run.models / "bert-base-uncased")
-    allowed = replacement_pieces(run.tokenizer)
+    allowed = replacement_tokens(run.tokenizer)
     vectors = read_word_vectors(run.folder / "data" / VECTORS_NAME)
     sentences = {text: run.splitter(text) for text in run.texts(run.row)}
     predict = language_model(model, allowed, bf16=False)
 
-    def pieces(asked):
+    def likely(asked):
         length = model.config.max_position_embeddings
-        return likely_pieces(asked, predict, run.tokenizer, count, 64, length)
+        return likely_tokens(asked, predict, run.tokenizer, count, 64, length)
 
     compounds = {s.words[index] for s in sentences.values() for index in s.compound}
     neighbours = nearest_words(vectors, compounds, count)
     augmenter = Augmenter(
-        run.splitter, run.tokenizer.ids_to_tokens, pieces, neighbours, int(draws), probability,
+        run.splitter, run.tokenizer.ids_to_tokens, likely, neighbours, int(draws), probability,
         int(seed), window=1,
     )  # fmt: skip
     sides = [run.train.text_a] + ([run.train.text_b] if run.task.pair else [])
@@ -163,7 +163,7 @@ def augmentation_facts(run: DemoRun) -> dict[str, str]:
         "masked_input": masked_input(run, first, place),
         "candidates": table(
             ("word", f"first {_SHOWN} of {count}, with the probability", "the rest"),
-            model_rows(run, model, allowed, first, pieces([first])[0]),
+            model_rows(run, model, allowed, first, likely([first])[0]),
         ),
         "neighbours": neighbour_table(vectors, neighbours),
         "augmented": "\n".join(rows_made(run, variants)),
@@ -180,10 +180,10 @@ def word_row(text: str, sentence: Sentence) -> tuple[str, ...]:
 
 
 def masked_input(run: DemoRun, sentence: Sentence, place: int) -> str:
-    """[CLS] masked sentence [SEP] sentence [SEP], in pieces."""
-    pieces = [run.tokenizer.ids_to_tokens[i] for i in sentence.ids]
-    masked = [*pieces[: place - 1], "[MASK]", *pieces[place:]]
-    return " ".join(["[CLS]", *masked, "[SEP]", *pieces, "[SEP]"])
+    """[CLS] masked sentence [SEP] sentence [SEP], in tokens."""
+    tokens = [run.tokenizer.ids_to_tokens[i] for i in sentence.ids]
+    masked = [*tokens[: place - 1], "[MASK]", *tokens[place:]]
+    return " ".join(["[CLS]", *masked, "[SEP]", *tokens, "[SEP]"])
 
 
 def model_rows(run: DemoRun, model, allowed: np.ndarray, sentence: Sentence, found: np.ndarray):
@@ -194,8 +194,8 @@ def model_rows(run: DemoRun, model, allowed: np.ndarray, sentence: Sentence, fou
     """
     tokens = run.tokenizer.ids_to_tokens
     for (index, place), ours in zip(sentence.masked, found, strict=True):
-        pieces = masked_input(run, sentence, place).split(" ")
-        ids = torch.tensor([[run.tokenizer.vocab[piece] for piece in pieces]])
+        read = masked_input(run, sentence, place).split(" ")
+        ids = torch.tensor([[run.tokenizer.vocab[token] for token in read]])
         segments = (torch.arange(ids.shape[1]) >= len(sentence.ids) + 2).long()[None]
         with torch.no_grad():
             odds = model(ids, segments)[0, place].double().softmax(0).numpy()
@@ -207,7 +207,7 @@ def model_rows(run: DemoRun, model, allowed: np.ndarray, sentence: Sentence, fou
 
 
 def neighbour_table(vectors: WordVectors, neighbours: dict[str, list[str]]) -> str:
-    """The nearest words of each word of several pieces, by the cosine written out."""
+    """The nearest words of each word of several tokens, by the cosine written out."""
     rows = []
     for word, near in sorted(neighbours.items()):
         own = vectors.matrix[vectors.rows[word]].astype(np.float64)
@@ -221,7 +221,7 @@ def neighbour_table(vectors: WordVectors, neighbours: dict[str, list[str]]) -> s
         shown = ", ".join(f"{other} {cosines[other]:.3f}" for other in best[:_SHOWN])
         rows.append((word, shown, ", ".join(best[_SHOWN:])))
     if not rows:
-        return "This row has no word of several pieces with a vector."
+        return "This row has no word of several tokens with a vector."
     return table(("word", f"first {_SHOWN}, with the cosine", "the rest"), rows)
 
 

@@ -197,7 +197,7 @@ def task_facts(run: DemoRun) -> dict[str, str]:
         "task_row": str(run.row),
         "task_texts": "\n".join(run.texts(run.row)),
         "task_label": run.label(int(run.train.labels[run.row])),
-        "task_pieces": " ".join(run.tokenizer.ids_to_tokens[i] for i in ids),
+        "task_tokens": " ".join(run.tokenizer.ids_to_tokens[i] for i in ids),
         "task_boundary": str(example.boundaries[0]),
         "teacher_command": run.command(f"teachers-{run.task.key}", run.record("layers")["teacher"]),
         "layers_command": run.command(f"task_4l-{run.task.key}", output_dir(run, "layers")),

@@ -135,7 +135,7 @@ def agreed(name: str, by_code: float, by_formula: float, absolute: float = 1e-7)
     """Both values as text, once they have been found to agree.
 
     Args:
-        absolute: a difference that is none, for sums of terms of both signs, which may come near 0.
+        absolute: a difference that counts as none, for sums of terms of both signs, which may come near 0.
 
     Raises:
         ArithmeticError: they do not.

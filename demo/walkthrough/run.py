@@ -57,7 +57,7 @@ class DemoRun:
         }
 
     def check(self) -> None:
-        """Refuse a folder that is no finished run.
+        """Refuse a folder that is not a finished run.
 
         Raises:
             UserError: it names what is missing.

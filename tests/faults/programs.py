@@ -193,7 +193,7 @@ def _run(words: list[str], place: str, pipe: Path, limits: dict[str, int]) -> No
         _see_files_of(limits["seen_by"])
     os.chdir(place)
     torch.set_num_threads(1)
-    tasks.unfinished.SECONDS = 0  # there is something to go on with after a moment
+    tasks.unfinished.SECONDS = 0  # there is something to resume after a moment
     prepare_data.BLOCK_BYTES = 2000
     if "file_bytes" in limits:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limits["file_bytes"],) * 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-# What readers stumble over: other encodings, other line ends, numbers that are none, endless nesting.
+# What readers stumble over: other encodings, other line ends, numbers that are not numbers, endless nesting.
 SNIPPETS = [
     *(b"", b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xfe\xff", b"\x1b[31m"),
     *(

@@ -46,7 +46,7 @@ MSR = (
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A folder that every example writes its file into anew."""
+    """A folder that every example writes its file into again."""
     return tmp_path_factory.mktemp("fuzz")
 
 

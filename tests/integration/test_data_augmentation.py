@@ -46,11 +46,11 @@ TRAIN = {
 
 def save_model(folder: Path, seed: int = 0) -> None:
     folder.mkdir(parents=True)
-    pieces = [*SPECIAL, *WORDS, *ENDINGS, *"abcdefghijklmnopqrstuvwxyz"]
-    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    vocabulary = [*SPECIAL, *WORDS, *ENDINGS, *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=len(pieces),
+        vocab_size=len(vocabulary),
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -273,8 +273,8 @@ def test_vectors_past_the_limit_are_not_read(place):
 
 
 @pytest.mark.parametrize("task", ["RTE", "CoLA"])
-def test_merged_shares_are_the_bytes_of_the_single_run(place, capsys, task):
-    """5 rows in 3 and in 7 shares: some of them hold no row."""
+def test_merged_shards_are_the_bytes_of_the_single_run(place, capsys, task):
+    """5 rows in 3 and in 7 shards: some of them hold no row."""
     main(command(task, "--N", "5"))
     whole = output(place, task).read_bytes()
     for count in (3, 7):
@@ -292,7 +292,7 @@ def spoil_input(place):
     train.write_text(train.read_text() + "gj04\t1\t*\tThe dog .\n")
 
 
-def spoil_share(place):
+def spoil_shard(place):
     path = place / "data/glue_data/CoLA/train_aug.tsv.shard-2-of-2"
     path.write_bytes(path.read_bytes()[:-1])
 
@@ -307,18 +307,18 @@ def unfinish(place):
         (
             lambda place: None,
             ["--merge_shards", "3"],
-            "-1-of-3: is missing .there are shares of 2.;.*1/3",
+            "-1-of-3: is missing .there are shards of 2.;.*1/3",
         ),
         (lambda place: None, ["--merge_shards", "2", "--seed", "43"], "seed 42, expected 43"),
         (lambda place: None, ["--merge_shards", "2", "--M", "3"], "with M 15, expected 3"),
         (lambda place: None, ["--merge_shards", "0"], "--merge_shards 0"),
         (lambda place: None, ["--merge_shards", "2", "--shard", "1/2"], "give one of them"),
         (spoil_input, ["--merge_shards", "2"], "with another input than"),
-        (spoil_share, ["--merge_shards", "2"], "shard-2-of-2: is not as its .json says;.*2/2"),
+        (spoil_shard, ["--merge_shards", "2"], "shard-2-of-2: does not match its .json;.*2/2"),
         (unfinish, ["--merge_shards", "2"], "shard-2-of-2: is not finished;.*2/2"),
     ],
 )
-def test_shares_that_do_not_belong_together_are_refused(place, change, more, message):
+def test_shards_that_do_not_belong_together_are_refused(place, change, more, message):
     for index in (1, 2):
         main(command("CoLA", "--shard", f"{index}/2"))
     change(place)
@@ -327,7 +327,7 @@ def test_shares_that_do_not_belong_together_are_refused(place, change, more, mes
     assert not output(place, "CoLA").exists()
 
 
-def test_shares_of_different_models_are_refused(place):
+def test_shards_of_different_models_are_refused(place):
     main(command("CoLA", "--shard", "1/2"))
     shutil.rmtree(place / "models")
     save_model(place / "models/bert-base-uncased", seed=1)
@@ -336,10 +336,10 @@ def test_shares_of_different_models_are_refused(place):
         main(command("CoLA", "--merge_shards", "2"))
 
 
-@pytest.mark.parametrize("share", ["0/2", "3/2", "1", "a/b"])
-def test_a_share_that_cannot_be_is_refused(place, share, capsys):
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b"])
+def test_a_shard_that_cannot_be_is_refused(place, shard, capsys):
     with pytest.raises(SystemExit):
-        main(command("CoLA", "--shard", share))
+        main(command("CoLA", "--shard", shard))
     assert "expected I/N" in capsys.readouterr().err
 
 
@@ -360,7 +360,7 @@ def test_two_processes_write_the_bytes_of_one(place, stopped_after, resume):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.count("5 rows in") == 1
-    assert ("going on after" in result.stderr) == resume
+    assert ("resuming after" in result.stderr) == resume
     assert output(place, "RTE").read_bytes() == whole
 
 
@@ -414,13 +414,13 @@ def test_what_a_model_may_lack_and_nobody_reads_does_not_count(place, stopped_af
     assert output(place, "CoLA").read_bytes() == whole
 
 
-def test_a_finished_share_of_another_job_is_not_written_over(place):
+def test_a_finished_shard_of_another_job_is_not_written_over(place):
     main(command("CoLA", "--shard", "1/2", "--seed", "43"))
-    share = output(place, "CoLA").with_name("train_aug.tsv.shard-1-of-2")
-    kept = share.read_bytes()
-    with pytest.raises(UserError, match=r"finished share, made with seed 43, expected 42"):
+    shard = output(place, "CoLA").with_name("train_aug.tsv.shard-1-of-2")
+    kept = shard.read_bytes()
+    with pytest.raises(UserError, match=r"finished shard, made with seed 43, expected 42"):
         main(command("CoLA", "--shard", "1/2"))
-    assert share.read_bytes() == kept
+    assert shard.read_bytes() == kept
 
 
 def test_an_output_that_another_process_writes_is_refused(place):

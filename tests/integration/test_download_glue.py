@@ -346,15 +346,15 @@ def device_member():
         (make_zip([("RTE/../../outside.txt", "x")]), "leads out of its folder"),
         (make_zip([("/tmp/outside.txt", "x")]), "leads out of its folder"),
         (make_zip([("..\\outside.txt", "x")]), "leads out of its folder"),
-        (make_zip([link_member()]), "no plain file"),
-        (make_zip([device_member()]), "no plain file"),
+        (make_zip([link_member()]), "not a regular file"),
+        (make_zip([device_member()]), "not a regular file"),
         (make_zip([("RTE/" + "x" * 300, "x")]), "too long a name"),
         (make_zip([("RTE/a", "x"), ("RTE/a/b", "x")]), "holds a name twice"),
         (make_zip([("RTE/a", "x"), ("RTE//a", "x")]), "holds a name twice"),
         (make_zip([("RTE/train.tsv", NLI)]), "holds no folder with train.tsv, dev.tsv, test.tsv"),
         (make_zip([(f"RTE/{n}.tsv", "one\ntwo\n") for n in ("train", "dev", "test")]), "1 columns"),
-        (b"<html>not found</html>", "no sound zip file"),
-        (make_zip([("RTE/train.tsv", NLI * 99)])[:-30], "no sound zip file"),
+        (b"<html>not found</html>", "not a valid zip file"),
+        (make_zip([("RTE/train.tsv", NLI * 99)])[:-30], "not a valid zip file"),
     ],
     ids=[
         *("up", "inside and up", "absolute", "backslash", "link", "device"),
@@ -408,7 +408,7 @@ def test_no_more_is_unpacked_than_the_table_of_contents_declares(tmp_path):
     at = content.index(b"PK\x01\x02")
     content[at + 24 : at + 28] = (10).to_bytes(4, "little")  # the real size is 1000
     (tmp_path / "lying.zip").write_bytes(content)
-    with pytest.raises(UserError, match="no sound zip file"):
+    with pytest.raises(UserError, match="not a valid zip file"):
         archives.unpack_zip(tmp_path / "lying.zip", tmp_path / "out", "lying.zip", 10_000)
     assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*")) <= 10
 
@@ -437,6 +437,6 @@ def test_a_member_without_a_name_is_refused(tmp_path):
         archive.writestr("nameless", "text")
     path = tmp_path / "nameless.zip"
     path.write_bytes(path.read_bytes().replace(b"nameless", bytes(8)))
-    with pytest.raises(UserError, match="no sound zip file .a member has no name"):
+    with pytest.raises(UserError, match="not a valid zip file .a member has no name"):
         archives.unpack_zip(path, tmp_path / "out", "nameless.zip", 10_000)
     assert not (tmp_path / "out").exists()

@@ -51,11 +51,11 @@ def number_in(text: str, pattern: str) -> float:
 
 
 def dry_run(line: str) -> str:
-    """Run a command with --dry_run; return what it tells, if all is as it was."""
+    """Run a command with --dry_run; return what it prints, if nothing has changed."""
     before = {path: path.lstat().st_mtime_ns for path in Path().rglob("*")}
     outcome = succeed(f"{line} --dry_run")
     assert {path: path.lstat().st_mtime_ns for path in Path().rglob("*")} == before
-    assert re.fullmatch(r"dry run: \S+ is as it was", outcome.stderr.splitlines()[-1])
+    assert re.fullmatch(r"dry run: \S+ is unchanged", outcome.stderr.splitlines()[-1])
     assert re.search(r"expected\W+about \d+ s", outcome.stderr)
     return outcome.stderr
 
@@ -117,12 +117,12 @@ def test_the_epochs_that_are_finished_are_not_foreseen_again():
 
 
 @pytest.mark.parametrize("line", [PAIRS, PREPARE.replace("wiki.xml.bz2", "corpus.txt"), AUGMENT])
-def test_shares_are_checked_before_they_would_be_merged(line):
+def test_shards_are_checked_before_they_would_be_merged(line):
     line = line.replace("new/", "")
-    for share in ("1/2", "2/2"):
-        succeed(f"{line} --shard {share}")
+    for shard in ("1/2", "2/2"):
+        succeed(f"{line} --shard {shard}")
     told = succeed(f"{line} --merge_shards 2 --dry_run").stderr
-    assert told.endswith("is as it was\n")
+    assert told.endswith("is unchanged\n")
     next(Path().rglob("*.shard-2-of-2")).unlink()
     outcome = run_line(f"{line} --merge_shards 2 --dry_run")
     assert outcome.status == 2 and "shard-2-of-2: is missing" in outcome.stderr

@@ -338,7 +338,7 @@ def test_empty_and_cut_lines_are_told(student):
     outcome = succeed(f"{line} --max_seq_length 12")
     assert outcome.stderr.splitlines()[-3:] == [
         "note: lines.txt: empty lines: 2; they are classified as if they were texts",
-        "note: lines.txt: cut lines: 2; they have more pieces than --max_seq_length",
+        "note: lines.txt: cut lines: 2; they have more tokens than --max_seq_length",
         "wrote 5 answers to out.tsv",
     ]
     assert len(Path("out.tsv").read_text().splitlines()) == 6

@@ -92,7 +92,7 @@ def test_the_head_is_kept_and_the_logits_stay_those_of_transformers(tmp_path, sa
         torch.testing.assert_close(loaded.eval()(BATCH, attention_mask=MASK).logits, expected)
 
 
-def test_missing_prefixes_and_old_names_are_mended(tmp_path):
+def test_missing_prefixes_and_old_names_are_corrected(tmp_path):
     teacher = hub_model()
     old = {}
     for name, value in teacher.state_dict().items():
@@ -119,7 +119,7 @@ def test_a_second_run_has_nothing_to_do(tmp_path, safe, capsys):
     assert snapshot(folder) == before
 
 
-def test_a_run_cut_short_before_its_end_is_begun_anew(tmp_path):
+def test_a_run_cut_short_before_its_end_is_started_again(tmp_path):
     teacher = hub_model()
     folder = write_folder(tmp_path / "t", teacher.state_dict())
     (folder / "pytorch_model.bin").write_bytes(b"torn")

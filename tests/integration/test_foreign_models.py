@@ -66,7 +66,9 @@ def test_a_classifier_of_another_task_gives_its_encoder_when_its_head_is_dropped
 
 
 @pytest.mark.parametrize("stage", ["", "--pred_distill"])
-def test_a_student_of_another_teacher_and_task_starts_anew_where_it_does_not_fit(stage):
+def test_a_student_of_another_teacher_and_task_starts_from_the_beginning_where_it_does_not_fit(
+    stage,
+):
     write_task(Path("glue/RTE"), "RTE")
     write_classifier(Path("teacher"), ["entailment", "not_entailment"], num_hidden_layers=4)
     student = config(**STUDENT_4L | SMALL)

@@ -24,9 +24,9 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "."]
 
 @pytest.fixture
 def model(tmp_path) -> str:
-    pieces = [*SPECIAL, *WORDS, *(f"##{word}" for word in WORDS)]
+    vocabulary = [*SPECIAL, *WORDS, *(f"##{word}" for word in WORDS)]
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    (tmp_path / "model" / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     return str(tmp_path / "model")
 
 
@@ -174,8 +174,8 @@ def test_a_mistake_is_one_line_and_status_2(model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_merged_shares_are_the_bytes_of_the_single_run(corpus, model, tmp_path, monkeypatch):
-    """Shares begin inside lines, and documents go on from one to the next."""
+def test_merged_shards_are_the_bytes_of_the_single_run(corpus, model, tmp_path, monkeypatch):
+    """Shares begin inside lines, and documents continue from one to the next."""
     monkeypatch.setattr("tasks.documents._SENTENCES", 7)
     flags = ["--masked_lm_prob", "0.15", "--epochs_to_generate", "2"]
     whole = contents(pregenerate(corpus, model, tmp_path / "whole", *flags))
@@ -187,7 +187,7 @@ def test_merged_shares_are_the_bytes_of_the_single_run(corpus, model, tmp_path, 
         assert contents(output) == whole
 
 
-def test_a_share_with_nothing_in_it_changes_nothing(model, tmp_path):
+def test_a_shard_with_nothing_in_it_changes_nothing(model, tmp_path):
     """Every cut of a small file: between documents, in a line, in a character, in blank lines."""
     text = "ba be bi.\nbo bu.\n\n\nda de.\n \nö di.\n\n\n"
     (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
@@ -203,13 +203,13 @@ def test_a_share_with_nothing_in_it_changes_nothing(model, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--merge_shards", "3"], "documents.shard-1-of-3: is missing .there are shares of 2.;"),
+        (["--merge_shards", "3"], "documents.shard-1-of-3: is missing .there are shards of 2.;"),
         (["--merge_shards", "2", "--seed", "1"], "made with seed 42, expected 1"),
         (["--merge_shards", "2", "--max_seq_len", "64"], "made with max_seq_len 128, expected 64"),
         (["--merge_shards", "2", "--train_corpus", "other.txt"], "another input than"),
     ],
 )
-def test_shares_that_do_not_belong_together_are_refused(
+def test_shards_that_do_not_belong_together_are_refused(
     corpus, model, tmp_path, monkeypatch, more, message
 ):
     monkeypatch.chdir(tmp_path)
@@ -225,7 +225,7 @@ def test_shares_that_do_not_belong_together_are_refused(
 def test_a_compressed_corpus_cannot_be_shared(corpus, model, tmp_path):
     packed = tmp_path / "corpus.gz"
     packed.write_bytes(gzip.compress(Path(corpus).read_bytes()))
-    with pytest.raises(UserError, match="one compressed file cannot be shared"):
+    with pytest.raises(UserError, match="one compressed file cannot be sharded"):
         pregenerate(str(packed), model, tmp_path / "out", "--shard", "1/2")
 
 

@@ -123,7 +123,7 @@ def test_a_dump_that_was_extracted_is_not_extracted_again(
     capfd.readouterr()
     assert prepare(*files, "--resume") == whole
     told = capfd.readouterr().err
-    assert "was extracted by a run that was stopped" in told and "going on after" in told
+    assert "was extracted by a run that was stopped" in told and "resuming after" in told
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["corpus.txt"]
 
 
@@ -199,19 +199,19 @@ def test_the_number_of_workers_changes_nothing(tmp_path, monkeypatch):
     assert one.count("\n\n") == 3 and "\n\n\n" not in one
 
 
-@pytest.mark.parametrize("kind", ["text", "json", "share", "compressed"])
+@pytest.mark.parametrize("kind", ["text", "json", "shard", "compressed"])
 def test_a_run_stopped_anywhere_ends_with_the_bytes_and_counts_of_a_whole_one(
     tmp_path, monkeypatch, capsys, stopped_after, kind
 ):
-    """Stopped after each of its writes in turn, and gone on with."""
+    """Stopped after each of its writes in turn, and resumed."""
     monkeypatch.setattr("prepare_data.BLOCK_BYTES", 60)
-    source = extracted(tmp_path) if kind in ("json", "share") else tmp_path / "in.txt"
+    source = extracted(tmp_path) if kind in ("json", "shard") else tmp_path / "in.txt"
     if kind in ("text", "compressed"):
         text = "\n\n".join(text_of(paragraphs) for _, paragraphs in ARTICLES).encode()
         source.write_bytes(text if kind == "text" else gzip.compress(text))
-    name = "out.txt.shard-1-of-2" if kind == "share" else "out.txt"
+    name = "out.txt.shard-1-of-2" if kind == "shard" else "out.txt"
     command = ["--input", str(source), "--num_workers", "1", "--output", str(tmp_path / "out.txt")]
-    command += ["--shard", "1/2"] if kind == "share" else []
+    command += ["--shard", "1/2"] if kind == "shard" else []
     assert prepare_data.main(command) == 0
     whole, said = (tmp_path / name).read_bytes(), capsys.readouterr().out.splitlines()[-1]
     counted = []
@@ -336,7 +336,7 @@ def test_the_published_command_line_finds_its_input_in_either_place(tmp_path):
     assert run.stderr.startswith("error: data/extracted_wiki") and run.stderr.count("\n") == 1
 
 
-def shares(source, output, count, *flags):
+def shards(source, output, count, *flags):
     for index in range(count, 0, -1):
         prepare_data.main(
             ["--input", str(source), "--output", str(output), "--num_workers", "1", *flags]
@@ -345,34 +345,34 @@ def shares(source, output, count, *flags):
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])
-def test_merged_shares_of_articles_are_the_bytes_of_the_single_run(tmp_path, capsys, count):
+def test_merged_shards_of_articles_are_the_bytes_of_the_single_run(tmp_path, capsys, count):
     folder = extracted(tmp_path)
     (folder / "AB/wiki_01").write_bytes(gzip.compress(articles_as_json().encode()))
     whole = prepare(folder, tmp_path / "whole.txt")
     said = capsys.readouterr().out.splitlines()[-1]
-    shares(folder, tmp_path / "corpus.txt", count)
+    shards(folder, tmp_path / "corpus.txt", count)
     merged = prepare(folder, tmp_path / "corpus.txt", "--merge_shards", str(count))
     assert merged == whole
     assert capsys.readouterr().out.splitlines()[-1] == said.replace("whole", "corpus")
     assert not list(tmp_path.glob("*shard*"))
 
 
-def test_merged_shares_of_plain_text_are_the_bytes_of_the_single_run(tmp_path):
+def test_merged_shards_of_plain_text_are_the_bytes_of_the_single_run(tmp_path):
     """Every cut of a small file: in documents, lines and characters, and between them."""
     text = "\n\nA cat. Ö dog.\nIt ran.\n\n \nBirds sing. They fly.\n\nEnd."
     (tmp_path / "in.txt").write_text(text, encoding="utf-8")
     whole = prepare(tmp_path / "in.txt", tmp_path / "whole.txt")
     for count in (2, len(text.encode())):
-        shares(tmp_path / "in.txt", tmp_path / "out.txt", count)
+        shards(tmp_path / "in.txt", tmp_path / "out.txt", count)
         flags = ["--merge_shards", str(count)]
         assert prepare(tmp_path / "in.txt", tmp_path / "out.txt", *flags) == whole
 
 
-def test_shares_that_do_not_belong_together_are_refused(tmp_path):
+def test_shards_that_do_not_belong_together_are_refused(tmp_path):
     (tmp_path / "in.txt").write_text("A cat.\n\nA dog. It ran.\n")
     output = tmp_path / "out.txt"
-    shares(tmp_path / "in.txt", output, 2)
-    with pytest.raises(UserError, match=r"shard-1-of-3: is missing \(there are shares of 2\)"):
+    shards(tmp_path / "in.txt", output, 2)
+    with pytest.raises(UserError, match=r"shard-1-of-3: is missing \(there are shards of 2\)"):
         prepare(tmp_path / "in.txt", output, "--merge_shards", "3")
     with pytest.raises(UserError, match="made with language 'english', expected 'german'"):
         prepare(tmp_path / "in.txt", output, "--merge_shards", "2", "--language", "german")
@@ -382,10 +382,10 @@ def test_shares_that_do_not_belong_together_are_refused(tmp_path):
     assert not output.exists()
 
 
-def test_a_mistake_in_a_share_is_named_with_its_line(tmp_path):
+def test_a_mistake_in_a_shard_is_named_with_its_line(tmp_path):
     (tmp_path / "in.txt").write_bytes(b"A cat.\n\n\nA cow.\nA d\xe9g.\n")
     with pytest.raises(UserError, match=r"in\.txt:5: is not UTF-8"):
-        shares(tmp_path / "in.txt", tmp_path / "out.txt", 2)
+        shards(tmp_path / "in.txt", tmp_path / "out.txt", 2)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_a_mistake_in_a_share_is_named_with_its_line(tmp_path):
 def test_what_cannot_be_cut_cannot_be_shared(tmp_path, content, message):
     (tmp_path / "in").write_bytes(content)
     with pytest.raises(UserError, match=message):
-        shares(tmp_path / "in", tmp_path / "out.txt", 2)
+        shards(tmp_path / "in", tmp_path / "out.txt", 2)
 
 
 def record(text, **fields):
@@ -442,7 +442,7 @@ def test_a_json_array_is_read(tmp_path, indent):
     articles = [json.loads(line) for line in articles_as_json().splitlines()]
     (tmp_path / "a.json").write_text(json.dumps(articles, indent=indent))
     assert prepare(tmp_path / "a.json", tmp_path / "o") == EXPECTED
-    with pytest.raises(UserError, match="cannot be shared; write one object a line"):
+    with pytest.raises(UserError, match="cannot be sharded; write one object a line"):
         prepare(tmp_path / "a.json", tmp_path / "o", "--shard", "1/2")
 
 

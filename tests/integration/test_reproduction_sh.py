@@ -383,13 +383,13 @@ def test_from_starts_at_a_stage(finished):
     assert "smart_init" in output and "task_4l" not in output
 
 
-def test_an_interrupted_training_is_resumed_and_one_with_other_settings_begun_anew(checkout):
+def test_an_interrupted_training_is_resumed_and_one_with_other_settings_started_again(checkout):
     target = "final_rte_teacher --num"
     process = checkout.start("--profile", "tiny", STUB_HANG=target)
     calls = checkout.folder / "calls"
     wait_until(lambda: calls.exists() and target in calls.read_text(), process)
     process.send_signal(signal.SIGTERM)
-    assert "goes on from here" in process.communicate(timeout=PATIENCE)[0]
+    assert "resumes from here" in process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 143
     (checkout.folder / "models" / "final_rte_teacher").mkdir(exist_ok=True)
     checkout.calls()
@@ -465,7 +465,7 @@ def test_an_interrupted_run_ends_after_its_programs(checkout):
     wait_until((checkout.folder / "working").exists, process)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 143 and "the same command goes on" in output
+    assert process.returncode == 143 and "the same command resumes" in output
     assert (checkout.folder / "ended").exists()
 
 

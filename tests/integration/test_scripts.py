@@ -343,7 +343,7 @@ def test_other_splits_are_predicted_beside_their_labels():
         right = [row.split("\t")[1] == row.split("\t")[2] for row in rows]
         assert sum(right) / len(right) == pytest.approx(metrics["acc"])
     outcome = run_line(f"{line} --output_dir out --do_eval --split dev")
-    assert outcome.status == 2 and "--split dev: is for --do_predict" in outcome.stderr
+    assert outcome.status == 2 and "--split dev: only applies with --do_predict" in outcome.stderr
 
 
 def test_both_mnli_dev_sets_are_scored_at_every_evaluation():

@@ -286,7 +286,7 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         PREGENERATE,
         ("models/bert/vocab.txt:9", "UTF-8"),
     ),
-    "a configuration that is no JSON": (
+    "a configuration that is not JSON": (
         write("models/bert/config.json", "{vocab"),
         GENERAL,
         ("models/bert/config.json",),
@@ -313,10 +313,10 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         AUGMENT,
         ("models/bert", str(len(VOCABULARY)), str(len(VOCABULARY) + 3)),
     ),
-    "teacher and student with other pieces": (
+    "teacher and student with other tokens": (
         reorder_vocabulary("models/student"),
         DISTIL,
-        ("vocab.txt", "other tokens"),
+        ("vocab.txt", "different tokens"),
     ),
     "data made with another vocabulary": (
         reorder_vocabulary("models/bert"),
@@ -596,7 +596,7 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         f"{DISTIL} --num_train_epochs 1e12",
         ("--num_train_epochs 1000000000000", "100,000"),
     ),
-    "minutes that are no number": (
+    "minutes that are not a number": (
         nothing,
         f"{GENERAL} --save_minutes nan",
         ("--save_minutes nan",),
@@ -637,7 +637,7 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         f"{DISTIL} --pred_distill --temperature inf",
         ("--temperature inf",),
     ),
-    "a temperature that is no number": (
+    "a temperature that is not a number": (
         nothing,
         f"{DISTIL} --pred_distill --temperature nan",
         ("--temperature nan",),

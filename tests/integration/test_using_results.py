@@ -125,7 +125,7 @@ def test_a_mistake_in_a_flags_file_leaves_nothing_behind():
     outcome = run_line(f"{DISTIL} --config run.yaml")
     assert outcome.status == 2 and not Path("out").exists()
     assert outcome.stderr.splitlines() == [
-        "error: --config run.yaml: learning_rte is no flag of task_distill.py; did you mean learning_rate?"
+        "error: --config run.yaml: learning_rte is not a flag of task_distill.py; did you mean learning_rate?"
     ]
 
 
@@ -141,10 +141,10 @@ def test_a_dry_run_checks_and_tells_and_writes_nothing(line):
     before = sorted(map(str, Path().rglob("*")))
     outcome = succeed(f"{line} --dry_run")
     assert sorted(map(str, Path().rglob("*"))) == before
-    for told in ("rows of train.tsv", "pieces on average", "in the encoder", "of 32 rows"):
+    for told in ("rows of train.tsv", "tokens on average", "in the encoder", "of 32 rows"):
         assert told in outcome.stderr
     assert re.search(r"^expected: about \d+ s for \d steps? of [\d.]+ m?s", outcome.stderr, re.M)
-    assert outcome.stderr.endswith("dry run: out is as it was\n")
+    assert outcome.stderr.endswith("dry run: out is unchanged\n")
 
 
 @pytest.mark.parametrize(
@@ -175,4 +175,4 @@ def test_a_dry_run_refuses_what_a_run_would_refuse():
     outcome = run_line(f"{DISTIL} --dry_run")
     assert outcome.status == 2 and "is not empty (holds thesis.tex)" in outcome.stderr
     outcome = run_line(f"{DISTIL} --dry_run --do_eval")
-    assert outcome.status == 2 and "--dry_run: is for training" in outcome.stderr
+    assert outcome.status == 2 and "--dry_run: only applies to training" in outcome.stderr

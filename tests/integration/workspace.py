@@ -116,9 +116,9 @@ def config(**sizes) -> BertConfig:
     return BertConfig(vocab_size=len(VOCABULARY), **shape)
 
 
-def write_vocabulary(folder: Path, pieces: list[str] = VOCABULARY) -> None:
+def write_vocabulary(folder: Path, vocabulary: list[str] = VOCABULARY) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
 
 
 def write_student(folder: Path, **sizes) -> None:

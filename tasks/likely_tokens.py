@@ -5,7 +5,7 @@ The model is handed in as a function, so that nothing here knows how it is built
     predict(input_ids, token_type_ids, attention_mask, columns, count) -> values, ids
 
 with inputs int64 [B, L], the place of each sequence that is asked about, int64 [B], and the `count`
-greatest scores there among the pieces that may stand there, float32 [B, count] and int64
+greatest scores there among the tokens that may stand there, float32 [B, count] and int64
 [B, count], as numpy arrays.
 """
 
@@ -20,14 +20,14 @@ from tasks.sentence_words import Sentence
 from transformer.tokenization import BertTokenizer
 
 Predict = Callable[..., tuple[np.ndarray, np.ndarray]]
-Pieces = Callable[[Sequence[Sentence]], list[np.ndarray]]
+LikelyTokens = Callable[[Sequence[Sentence]], list[np.ndarray]]
 
 # Padding and batch shape move fp32 scores by up to some 1e-5. Where the last candidate leads the
 # first that is left out by less than this, the place is computed again, alone and without padding.
 _CLOSE = 2e-4
 
 
-def likely_pieces(
+def likely_tokens(
     sentences: Sequence[Sentence],
     predict: Predict,
     tokenizer: BertTokenizer,
@@ -37,14 +37,14 @@ def likely_pieces(
     exact: bool = True,
     on_batch: Callable[[int], object] = lambda passes: None,
 ) -> list[np.ndarray]:
-    """Ask the language model for the `count` likeliest pieces at each masked word.
+    """Ask the language model for the `count` likeliest tokens at each masked word.
 
     The input is [CLS] masked sentence [SEP] original sentence [SEP], cut at `max_positions` with a
     [SEP] kept last. The masks of all sentences are sorted by length and share batches.
 
     Args:
         predict: see the module's docstring.
-        count: pieces wanted for each word.
+        count: tokens wanted for each word.
         exact: compute unclear places again, alone (see `_CLOSE`), so that the answer does not
             depend on the batches. Of no use where the arithmetic is coarser than fp32.
         on_batch: told the number of passes done after each batch.
@@ -81,11 +81,11 @@ def likely_pieces(
             stop += 1
         batch = jobs[start:stop]
         start = stop
-        values, pieces = run(batch)
-        # One piece more than asked for comes back, unless the vocabulary holds no more.
+        values, tokens = run(batch)
+        # One token more than asked for comes back, unless the vocabulary holds no more.
         full = values.shape[1] > count
         for row, (number, slot, _) in enumerate(batch):
-            best = pieces[row, :count]
+            best = tokens[row, :count]
             if exact and full and values[row, count - 1] - values[row, count] < _CLOSE:
                 best = run([batch[row]])[1][0, :count]
             found[number][slot] = np.sort(best)
@@ -97,23 +97,23 @@ def _model_input(
     sentence: Sentence, tokenizer: BertTokenizer, max_positions: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ids and segments, int64 [L], of [CLS] sentence [SEP] sentence [SEP], unmasked."""
-    pieces = sentence.ids
+    tokens = sentence.ids
     ids = np.concatenate(
-        ([tokenizer.cls_id], pieces, [tokenizer.sep_id], pieces, [tokenizer.sep_id])
+        ([tokenizer.cls_id], tokens, [tokenizer.sep_id], tokens, [tokenizer.sep_id])
     )[:max_positions]
     ids[-1] = tokenizer.sep_id
-    segments = (np.arange(len(ids)) >= len(pieces) + 2).astype(np.int64)
+    segments = (np.arange(len(ids)) >= len(tokens) + 2).astype(np.int64)
     return ids, segments
 
 
 def share_out(
-    pieces: Pieces,
+    likely: LikelyTokens,
     rank: int,
     world: int,
     gather: Callable[[Any], list[Any]],
     on_others: Callable[[int], object],
-) -> Pieces:
-    """Wrap `pieces` so that each of `world` processes computes a share of the sentences.
+) -> LikelyTokens:
+    """Wrap `likely` so that each of `world` processes computes a share of the sentences.
 
     Each of them is asked about the same sentences and returns all the answers.
 
@@ -125,7 +125,7 @@ def share_out(
     def together(sentences: Sequence[Sentence]) -> list[np.ndarray]:
         # Dealt out by length: every process gets as much to do.
         order = sorted(range(len(sentences)), key=lambda i: -len(sentences[i].ids))
-        own = pieces([sentences[i] for i in order[rank::world]])
+        own = likely([sentences[i] for i in order[rank::world]])
         found: list[np.ndarray] = [np.empty(0)] * len(sentences)
         for other, share in enumerate(gather(own)):
             for number, answer in zip(order[other::world], share, strict=True):
@@ -133,4 +133,4 @@ def share_out(
         on_others(sum(map(len, found)) - sum(map(len, own)))
         return found
 
-    return together if world > 1 else pieces
+    return together if world > 1 else likely
