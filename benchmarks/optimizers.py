@@ -22,9 +22,8 @@ from typing import Any
 
 import torch
 
-from cli.classification import load_classifier, load_split, sized_for
+from cli.classification import load_classifier, load_split
 from cli.help import script_parser
-from cli.training import read_config
 from demo.similarity import write_similarity
 from distillation.loss_functions import label_training
 from distillation.training import TrainingSettings, make_optimizer
@@ -80,8 +79,7 @@ def fine_tune(args: argparse.Namespace, name: str, variant: str, seed: int) -> d
         for split in ("train", "dev")
     )
     torch.manual_seed(seed)
-    shape = sized_for(task, read_config(args.bert_model))
-    model = load_classifier(task, args.bert_model, ("classifier.", "bert.pooler."), **shape)
+    model = load_classifier(task, args.bert_model, ("classifier.", "bert.pooler."))
     options = dict(VARIANTS[variant])
     named = {key: options.pop(key) for key in ("optimizer_name", "clip") if key in options}
     settings = TrainingSettings(epochs=1, learning_rate=args.learning_rate, **named)
@@ -133,17 +131,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Mean and range of the main metric over the seeds, × 100: a row a variant, a column a task."""
+    """Mean and range of the main metric over the seeds, × 100: rows variants, columns tasks."""
     found = defaultdict(list)
     for run in runs:
+        column = f"{run['task']}, {run['steps']} × {run['train_batch_size']}"
         score = run["scores"][find_task(run["task"]).main_metric]
-        found[run["variant"], run["task"]].append(100 * score)
-    tasks = list(dict.fromkeys(run["task"] for run in runs))
-    lines = ["| | " + " | ".join(tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
+        found[run["variant"], column].append(100 * score)
+    columns = list(dict.fromkeys(column for _, column in found))
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for variant in VARIANTS:
         cells = []
-        for name in tasks:
-            scores = found[variant, name]
+        for column in columns:
+            scores = found.get((variant, column), [])
             spread = f" ({min(scores):.1f} to {max(scores):.1f})" if len(scores) > 1 else ""
             cells.append(f"{statistics.mean(scores):.1f}{spread}" if scores else "–")
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")

@@ -262,17 +262,17 @@ def test_a_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(
 @pytest.mark.parametrize(
     "other, told",
     [
-        ({"learning_rate": 2e-3}, "learning_rate 0.001, this one has 0.002"),
-        ({"seed": 7}, "seed 42, this one has 7"),
-        ({"schedule": "none"}, "schedule warmup_linear, this one has none"),
-        ({"precision": "bf16"}, "precision fp32, this one has bf16"),
-        ({"optimizer_name": "adamw"}, "optimizer_name bertadam, this one has adamw"),
-        ({"clip": "global"}, "clip tensor, this one has global"),
+        ({"learning_rate": 2e-3}, "with learning_rate 0.001, this one has 0.002"),
+        ({"seed": 7}, "with seed 42, this one has 7"),
+        ({"schedule": "none"}, "with schedule warmup_linear, this one has none"),
+        ({"precision": "bf16"}, "in fp32, this one is in bf16"),
+        ({"optimizer_name": "adamw"}, "with optimizer_name bertadam, this one has adamw"),
+        ({"clip": "global"}, "with clip tensor, this one has global"),
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused(make_model, tmp_path, other, told):
     interrupted(make_model, tmp_path)
-    with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to a run with {told}"):
+    with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to a run {told}"):
         run(make_model(), tmp_path, resume=True, **other)
 
 
