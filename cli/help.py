@@ -8,6 +8,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 from cli.flag_files import add_opposites, nearest, spellings, with_file
@@ -58,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
     def _check_names(self, words: list[str]) -> None:
         """Refuse two names of one flag with two values."""
         given: dict[str, tuple[str, str]] = {}
-        for word, following in zip(words, [*words[1:], ""], strict=True):
+        for word, following in pairwise([*words, ""]):
             name, equals, value = word.partition("=")
             action = self._option_string_actions.get(name)
             if action is None or action.nargs is not None or len(action.option_strings) == 1:

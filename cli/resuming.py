@@ -16,12 +16,12 @@ from transformer.tokenization import BertTokenizer
 
 INPUT_FLAGS = ("teacher_model", "student_model", "bert_model", "vocab_model", "cache_dir", "config")
 # In these a resumed run may differ from what it was: they say where something is (what matters of it is
-# compared by content), what is told and kept, and how the same numbers are computed.
+# compared by content), what is told and kept, how the same numbers are computed, and what the settings hold.
 FREE_FLAGS = {
     *INPUT_FLAGS, "data_dir", "task_name", "pregenerated_data", "output_dir", "feature_cache",
     "do_lower_case", "allow_weak_teacher", "dry_run", "resume", "overwrite_output_dir", "report_to",
     "eval_step", "eval_batch_size", "save_minutes", "save_steps", "nan_policy",
-    "gradient_accumulation_steps", "no_cuda", "no_cuda_graphs", "local_rank", "reduce_memory",
+    "gradient_accumulation_steps", "optimizer", "clip", "no_cuda", "no_cuda_graphs", "local_rank", "reduce_memory",
     "do_eval", "data_url",
     "bf16", "force_bf16", "fp16",  # the precision they lead to is compared
 }  # fmt: skip
@@ -115,9 +115,10 @@ def differences(
                 f"{now['path']} ({_short(now['sha256'])})"
             )
     known = recorded["arguments"] | recorded.get("identity", {})
+    also = {name: getattr(args, name) for name in ("eval_step", "optimizer", "clip")}
     changed = {
         name: (known[name], value)
-        for name, value in {**facts["identity"], "eval_step": args.eval_step}.items()
+        for name, value in (facts["identity"] | also).items()
         if name in known and known[name] != value
     }
     for name, (before, now) in changed.items():

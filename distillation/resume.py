@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # What checkpoints of older versions do not say, because there was only one kind.
-UNSAID = {"optimizer": "bertadam", "optimizer_name": "bertadam", "clip": "tensor"}
+UNSAID = {"optimizer_name": "bertadam", "clip": "tensor"}
 LOG_SUMS = ("sums", "by_layer")  # what each process has added up for the next line of the log
 
 

@@ -589,8 +589,8 @@ MISTAKES: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
         DISTIL.replace("--teacher_model models/teacher ", ""),
         ("--teacher_model", "--do_eval"),
     ),
-    "half precision on the CPU": (nothing, f"{DISTIL} --fp16 --no_cuda", ("--fp16", "--bf16")),
-    "the same in fine-tuning": (nothing, f"{FINE_TUNE} --fp16 --no_cuda", ("--fp16", "--bf16")),
+    "half precision on the CPU": (nothing, f"{DISTIL} --fp16 --no_cuda", ("--fp16", "CUDA")),
+    "the same in fine-tuning": (nothing, f"{FINE_TUNE} --fp16 --no_cuda", ("--fp16", "CUDA")),
     "more epochs than can be counted": (
         nothing,
         f"{DISTIL} --num_train_epochs 1e12",
