@@ -442,11 +442,12 @@ last_line() { tail -c 2000 "$1" 2>/dev/null | tr '\r' '\n' | awk 'NF { line = $0
 
 stop_all() { # EXIT_STATUS: on Ctrl-C or TERM
   trap - INT TERM HUP
-  local pid
-  for pid in "${!RUNNING[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
+  local pid chains
+  chains=$(jobs -p) # RUNNING may lack one that was started when the signal came
+  for pid in $chains; do kill -TERM -- "-$pid" 2>/dev/null || true; done
   wait
   # A training finishes its step and writes a checkpoint first.
-  for pid in "${!RUNNING[@]}"; do
+  for pid in $chains; do
     while kill -0 -- "-$pid" 2>/dev/null; do sleep 0.1; done
   done
   note_event ended "$1"

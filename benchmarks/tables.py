@@ -13,7 +13,8 @@ Written by `{{command}}`; the same figures, unrounded, are in `{{results}}`. Mod
 the right shapes, texts are invented words in sentences as long as the tasks' own
 (`benchmarks/lengths.json`); the programs measured are the project's own.
 
-- **plain** is the same job in a straightforward implementation, measured in the same run, as the note below says.
+- **plain** is the same job in a straightforward implementation, measured in the same run, as the note below
+  says.
 - **published** is the published scripts' figure, measured on a machine whose fp32 matrix products ran at
   {PUBLISHED_FP32:.0f} GFLOP/s, scaled by {PUBLISHED_FP32:.0f} over the rate measured here. For rows in which
   no model runs this scale is a rough one.

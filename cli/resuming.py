@@ -21,8 +21,8 @@ FREE_FLAGS = {
     *INPUT_FLAGS, "data_dir", "task_name", "pregenerated_data", "output_dir", "feature_cache",
     "do_lower_case", "allow_weak_teacher", "dry_run", "resume", "overwrite_output_dir", "report_to",
     "eval_step", "eval_batch_size", "save_minutes", "save_steps", "nan_policy",
-    "gradient_accumulation_steps", "optimizer", "clip", "no_cuda", "no_cuda_graphs", "local_rank", "reduce_memory",
-    "do_eval", "data_url",
+    "gradient_accumulation_steps", "optimizer", "clip", "no_cuda", "no_cuda_graphs", "local_rank",
+    "reduce_memory", "do_eval", "data_url",
     "bf16", "force_bf16", "fp16",  # the precision they lead to is compared
 }  # fmt: skip
 

@@ -232,9 +232,9 @@ def break_train(text):
     return write
 
 
-def shorten_vocabulary(place):
+def lengthen_vocabulary(place):
     path = place / "models/bert-base-uncased/vocab.txt"
-    path.write_text("\n".join(path.read_text().split()[:-1]) + "\n")
+    path.write_text(path.read_text() + "onemore\n")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def shorten_vocabulary(place):
         (break_train(b"index\ta\tb\tlabel\n1\tx\ty\tmaybe\n"), [], "RTE/train.tsv:2: label"),
         (break_train(b"index\ta\tb\tlabel\n1\tx\t\xff\tentailment\n"), [], "RTE/train.tsv:2: "),
         (lambda place: (place / "data/glue_data/RTE/train.tsv").unlink(), [], "RTE/train.tsv"),
-        (shorten_vocabulary, [], "vocabulary has"),
+        (lengthen_vocabulary, [], "word embeddings, the vocabulary"),
         (lambda place: None, ["--N", "0"], "--N 0"),
         (lambda place: None, ["--M", "-1"], "--M -1"),
         (lambda place: None, ["--p", "1.5"], "--p 1.5"),

@@ -22,6 +22,13 @@ from transformer.locks import sole_writer
 
 NLI = 'index\tsentence1\tsentence2\tlabel\n0\tIt "rains".\tIt\'s wet.\tentailment\n'
 NLI_TEST = "index\tsentence1\tsentence2\n0\tIt rains.\tIt is wet.\n"
+
+
+def asked(pairs):
+    """The rows with QNLI's names: a question and a sentence."""
+    return pairs.replace("sentence1\tsentence2", "question\tsentence")
+
+
 MNLI_HEAD = "index\tpromptID\tpairID\tgenre\ta\tb\tc\td\tsentence1\tsentence2"
 MNLI_ROW = "0\t1\t2\tfiction\tx\tx\tx\tx\tIt rains.\tIt is wet."
 STS_HEAD = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2"
@@ -50,7 +57,11 @@ FILES = {
         for name in ("train.tsv", "dev_matched.tsv", "dev_mismatched.tsv")
     }
     | {name: f"{MNLI_HEAD}\n{MNLI_ROW}\n" for name in ("test_matched.tsv", "test_mismatched.tsv")},
-    "QNLIv2": {"train.tsv": NLI, "dev.tsv": NLI, "test.tsv": NLI_TEST},
+    "QNLIv2": {
+        "train.tsv": asked(NLI),
+        "dev.tsv": asked(NLI),
+        "test.tsv": asked(NLI_TEST),
+    },
     "RTE": {"train.tsv": NLI, "dev.tsv": NLI, "test.tsv": NLI_TEST},
     "WNLI": {
         "train.tsv": NLI.replace("entailment", "1"),
