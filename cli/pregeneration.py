@@ -180,8 +180,11 @@ def foresee(
         (scratch / "epoch").mkdir()
         rows = write_part(scratch / "epoch", made, documents)["num_training_examples"]
         paired, written = time.perf_counter(), folder_bytes(scratch / "epoch")
+        # The facts of an epoch take as much of a small corpus as of a large one.
+        noted = sum(path.stat().st_size for path in (scratch / "epoch").glob("*_metrics.json"))
 
     factor, epochs = own / read, args.epochs_to_generate - done
+    expected = (written - noted) * factor + noted
     tokenizing = (tokenized - start) * factor
     pairs = (paired - tokenized) * factor * epochs / min(args.num_workers, os.cpu_count() or 1)
     facts = {
@@ -195,7 +198,7 @@ def foresee(
     else:
         tokenizing *= not args.merge_shards  # the shards are
         facts["epochs"] = (
-            f"{epochs} of about {rows * factor:,.0f} sequences and {of_size(written * factor)} each, "
+            f"{epochs} of about {rows * factor:,.0f} sequences and {of_size(expected)} each, "
             f"and {of_size(kept * factor)} on the way"
         )
         facts["expected"] = (
