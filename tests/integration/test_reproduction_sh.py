@@ -103,6 +103,8 @@ class Checkout:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # A shell cannot trap what it was started without, as in the background of another.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *flags: str, status: int = 0, **environment: str) -> str:
