@@ -59,7 +59,7 @@ PUNKT_SAMPLE_BYTES = 1 << 21  # Punkt learns from this much, taken evenly from t
 SAMPLE_BLOCK_BYTES = 1 << 16
 TEXT_FLAGS = ("text_field", "entities", "keep_line_breaks")
 FORM = (
-    2  # of the output: raised where the same input gives another one, which no stopped run may mix
+    3  # of the output: raised where the same input gives another one, which no stopped run may mix
 )
 COUNTED = ("sentences", "words", "empty", "title_only")
 WORKER_BYTES = 1 << 22  # a process takes as long to start as some megabytes take to split
@@ -89,7 +89,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--entities",
         choices=("auto", "unescape", "keep"),
         default="auto",
-        help="HTML's, such as &amp;. auto: unescape, once, what WikiExtractor has escaped",
+        help="HTML's, such as &amp;. auto: unescape, once, what WikiExtractor has escaped; unescape: all "
+        "that HTML has, once",
     )
     text.add_argument(
         "--keep_line_breaks",

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from html.entities import html5
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +22,7 @@ from transformer.errors import UserError
 
 _EXTRACTED = re.compile(r"wiki_\d+(\.\w+)?")  # files of WikiExtractor's
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|#\d+|#[xX][\da-fA-F]+);")
+_ANY_ENTITY = re.compile(r"&(?:#\d+|#[xX][\da-fA-F]+|[A-Za-z][\dA-Za-z]*);")
 _UNESCAPED = re.compile(rf"[<>]|&(?!{_ENTITY.pattern[1:]})")
 _SAMPLE_BYTES = 1 << 20
 
@@ -57,9 +59,15 @@ class Reading:
         """Unescape a text that is to be unescaped, once."""
         if self.entities == "keep" or "&" not in text:
             return text
-        if self.entities == "extracted" and _UNESCAPED.search(text):
-            return text
-        return _ENTITY.sub(lambda entity: html.unescape(entity.group()), text)
+        if self.entities == "unescape":
+            return _ANY_ENTITY.sub(_character, text)
+        return text if _UNESCAPED.search(text) else _ENTITY.sub(_character, text)
+
+
+def _character(entity: re.Match[str]) -> str:
+    """What an entity stands for; one that HTML does not know stays (`&copying;` begins as `&copy` does)."""
+    name = entity.group()
+    return html.unescape(name) if name[1] == "#" or name[1:] in html5 else name
 
 
 @dataclass
@@ -117,22 +125,22 @@ def choose_reading(
     """
     notes: list[str] = []
     if kind == "text":
-        samples = sample_lines(files)
+        samples, extracted = sample_lines(files), False
     else:
         samples, ours = _sample_records(kind, files, text_field)
-        escaped = any(_ENTITY.search(line) for lines in samples for line in lines)
-        if entities == "auto" and (ours or _EXTRACTED.fullmatch(files[0].name)):
-            entities = "extracted"
-            notes.append(
-                "entities: unescaped, as WikiExtractor escapes them (--entities keep leaves them)"
-            )
-        elif entities == "auto" and escaped:
+        extracted = ours or _EXTRACTED.fullmatch(files[0].name) is not None
+    if entities == "auto" and extracted:
+        entities = "extracted"
+        notes.append(
+            "entities: unescaped, as WikiExtractor escapes them (--entities keep leaves them)"
+        )
+    elif entities == "auto":
+        entities = "keep"
+        if any(_ENTITY.search(line) for lines in samples for line in lines):
             notes.append(
                 "entities: the text holds some, such as &amp;, and is not WikiExtractor's: they stay "
                 "(--entities unescape)"
             )
-    if entities == "auto":
-        entities = "keep"
     wrapping = None if keep_line_breaks else find_wrapping(samples)
     if wrapping:
         notes.append(
@@ -201,10 +209,11 @@ def _articles(reading: Reading, block: Block) -> Iterator[tuple[str | None, list
         record = _parse(line, block.place(number))
         article = {name: record} if isinstance(record, str) else record
         if not isinstance(article, dict) or not isinstance(article.get(name), str):
-            found = f"; it has {', '.join(map(repr, islice(article, 8)))}" if article else ""
+            keys = [*islice(article, 8)] if isinstance(article, dict) else []
+            found = f"; it has {', '.join(map(repr, keys))}" if keys else ""
             raise UserError(
                 f'{block.place(number)}: expected a JSON object with a string under "{name}"'
-                f"{found if isinstance(article, dict) else ''} (--text_field names the field of the text)"
+                f"{found} (--text_field names the field of the text)"
             )
         title = article.get("title") if name != "title" else None
         title = reading.plain(title) if isinstance(title, str) else None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tasks.sentences import ends_sentence
 
 NARROWEST, WIDEST = 20, 200  # characters at which text is wrapped
+_NARROWEST_UNSPACED = 10  # of Chinese and Japanese, which are twice as wide
 _ENOUGH = 8  # line ends from which on their own shape is evidence enough
 # Scripts without blanks between words: a line of theirs may end anywhere.
 _UNSPACED = (
@@ -24,6 +25,7 @@ _FIRST_WORD = re.compile(rf"[^\s{_UNSPACED}]+|.")
 _BULLET = re.compile(r"\s*(?:[-*•‣◦·–—]|\d{1,2}[.)]|\([a-z\d]{1,3}\))\s+(?=\S)")
 _INDENT = re.compile(r"\s*")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_CUT_WORD = re.compile(r"[^\W\d_][-\u00ad]$")
 _SUSPENDED = re.compile(r"(?:and|or|to|und|oder|bis|et|ou|y|o)\b")  # "pre- and post-war"
 _SOFT_HYPHEN = "\u00ad"
 
@@ -47,6 +49,8 @@ class Wrapping(NamedTuple):
         begins = (_BULLET.match(line) or _INDENT.match(line)).end()
         if _INDENT.match(following).end() > begins:  # the first line of a paragraph
             return False
+        if _CUT_WORD.search(line) and following.strip()[0].islower():
+            return True  # words are cut where lines are of different lengths, too
         # Not every program fills lines to the last word that fits.
         return len(line) + 1 + word.end() > self.width - self.width // 7
 
@@ -99,7 +103,9 @@ def find_wrapping(samples: Sequence[Sequence[str]]) -> Wrapping | None:
         return None
     lengths = sorted(len(line.rstrip()) for line, _ in pairs)
     width = lengths[(len(lengths) * 49 + 49) // 50 - 1]  # a few lines may be longer
-    if not NARROWEST <= width <= WIDEST:
+    unspaced = sum(bool(_UNSPACED_CHAR.match(line.rstrip()[-1])) for line, _ in pairs)
+    narrowest = _NARROWEST_UNSPACED if unspaced > 0.5 * len(pairs) else NARROWEST
+    if not narrowest <= width <= WIDEST:
         return None
     full = [pair for pair in pairs if Wrapping(width).joins(*pair)]
     open_ended = [following.strip() for line, following in full if not ends_sentence(line)]

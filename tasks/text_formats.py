@@ -33,7 +33,8 @@ _BINARY = {
     b"%PDF-": ("PDF", "extract its text, with `pdftotext` for example"),
     b"{\\rtf": ("RTF", "save it as plain text"),
     b"\xd0\xcf\x11\xe0": ("an old Office document", "save it as plain text"),
-    b"\x93NUMPY": ("a numpy array", "expected text"),
+    b"\x93NUMPY": ("a numpy array", "write it as text"),
+    b"\x1e": ("a JSON text sequence", "remove its record separators with `tr -d '\\036'`"),
     b"version https://git-lfs": ("a Git LFS pointer", "fetch the file itself with `git lfs pull`"),
     b"\xff\xfe": ("UTF-16", "convert it with `iconv -f UTF-16 -t UTF-8`"),
     b"\xfe\xff": ("UTF-16", "convert it with `iconv -f UTF-16 -t UTF-8`"),
@@ -41,6 +42,9 @@ _BINARY = {
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _HTML = re.compile(rb"(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
 _MARKUP = re.compile(rb"<(?:\?xml|!doctype|!--|[A-Za-z][\w:.-]*(?:\s[^<>]*)?/?>)", re.I)
+_PYTHON = re.compile(
+    rb"""\[?\s*\{\s*'(?:[^'\\\n]|\\.)*'\s*:|\[\s*'(?:[^'\\\n]|\\.)*'\s*(?:,\s*['"]|\]\s*(?:\n|$))"""
+)
 _COLUMN = re.compile(r"[^\W\d][\w .#/()-]{0,39}")
 _TABLE_ROWS = 50
 
@@ -78,6 +82,11 @@ def format_of(path: str | os.PathLike, head: bytes) -> str:
     """
     refuse_binary(path, head)
     head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
+        raise UserError(
+            f"{path}: its lines end in a carriage return alone; expected line feeds: convert it with "
+            "`tr '\\r' '\\n'`"
+        )
     if head.startswith(b"<doc "):
         return "doc"
     if _HTML.match(head):
@@ -89,10 +98,17 @@ def format_of(path: str | os.PathLike, head: bytes) -> str:
             f"{path}: is XML, but not a MediaWiki dump; expected text: extract it first"
         )
     first, newline, _ = head.partition(b"\n")
+    if _PYTHON.match(head):
+        raise UserError(
+            f"{path}: is written as Python writes lists and dicts, with single quotes; expected JSON: write "
+            "it with json.dump"
+        )
     if _begins_array(head):
         return "json"
+    if _strings(head):
+        return "json lines"
     if re.match(rb'\{\s*["}]', head):
-        whole = newline and _is_json(first)
+        whole = newline and is_json(first)
         return "json" if not whole and first.rstrip()[-1:] in b"{[,:" else "json lines"
     if (table := _table(path, head)) is not None:
         raise UserError(
@@ -102,14 +118,24 @@ def format_of(path: str | os.PathLike, head: bytes) -> str:
 
 
 def _begins_array(head: bytes) -> bool:
-    """Whether a JSON array of objects or strings begins; "[Illustration]" begins a book."""
-    if re.match(rb'\[\s*(?:\{\s*["}]|\]\s*$)', head):
+    """Whether a JSON array begins; "[Illustration]" begins a book, "[1, 2] show" a sentence."""
+    if re.match(rb'\[\s*(?:\{\s*["}]|\[\s*[\[{"]|\]\s*$)', head):
         return True
+    if head.startswith(b"[") and len(head) < HEAD_BYTES - 64 and is_json(head):
+        return re.fullmatch(rb"\[\d+\]\s*", head) is None
     string = re.match(rb'\[\s*"(?:[^"\\\n]|\\.)*("\s*[,\]])?', head)
     return bool(string and (string[1] or string.end() == len(head)))
 
 
-def _is_json(line: bytes) -> bool:
+def _strings(head: bytes) -> bool:
+    """Whether each line is a JSON string: two or more without a blank line, as no prose is quoted."""
+    lines = head.rstrip().split(b"\n")
+    lines = lines[:-1] if len(head) >= HEAD_BYTES - 64 and len(lines) > 2 else lines  # may be cut
+    return len(lines) > 1 and all(line.startswith(b'"') and is_json(line) for line in lines)
+
+
+def is_json(line: bytes) -> bool:
+    """Whether bytes are valid JSON."""
     try:
         json.loads(line)
     except (ValueError, RecursionError):

@@ -50,6 +50,17 @@ def test_scripts_without_blanks_are_joined_without_them():
     assert find_wrapping([lines]).join(lines) == [CHINESE]
 
 
+def test_lines_of_chinese_may_be_narrow():
+    lines = [CHINESE[i : i + 14] for i in range(0, len(CHINESE), 14)]
+    assert find_wrapping([lines]).join(lines) == [CHINESE]
+
+
+def test_a_word_cut_at_the_end_of_a_short_line_is_joined():
+    lines = ["a debate of inter-", "national law was a mat-", "ter", "Mat-", "Ter"]
+    joined = Wrapping(40, frozenset({"international", "matter"})).join(lines)
+    assert joined == ["a debate of international law was a matter", "Mat-", "Ter"]
+
+
 @pytest.mark.parametrize(
     "lines",
     [

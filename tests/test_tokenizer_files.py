@@ -261,6 +261,16 @@ def test_a_tokenizer_json_of_the_tokenizers_library_is_read(tmp_path):
     assert BertTokenizer(tmp_path / "tokenizer.json").vocab == ours.vocab
 
 
+@pytest.mark.parametrize("token", ["\u2581{}", "\u0120{}", "{}</w>", "{}@@"])
+def test_a_vocabulary_marked_as_another_tokenizers_is_refused(tmp_path, token):
+    words = [token.format(word) for word in ("the", "cat", "sat")]
+    write(tmp_path, [*UNCASED[:5], *words, "a"])
+    with pytest.raises(UserError, match=r"vocab\.txt: 3 of its 9 tokens are marked as .*BPE|Sente"):
+        BertTokenizer.from_pretrained(tmp_path)
+    write(tmp_path, [*UNCASED, *words])  # a few among WordPiece's say nothing
+    assert BertTokenizer.from_pretrained(tmp_path).tokenize("the cat") == ["the", "cat"]
+
+
 def test_vocabularies_that_contradict_each_other_are_refused(tmp_path):
     saved(tmp_path)
     write_vocab(tmp_path, [*UNCASED[:-2], UNCASED[-1], UNCASED[-2]])

@@ -31,7 +31,14 @@ from transformer.tokenizer_json import (
     read_backend,
     read_object,
 )
-from transformer.vocabulary import SPECIAL_TOKENS, WHITE_SPACE, number, read_tokens, say_once
+from transformer.vocabulary import (
+    SPECIAL_TOKENS,
+    WHITE_SPACE,
+    check_marks,
+    number,
+    read_tokens,
+    say_once,
+)
 
 VOCABULARIES = (VOCAB_NAME, TOKENIZER_NAME)
 SETTINGS = (TOKENIZER_CONFIG_NAME, SPECIAL_MAP_NAME, ADDED_NAME, CONFIG_NAME)
@@ -153,6 +160,7 @@ def read_settings(files: Mapping[str, Path]) -> TokenizerSettings:
     if backend is not None:
         check_unknown(files[TOKENIZER_NAME], backend.unknown, names)
     tokens = _vocabulary(files, backend)
+    check_marks(files.get(VOCAB_NAME) or files[TOKENIZER_NAME], tokens)
     added = added_tokens(
         files, tokens, config, backend, [token for key in named for token in named[key]]
     )

@@ -18,6 +18,13 @@ WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".joi
 )
 # Share of tokens with an upper-case letter above which lowering the text is probably a mistake.
 _CASED_SHARE = 0.01
+# What marks the tokens of other tokenizers: their kind, the mark, whether it ends a token.
+_FOREIGN_MARKS = (
+    ("SentencePiece", "\u2581", False),
+    ("byte-level BPE", "\u0120", False),
+    ("BPE", "</w>", True),
+    ("BPE", "@@", True),
+)
 _BRACKETED = re.compile(r"\[.*\]|<.*>", re.DOTALL)
 
 _told: set[str] = set()
@@ -52,6 +59,28 @@ def read_tokens(vocab_file: str | os.PathLike) -> list[str]:
     _check_line_ends(vocab_file, tokens)
     _say_repeated(vocab_file, tokens)
     return tokens
+
+
+def check_marks(path: str | os.PathLike, tokens: Sequence[str]) -> None:
+    """Refuse a vocabulary whose tokens are marked as those of SentencePiece or byte-pair encoding are.
+
+    Raises:
+        UserError: one token in ten or more is, and none begins with ##.
+    """
+    if any(token.startswith("##") for token in tokens):
+        return
+    for kind, mark, at_end in _FOREIGN_MARKS:
+        marked = [
+            t
+            for t in tokens
+            if len(t) > len(mark) and (t.endswith if at_end else t.startswith)(mark)
+        ]
+        if len(marked) > 1 and 10 * len(marked) >= len(tokens):
+            raise UserError(
+                f"{path}: {len(marked):,} of its {len(tokens):,} tokens are marked as {kind}'s are "
+                f"({marked[0]!r}), none as WordPiece's (##); expected a BERT vocabulary: take a model whose "
+                "tokenizer is BERT's WordPiece"
+            )
 
 
 def _check_line_ends(vocab_file: str | os.PathLike, tokens: Sequence[str]) -> None:

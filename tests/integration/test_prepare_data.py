@@ -430,6 +430,29 @@ def test_what_wikiextractor_escaped_is_unescaped_once(
     assert flags or "entities: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("second", ["1", "null", "true", "[1]", '{"text": null}', "{}"])
+def test_records_without_a_text_are_refused_in_one_line(tmp_path, second):
+    for text in (
+        '{"text": "One."}\n' + second,
+        f'[{{"text": "One."}},\n{second}]',
+        f"[{second}, 1]",
+    ):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(UserError, match=r'^[^\n]*x.json.*with a string under "text"[^\n]*$'):
+            prepare(tmp_path / "x.json", tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_all_that_html_names_is_unescaped_once_if_asked_for(tmp_path, capsys):
+    (tmp_path / "x.txt").write_text(
+        "Caf&eacute;&nbsp;&mdash; AT&amp;T, R&amp;amp;B, &copying; &x &#x41;.\n"
+    )
+    text = prepare(tmp_path / "x.txt", tmp_path / "o", "--entities", "unescape")
+    assert text == "Café — AT&T, R&amp;B, &copying; &x A.\n"
+    prepare(tmp_path / "x.txt", tmp_path / "o")
+    assert "entities: the text holds some" in capsys.readouterr().out
+
+
 def test_a_text_that_wikiextractor_cannot_have_escaped_stays(tmp_path):
     (tmp_path / "wiki_00").write_text(record("R&B &amp; a < b.") + record("R&amp;B."))
     assert prepare(tmp_path / "wiki_00", tmp_path / "o") == "R&B &amp; a < b.\n\nR&B.\n"
