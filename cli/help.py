@@ -15,6 +15,11 @@ from cli.flag_files import add_opposites, nearest, spellings, with_file
 
 # What a script accepts beside a published name: the model folder it works on, the folder of its data.
 COMMON = {"--model", "--data_dir"}
+# argparse takes -1e-3 and -inf for flags, and would say that a value is missing; here they are numbers, for
+# the flag to judge.
+_NEGATIVE_NUMBER = re.compile(
+    r"-(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf(?:inity)?|nan)$", re.IGNORECASE
+)
 _NUMBERS = {"int": "N", "whole_number": "N", "float": "X", "proportion": "X"}
 
 
@@ -38,6 +43,10 @@ def script_parser(docstring: str) -> argparse.ArgumentParser:
 class _Parser(argparse.ArgumentParser):
     """Takes flags from --config FILE as well, and says which flag an unknown one is like."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = _NEGATIVE_NUMBER
+
     def parse_args(self, args=None, namespace=None):
         own = sys.argv[1:] if args is None else list(args)
         words = with_file(self, own)
@@ -50,7 +59,8 @@ class _Parser(argparse.ArgumentParser):
     def _check_known(self, word: str) -> None:
         name = word.partition("=")[0]
         # As argparse sees it, a word with a blank in it is a value.
-        if not re.match("--?[a-zA-Z]", word) or " " in word or name in self._option_string_actions:
+        is_flag = re.match("--?[a-zA-Z]", word) and not _NEGATIVE_NUMBER.match(word)
+        if not is_flag or " " in word or name in self._option_string_actions:
             return
         near = nearest(name.lstrip("-"), spellings(self))
         advice = f"; did you mean --{near}?" if near else ""

@@ -102,7 +102,8 @@ def restore(state, path, identity, model, optimizer, scaler, keeper, seed, runti
             elif name == "start_weights":
                 kind = "a run that started from another model"
             else:
-                kind = f"a run with {name} {of_run[name]}, this one has {own}"
+                told = "optimizer" if name == "optimizer_name" else name
+                kind = f"a run with {told} {of_run[name]}, this one has {own}"
             raise UserError(f"{path}: belongs to {kind}; {again}")
     try:
         model.load_state_dict(state["model"])

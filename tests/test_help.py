@@ -221,6 +221,13 @@ def test_an_unknown_flag_is_answered_with_the_one_it_is_like(capsys, line, told)
     assert f"unrecognized arguments: {told}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", ["-1", "-.5", "-1e-3", "-2E+4", "-3.e2", "-inf", "-nan"])
+def test_a_negative_number_is_a_value_and_not_a_flag(number):
+    parser = script_parser("Does it.")
+    parser.add_argument("--rate", type=float)
+    assert repr(parser.parse_args(["--rate", number]).rate) == repr(float(number))
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
 def test_make_help_lists_every_goal():
     makefile = (ROOT / "Makefile").read_text()

@@ -266,7 +266,7 @@ def test_a_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(
         ({"seed": 7}, "with seed 42, this one has 7"),
         ({"schedule": "none"}, "with schedule warmup_linear, this one has none"),
         ({"precision": "bf16"}, "in fp32, this one is in bf16"),
-        ({"optimizer_name": "adamw"}, "with optimizer_name bertadam, this one has adamw"),
+        ({"optimizer_name": "adamw"}, "with optimizer bertadam, this one has adamw"),
         ({"clip": "global"}, "with clip tensor, this one has global"),
     ],
 )
@@ -295,7 +295,7 @@ def test_a_checkpoint_computed_on_another_processor_is_resumed_and_that_is_said(
     "other, told",
     [
         ({}, None),
-        ({"optimizer_name": "adamw"}, "optimizer_name bertadam, this one has adamw"),
+        ({"optimizer_name": "adamw"}, "optimizer bertadam, this one has adamw"),
         ({"clip": "global"}, "clip tensor, this one has global"),
     ],
     ids=str,
