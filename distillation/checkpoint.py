@@ -22,9 +22,8 @@ from transformer.weights import read_tensors, save_weights, write_tensors
 LAST_WEIGHTS_NAME = "last_pytorch_model.bin"
 CHECKPOINT_NAME = "checkpoint.pt"
 PREVIOUS_CHECKPOINT_NAME = "checkpoint.previous.pt"
-ABANDONED_NAME = (
-    "abandoned-"  # and a number: models that a killed run wrote after its last checkpoint
-)
+# And a number: a folder of models that a killed run wrote after its last checkpoint.
+ABANDONED_NAME = "abandoned-"
 
 Metrics = dict[str, dict[str, float]]  # dev set -> metric -> value
 

@@ -16,9 +16,8 @@ from distillation.recording import Inputs, Recorder
 # not wait for the GPU.
 LossFunction = Callable[[nn.Module, Batch], dict[str, Tensor]]
 
-BUCKET_ELEMENTS = (
-    2**19
-)  # smaller gradients are copied together up to so many; others go as they are
+# Smaller gradients are exchanged in one copy of up to so many elements; larger ones without a copy.
+BUCKET_ELEMENTS = 2**19
 
 
 class Gradients:
