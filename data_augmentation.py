@@ -30,18 +30,18 @@ from cli.shards import add_shard_flags, check_shard_flags
 from cli.training import check_vocabulary
 from distillation.distributed import Runtime, start_runtime
 from distillation.forecast import duration
+from files.atomic import check_writable, find_input
+from files.errors import UserError, run_script
+from files.locks import sole_writer
+from files.progress import progress_bar
+from files.resumable import unfinished
+from files.shards import Shard, check_shard, checksum, finish_shard, finished_shards, merge_files
 from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
 from tasks.glue import GlueTask, find_task, guess_task, read_split, split_path
 from tasks.likely_tokens import likely_tokens, share_out
 from tasks.sentence_words import Sentence, SentenceSplitter, replacement_tokens
-from tasks.shards import Shard, check_shard, checksum, finish_shard, finished_shards, merge_files
-from tasks.unfinished import unfinished
 from tasks.word_vectors import nearest_words, read_word_vectors
-from transformer.errors import UserError, run_script
-from transformer.file_utils import check_writable, find_input
-from transformer.locks import sole_writer
 from transformer.modeling import BertForMaskedLM
-from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer
 from transformer.weights import weights_checksum
 

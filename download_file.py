@@ -20,10 +20,10 @@ from pathlib import Path
 
 from cli.downloads import add_network_flags, check_checksum, obtain
 from cli.help import script_parser
-from transformer.archives import unpack_zip
-from transformer.errors import UserError, run_script
-from transformer.locks import sole_writer
-from transformer.remote import file_name, is_address
+from files.archives import unpack_zip
+from files.errors import UserError, run_script
+from files.locks import sole_writer
+from files.remote import file_name, is_address
 
 LARGEST_UNPACKED = 64 << 30  # the largest set of GloVe vectors unpacks to 5.6 GB
 

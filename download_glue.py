@@ -24,11 +24,11 @@ from pathlib import Path
 from cli.downloads import add_network_flags, by_hand, obtain
 from cli.help import script_parser
 from cli.origin import note_glue
+from files.archives import unpack_zip
+from files.errors import UserError, run_script
+from files.locks import sole_writer
 from tasks.glue import TASKS, GlueTask
 from tasks.mrpc import make_mrpc
-from transformer.archives import unpack_zip
-from transformer.errors import UserError, run_script
-from transformer.locks import sole_writer
 
 BASE_URL = "https://dl.fbaipublicfiles.com"
 # Command-line name -> (key of tasks.glue.TASKS, path below BASE_URL).

@@ -34,19 +34,15 @@ from cli.classification import (
 from cli.flag_files import save_flags
 from cli.flags import add_head_flag, add_model_flags, whole_number
 from cli.help import script_parser
-from cli.model_card import write_export_card
 from cli.onnx_models import TO_WRITE, OnnxClassifier, check_packages, write_int8, write_onnx
 from cli.training import check_length, check_vocabulary, describe_model, load_tokenizer, read_config
 from distillation.records import RunRecord, write_record
+from files.atomic import atomic_open, find_input
+from files.errors import UserError, run_script
+from reporting.model_card import write_export_card
 from tasks.evaluation import evaluate
 from tasks.glue import find_task, guess_task
-from transformer.errors import UserError, run_script
-from transformer.file_utils import (
-    CONFIG_NAME,
-    SAFE_WEIGHTS_NAME,
-    atomic_open,
-    find_input,
-)
+from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.weights import weights_files
 

@@ -52,6 +52,7 @@ from cli.training import (
     read_config,
     run_training,
 )
+from corpus.batches import StoreBatches
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import Runtime, start_runtime
 from distillation.loss_functions import label_training
@@ -59,11 +60,10 @@ from distillation.precision import autocast
 from distillation.records import RunRecord
 from distillation.run_log import scores_text
 from distillation.training import TrainingSettings
-from tasks.batching import StoreBatches
+from files.atomic import find_input
+from files.errors import run_script
 from tasks.evaluation import evaluate
 from tasks.glue import GlueTask, find_task, guess_task
-from transformer.errors import run_script
-from transformer.file_utils import find_input
 
 # The tasks, by their folders, that published command lines fine-tune a teacher on.
 PUBLISHED = ("RTE", "SST-2", "CoLA", "MRPC")

@@ -20,12 +20,12 @@ import torch
 from cli.classification import report_head
 from cli.flags import add_head_flag
 from cli.help import script_parser
+from files.errors import UserError, run_script
+from files.locks import sole_writer
 from transformer.configuration import BertConfig, write_config_file
-from transformer.errors import UserError, run_script
 from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
 from transformer.head_kind import Head
 from transformer.loading import CLASSIFIER, read_checkpoint
-from transformer.locks import sole_writer
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenizer_files import has_tokenizer, limit_max_length
 from transformer.weights import load_weights, save_weights, weights_files

@@ -37,6 +37,8 @@ from cli.training import (
     read_config,
     run_training,
 )
+from corpus.batches import StoreBatches
+from corpus.epochs import available_epochs, corpus_facts, open_epoch, start_check
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import start_runtime
 from distillation.loss_functions import layer_distillation
@@ -44,10 +46,8 @@ from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights, check_heads
 from distillation.records import RunRecord
 from distillation.training import prepare_teacher
-from tasks.batching import StoreBatches
-from tasks.corpus import available_epochs, corpus_facts, open_epoch, start_check
-from transformer.errors import UserError, run_script
-from transformer.file_utils import find_input
+from files.atomic import find_input
+from files.errors import UserError, run_script
 from transformer.modeling import BertModel, TinyBertForPreTraining
 from transformer.weights import WeightsMismatch, weights_checksum
 

@@ -27,16 +27,12 @@ from typing import NamedTuple, TypeVar
 
 from cli.downloads import add_network_flags
 from cli.help import script_parser
-from transformer.download import HUB_NAME, is_offline
-from transformer.errors import UserError, run_script
-from transformer.file_utils import (
-    CONFIG_NAME,
-    SAFE_WEIGHTS_NAME,
-    VOCAB_NAME,
-    WEIGHTS_NAME,
-    atomic_open,
-)
-from transformer.locks import sole_writer
+from files.atomic import atomic_open
+from files.download import is_offline
+from files.errors import UserError, run_script
+from files.locks import sole_writer
+from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, VOCAB_NAME, WEIGHTS_NAME
+from transformer.hub import HUB_NAME
 from transformer.tokenization import BertTokenizer
 from transformer.tokenizer_files import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, limit_max_length
 from transformer.tokenizer_json import ADDED_NAME, SPECIAL_MAP_NAME

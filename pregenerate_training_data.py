@@ -8,7 +8,7 @@ The corpus has one sentence a line and a blank line between documents (prepare_d
 Each epoch pairs the sentences again, as in BERT's pre-training; with the default --masked_lm_prob 0
 nothing is masked, as TinyBERT's general distillation wants it. The documents are tokenised once,
 into memory-mapped files: neither memory nor --num_workers limits the corpus, and the result does
-not depend on them. tasks/corpus.py tells what is written. Tokenising, the longest part, can be
+not depend on them. corpus/epochs.py tells what is written. Tokenising, the longest part, can be
 shared among jobs: --shard 1/8 … --shard 8/8, then --merge_shards 8, which makes the pairs.
 """
 
@@ -39,17 +39,17 @@ from cli.pregeneration import (
     write_one,
 )
 from cli.shards import add_shard_flags, check_shard_flags
-from tasks.corpus_writing import remove_epochs
-from tasks.documents import Documents, check_corpus_text, join_shards, tokenize_shard
-from tasks.parallel import ordered_map
-from tasks.pregeneration import MIN_SEQ_LEN, Examples, PairRecipe, make_examples
-from tasks.shards import check_shard, checksum, finish_shard, finished_shards, remove_shards
-from tasks.text_files import is_compressed
-from tasks.token_store import MAX_SEQUENCE
-from transformer.errors import UserError, run_script
-from transformer.file_utils import check_writable, find_input
-from transformer.locks import sole_writer
-from transformer.progress import progress_bar
+from corpus.documents import Documents, check_corpus_text, join_shards, tokenize_shard
+from corpus.epoch_writing import remove_epochs
+from corpus.sentence_pairs import MIN_SEQ_LEN, Examples, PairRecipe, make_examples
+from corpus.text_files import is_compressed
+from corpus.token_store import MAX_SEQUENCE
+from files.atomic import check_writable, find_input
+from files.errors import UserError, run_script
+from files.locks import sole_writer
+from files.parallel import ordered_map
+from files.progress import progress_bar
+from files.shards import check_shard, checksum, finish_shard, finished_shards, remove_shards
 from transformer.tokenization import BertTokenizer
 
 

@@ -32,7 +32,7 @@ from cli.foresight import add_dry_run_flag, say_untouched
 from cli.help import script_parser
 from cli.preparation import foresee
 from cli.shards import add_shard_flags, check_shard_flags
-from tasks.articles import (
+from corpus.articles import (
     Prepared,
     Reading,
     block_text,
@@ -42,17 +42,17 @@ from tasks.articles import (
     joined,
     prepare_block,
 )
-from tasks.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
-from tasks.parallel import ordered_map
-from tasks.sentences import download_punkt, find_punkt, punkt_checksum, train_punkt
-from tasks.shards import check_shard, checksum, finish_shard, finished_shards, remove_shards
-from tasks.text_files import Block, is_compressed, shard_of_files
-from tasks.unfinished import unfinished
-from tasks.wikiextractor import extract_dump
-from transformer.errors import UserError, run_script
-from transformer.file_utils import atomic_open, check_no_input, check_writable, find_input
-from transformer.locks import sole_writer
-from transformer.progress import progress_bar
+from corpus.sentences import download_punkt, find_punkt, punkt_checksum, train_punkt
+from corpus.text_files import Block, is_compressed, shard_of_files
+from corpus.wikiextractor import extract_dump
+from files.atomic import atomic_open, check_no_input, check_writable, find_input
+from files.errors import UserError, run_script
+from files.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
+from files.locks import sole_writer
+from files.parallel import ordered_map
+from files.progress import progress_bar
+from files.resumable import unfinished
+from files.shards import check_shard, checksum, finish_shard, finished_shards, remove_shards
 
 BLOCK_BYTES = 1 << 19
 PUNKT_SAMPLE_BYTES = 1 << 21  # Punkt learns from this much, taken evenly from the whole corpus

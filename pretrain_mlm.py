@@ -33,14 +33,14 @@ from cli.training import (
     read_config,
     run_training,
 )
+from corpus.epochs import available_epochs, corpus_facts, open_epoch, start_check
+from corpus.masking import MaskedBatches
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import start_runtime
 from distillation.loss_functions import masked_language_modelling
 from distillation.records import RunRecord
-from tasks.corpus import available_epochs, corpus_facts, open_epoch, start_check
-from tasks.masking import MaskedBatches
-from transformer.errors import UserError, run_script
-from transformer.file_utils import find_input
+from files.atomic import find_input
+from files.errors import UserError, run_script
 from transformer.modeling import BertForMaskedLM
 
 

@@ -18,16 +18,20 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cli import report_ablations, report_figures, report_html, report_models
-from cli import report_tables as tables
 from cli.flag_files import save_flags
 from cli.help import script_parser
-from cli.report_blocks import Block, Section, markdown
 from cli.report_names import MODELS
-from cli.results import Results, read_results
 from distillation.records import METRICS_NAME
-from transformer.errors import UserError, run_script
-from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, atomic_open, check_writable
+from files.atomic import RUN_RECORD_NAME, atomic_open, check_writable
+from files.errors import UserError, run_script
+from reporting import ablations as report_ablations
+from reporting import figures as report_figures
+from reporting import html as report_html
+from reporting import models as report_models
+from reporting import tables
+from reporting.blocks import Block, Section, markdown
+from reporting.results import Results, read_results
+from transformer.file_utils import CONFIG_NAME
 
 PUBLISHED = Path(__file__).resolve().parent / "published.json"
 

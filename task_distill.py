@@ -57,6 +57,7 @@ from cli.training import (
     read_config,
     run_training,
 )
+from corpus.batches import StoreBatches
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import Runtime, start_runtime
 from distillation.loss_functions import (
@@ -74,12 +75,11 @@ from distillation.training import (
     number_of_steps,
     prepare_teacher,
 )
-from tasks.batching import StoreBatches
+from files.atomic import find_input
+from files.errors import UserError, run_script
 from tasks.evaluation import evaluate
 from tasks.features import Split
 from tasks.glue import GlueTask, find_task
-from transformer.errors import UserError, run_script
-from transformer.file_utils import find_input
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.weights import weights_checksum
 

@@ -22,16 +22,12 @@ from cli.classification import report_head
 from cli.flag_files import save_flags
 from cli.flags import add_head_flag
 from cli.help import script_parser
-from cli.model_card import write_layers_card
 from distillation.initialisation import keep_layers
+from files.atomic import atomic_folder, check_inputs_stay
+from files.errors import UserError, run_script
+from reporting.model_card import write_layers_card
 from transformer.configuration import BertConfig
-from transformer.errors import UserError, run_script
-from transformer.file_utils import (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    atomic_folder,
-    check_inputs_stay,
-)
+from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
 from transformer.head_kind import Head
 from transformer.loading import CLASSIFIER, read_checkpoint
 from transformer.modeling import BertModel

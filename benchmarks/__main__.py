@@ -27,8 +27,8 @@ from benchmarks.inference import measure_inference
 from benchmarks.products import products
 from benchmarks.tables import render
 from cli.help import script_parser
-from transformer.errors import UserError, run_script
-from transformer.file_utils import atomic_open
+from files.atomic import atomic_open
+from files.errors import UserError, run_script
 
 ROWS: dict[str, Callable[[Bench], Any]] = {
     "products": products,

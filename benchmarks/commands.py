@@ -23,9 +23,9 @@ from benchmarks.shapes import (
     masked_word_macs,
     prediction_gflop,
 )
+from files.errors import UserError
 from tasks.glue import find_task
 from transformer.configuration import BertConfig
-from transformer.errors import UserError
 
 LENGTHS = Path(__file__).with_name("lengths.json")
 # Of the paper's corpus: words, and as seen in docs/results-small.md tokens a word and tokens a sequence.

@@ -18,12 +18,12 @@ from benchmarks.measure import Program, alternate, run_program, timed
 from benchmarks.reference import MaskedLanguageModel
 from benchmarks.shapes import masked_word_macs
 from cli.feature_cache import cached_split
-from tasks.batching import StoreBatches
-from tasks.corpus import available_epochs, open_epoch
+from corpus.batches import StoreBatches
+from corpus.epochs import available_epochs, open_epoch
+from corpus.sentences import make_splitter, train_punkt
+from corpus.token_store import TokenStore
 from tasks.glue import find_task
 from tasks.sentence_words import Sentence, SentenceSplitter
-from tasks.sentences import make_splitter, train_punkt
-from tasks.token_store import TokenStore
 
 MEGABYTE = 1e6
 SHORT_RUNS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.figures import Figure
-from transformer.errors import UserError
+from files.errors import UserError
 
 GPU_RESULTS = Path(__file__).parent.parent / "docs" / "benchmarks-gpu.json"
 DEVICES = Path(__file__).with_name("devices.json")

@@ -18,9 +18,9 @@ from benchmarks.measure import ROOT
 from benchmarks.scaling import Stage, figure_of, full_profile, hours
 from benchmarks.shapes import encoder_parameters
 from cli.help import script_parser
+from files.atomic import atomic_open
+from files.errors import run_script
 from transformer.configuration import BertConfig
-from transformer.errors import run_script
-from transformer.file_utils import atomic_open
 
 PAGE = ROOT / "docs" / "hardware.md"
 TEMPLATE = Path(__file__).with_name("hardware.template.md")

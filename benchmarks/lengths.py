@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from corpus.token_store import encode_pairs
+from files.atomic import atomic_open
+from files.errors import run_script
 from tasks.augmentation import draw_variants
 from tasks.glue import find_task, read_split
 from tasks.sentence_words import SentenceSplitter
-from tasks.token_store import encode_pairs
-from transformer.errors import run_script
-from transformer.file_utils import atomic_open
 from transformer.tokenization import BertTokenizer
 
 PATH = Path(__file__).with_name("lengths.json")

@@ -24,13 +24,13 @@ import torch
 
 from cli.classification import load_classifier, load_split
 from cli.help import script_parser
+from corpus.batches import StoreBatches
 from demo.similarity import write_similarity
 from distillation.loss_functions import label_training
 from distillation.training import TrainingSettings, make_optimizer
-from tasks.batching import StoreBatches
+from files.errors import run_script
 from tasks.evaluation import evaluate
 from tasks.glue import find_task
-from transformer.errors import run_script
 from transformer.tokenization import BertTokenizer
 
 # What differs from BertAdam or AdamW as it is.

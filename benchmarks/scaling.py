@@ -33,9 +33,9 @@ from benchmarks.shapes import (
     prediction_gflop,
 )
 from cli.help import script_parser
+from files.atomic import atomic_open
+from files.errors import run_script
 from transformer.configuration import BertConfig
-from transformer.errors import run_script
-from transformer.file_utils import atomic_open
 
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "scaling.md"

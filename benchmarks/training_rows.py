@@ -19,10 +19,10 @@ from benchmarks.measure import alternate, run_program
 from benchmarks.reference import Classifier, LayerDistillation, PredictionDistillation
 from benchmarks.shapes import classifier_macs, layer_step_gflop, prediction_gflop
 from cli.classification import load_classifier
+from corpus.token_store import TokenStore, encode_pairs
 from distillation.precision import autocast
 from tasks.evaluation import evaluate
 from tasks.glue import find_task
-from tasks.token_store import TokenStore, encode_pairs
 
 PLAIN = "transformers, eager, fp32, padded to 128"
 PREDICTION_EPOCHS = 3

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from files.resumable import Unfinished
 from tasks.augmentation import Augmenter, Counts, augmented_rows
 from tasks.glue import GlueTask, open_rows
-from tasks.unfinished import Unfinished
 from transformer.modeling import BertForMaskedLM
 
 MEASURED_BATCHES = 4

@@ -25,8 +25,11 @@ from cli.training import (
     read_config,
     write_results,
 )
+from corpus.token_store import encode_pairs
 from distillation.precision import autocast
 from distillation.records import RunRecord, file_facts, write_record
+from files.atomic import RUN_RECORD_NAME, check_writable
+from files.errors import UserError
 from tasks.evaluation import evaluate, predict_logits, predictions_of
 from tasks.features import Split
 from tasks.glue import (
@@ -39,10 +42,8 @@ from tasks.glue import (
 )
 from tasks.metrics import chance_score
 from tasks.submissions import submission_name, write_predictions
-from tasks.token_store import encode_pairs
 from transformer.configuration import BertConfig
-from transformer.errors import UserError
-from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, check_writable
+from transformer.file_utils import CONFIG_NAME
 from transformer.head_kind import CLASSIFIER_HEADS, Head
 from transformer.loading import CLASSIFIER
 from transformer.modeling import TinyBertForSequenceClassification

@@ -9,11 +9,10 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from transformer.download import OFFLINE_VARIABLE, download, is_offline
-from transformer.errors import UserError
-from transformer.file_utils import atomic_open
-from transformer.remote import is_address, shown
-from transformer.transfer import file_checksum, is_checksum
+from files.atomic import atomic_open
+from files.download import OFFLINE_VARIABLE, download, file_checksum, is_checksum, is_offline
+from files.errors import UserError
+from files.remote import is_address, shown
 
 TABLE = Path(__file__).with_name("downloads.json")
 

@@ -25,14 +25,14 @@ import torch
 
 from distillation.precision import autocast
 from distillation.records import file_facts
+from files.atomic import atomic_open, contents
+from files.errors import UserError
+from files.locks import wait_for_lock
+from files.progress import progress_bar
 from tasks.evaluation import predict_logits
 from tasks.features import Split, open_split, write_split
 from tasks.glue import GlueTask, split_path
-from transformer.errors import UserError
-from transformer.file_utils import atomic_open, contents
-from transformer.locks import wait_for_lock
 from transformer.modeling import TinyBertForSequenceClassification
-from transformer.progress import progress_bar
 from transformer.tokenization import BertTokenizer
 
 _OURS = re.compile(r"\.?[\w-]+-(rows|logits)-[0-9a-f]{16}\..+")

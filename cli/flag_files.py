@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer.errors import UserError
-from transformer.file_utils import atomic_open
+from files.atomic import atomic_open
+from files.errors import UserError
 
 FLAGS_NAME = "flags.json"  # config.json is the model's
 _NOT_IN_FILES = {"help", "config"}

@@ -7,12 +7,12 @@ import math
 import sys
 from typing import Any
 
-from cli.curves import check_targets, report_targets
 from cli.foresight import add_dry_run_flag
 from cli.precision import add_bf16_flags, precision_from
 from distillation.distributed import Runtime
 from distillation.training import TrainingSettings
-from transformer.errors import UserError
+from files.errors import UserError
+from reporting.curves import check_targets, report_targets
 from transformer.head_kind import CLASSIFIER_HEADS
 from transformer.optimization import CLIPS, OPTIMIZERS
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from files.atomic import atomic_open
+from files.errors import UserError
 from transformer.configuration import BertConfig
 from transformer.encoder import EncoderOutput
-from transformer.errors import UserError
-from transformer.file_utils import atomic_open
 from transformer.modeling import TinyBertForSequenceClassification
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cli.downloads import checksum_of
-from transformer.file_utils import atomic_open
-from transformer.transfer import file_checksum
+from files.atomic import atomic_open
+from files.download import file_checksum
 
 NOTE_NAME = "origin.json"
 GLUE = "GLUE"

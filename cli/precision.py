@@ -9,7 +9,7 @@ import torch
 
 from distillation.distributed import Runtime
 from distillation.precision import compare_precisions, multiplies_bf16
-from transformer.errors import UserError
+from files.errors import UserError
 from transformer.linear import products_by
 from transformer.processor import processor
 

@@ -16,11 +16,15 @@ from typing import Any
 import numpy as np
 
 from cli.foresight import folder_bytes, of_size, print_facts
+from corpus.documents import Documents, tokenize_corpus
+from corpus.epoch_writing import write_epoch, write_json_epoch
+from corpus.epochs import epoch_origin
+from corpus.sentence_pairs import Examples, PairRecipe, make_examples
+from corpus.text_files import unpacked_size
 from distillation.forecast import duration
-from tasks.corpus import epoch_origin
-from tasks.corpus_writing import write_epoch, write_json_epoch
-from tasks.documents import Documents, tokenize_corpus
-from tasks.kept_work import (
+from files.atomic import check_writable, contents
+from files.errors import UserError
+from files.kept_work import (
     content_key,
     differences,
     facts_of_done,
@@ -28,12 +32,8 @@ from tasks.kept_work import (
     kept_folder,
     mark_done,
 )
-from tasks.pregeneration import Examples, PairRecipe, make_examples
-from tasks.text_files import unpacked_size
-from transformer.errors import UserError
-from transformer.file_utils import check_writable, contents
-from transformer.locks import sole_writer
-from transformer.progress import progress_bar
+from files.locks import sole_writer
+from files.progress import progress_bar
 from transformer.tokenization import BertTokenizer
 
 SAMPLE_READS = 3  # of two megabytes

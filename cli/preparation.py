@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from cli.foresight import of_size, print_facts
+from corpus.articles import Reading, find_files, prepare_block
+from corpus.text_files import open_binary, read_some, unpacked_size
+from corpus.wikiextractor import extract_dump
 from distillation.forecast import duration
-from tasks.articles import Reading, find_files, prepare_block
-from tasks.text_files import open_binary, read_some, unpacked_size
-from tasks.wikiextractor import extract_dump
-from transformer.errors import UserError
+from files.errors import UserError
 
 DUMP_SAMPLE_BYTES = 1 << 24  # unpacked
 SAMPLE_SECONDS = 3.0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from cli.results import Results
+    from reporting.results import Results
 
 ABLATION = "ablation_"  # begins the names of the folders that ablation.sh writes
 

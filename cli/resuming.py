@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from distillation.distributed import Runtime
-from transformer.errors import UserError
-from transformer.file_utils import RUN_RECORD_NAME
+from files.atomic import RUN_RECORD_NAME
+from files.errors import UserError
 from transformer.modeling import BertPreTrainedModel
 from transformer.tokenization import BertTokenizer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 
-from tasks.shards import Shard
-from transformer.errors import UserError
+from files.errors import UserError
+from files.shards import Shard
 
 
 def add_shard_flags(group: argparse._ArgumentGroup) -> None:

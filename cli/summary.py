@@ -10,9 +10,9 @@ from torch import nn
 
 from cli.foresight import print_facts
 from cli.precision import computed_on
+from corpus.batches import StoreBatches
 from distillation.distributed import Runtime
 from distillation.training import TrainingSettings, number_of_steps
-from tasks.batching import StoreBatches
 from transformer.optimization import OPTIMIZERS
 
 

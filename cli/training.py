@@ -15,10 +15,8 @@ from typing import Any
 
 import torch
 
-from cli.curves import EventFiles, draw_curves
 from cli.flag_files import save_flags
 from cli.foresight import say_untouched
-from cli.model_card import write_card
 from cli.resuming import INPUT_FLAGS, check_agreement, identity_of_run, is_finished
 from distillation.batches import BatchSource
 from distillation.checkpoint import Checkpoints, ModelKeeper
@@ -34,17 +32,13 @@ from distillation.training import (
     time_step,
     train,
 )
+from files.atomic import RUN_RECORD_NAME, atomic_open, check_inputs_stay, lies_in
+from files.errors import UserError
+from reporting.curves import EventFiles, draw_curves
+from reporting.model_card import write_card
 from transformer.configuration import BertConfig
-from transformer.download import find_model_file
-from transformer.errors import UserError
-from transformer.file_utils import (
-    CONFIG_NAME,
-    RUN_RECORD_NAME,
-    VOCAB_NAME,
-    atomic_open,
-    check_inputs_stay,
-    lies_in,
-)
+from transformer.file_utils import CONFIG_NAME, VOCAB_NAME
+from transformer.hub import find_model_file
 from transformer.modeling import BertPreTrainedModel
 from transformer.tokenization import BertTokenizer
 from transformer.tokenizer_files import TOKENIZER_NAME, find_tokenizer, has_tokenizer

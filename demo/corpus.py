@@ -19,7 +19,7 @@ from demo.language import DENIAL, Clause, Compound, Meaning, NounPhrase, sentenc
 from demo.meaning import entails, hinges_on_existence
 from demo.statements import altered, statement
 from demo.writing import action, fact, is_held_out, noun_phrase, opinion, review, reworded
-from transformer.file_utils import atomic_open
+from files.atomic import atomic_open
 
 MEANINGS_PER_ARTICLE = (7, 12)
 

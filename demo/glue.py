@@ -26,7 +26,7 @@ from demo.writing import (
     review,
     reworded,
 )
-from transformer.file_utils import atomic_open
+from files.atomic import atomic_open
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from cli.help import script_parser
 from demo import corpus, glue, lexicon, models, vectors
 from demo.language import sentence
-from transformer.errors import UserError, run_script
+from files.errors import UserError, run_script
 
 DUMP_NAME = "enwiki-demo-pages-articles-multistream.xml.bz2"
 VECTORS_NAME = "glove.demo.txt"

@@ -7,7 +7,8 @@ import string
 from collections.abc import Iterable
 from pathlib import Path
 
-from transformer.file_utils import CONFIG_NAME, VOCAB_NAME, atomic_open
+from files.atomic import atomic_open
+from transformer.file_utils import CONFIG_NAME, VOCAB_NAME
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # The teacher has 6 layers, grown from 3 while it is pre-trained (reproduction.sh, stage models). As in the

@@ -15,7 +15,7 @@ from demo import lexicon as lex
 from demo.glue import KINDS_OF_WORDS
 from demo.language import Clause, sentence, words_of
 from demo.writing import content_slots, noun_phrase, other_word, place, reworded
-from transformer.file_utils import atomic_open
+from files.atomic import atomic_open
 
 _HEADER = (
     "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2"  # as STS-B's

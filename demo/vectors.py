@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transformer.file_utils import atomic_open
+from files.atomic import atomic_open
 
 
 def co_occurrences(

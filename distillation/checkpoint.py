@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer.errors import UserError
-from transformer.file_utils import WEIGHTS_NAME, atomic_open
+from files.atomic import atomic_open
+from files.errors import UserError
+from transformer.file_utils import WEIGHTS_NAME
 from transformer.weights import read_tensors, save_weights, write_tensors
 
 LAST_WEIGHTS_NAME = "last_pytorch_model.bin"

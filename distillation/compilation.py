@@ -9,8 +9,8 @@ import shutil
 import torch
 from torch import nn
 
+from files.errors import UserError
 from transformer.encoder import BertLayer
-from transformer.errors import UserError
 
 
 def compile_layers(model: nn.Module) -> None:

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from transformer import errors
-from transformer.errors import Mishap, UserError
+from files import errors
+from files.errors import Mishap, UserError
 
 # Others wait while one process evaluates, converts or downloads. A process that died is noticed by
 # torchrun, which ends the others; no clock is needed for that.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from transformer.errors import UserError
+from files.errors import UserError
 
 _LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.(.+)")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from transformer.errors import UserError
+from files.errors import UserError
 
 
 class LayerMapping(NamedTuple):

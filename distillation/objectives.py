@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from files.errors import UserError
 from transformer.configuration import BertConfig
 from transformer.encoder import EncoderOutput
-from transformer.errors import UserError
 
 PairLosses = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 

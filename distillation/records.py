@@ -19,18 +19,11 @@ from typing import Any
 import torch
 
 from distillation.checkpoint import CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME, first_free
-from transformer.errors import UserError
-from transformer.file_utils import (
-    RUN_RECORD_NAME,
-    SAFE_WEIGHTS_NAME,
-    WEIGHTS_NAME,
-    atomic_open,
-    check_writable,
-    contents,
-    lies_in,
-)
+from files.atomic import RUN_RECORD_NAME, atomic_open, check_writable, contents, lies_in
+from files.errors import UserError
+from files.locks import LOCK_NAME, sole_writer
+from transformer.file_utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformer.linear import products_by
-from transformer.locks import LOCK_NAME, sole_writer
 from transformer.processor import processor
 
 SCHEMA = 1

@@ -10,7 +10,7 @@ import torch
 
 from distillation.distributed import Runtime
 from distillation.run_log import RunLog
-from transformer.errors import UserError
+from files.errors import UserError
 from transformer.linear import products_by
 from transformer.processor import processor
 

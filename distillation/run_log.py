@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from distillation.records import METRICS_NAME
-from transformer.errors import UserError
-from transformer.file_utils import atomic_open
+from files.atomic import atomic_open
+from files.errors import UserError
 
 # A run stops where more than this share of its steps has been left out, once there are enough of them to
 # tell, or so many in a row. The scaler of --fp16 leaves steps out until a scale fits, from 65,536 down.

@@ -30,9 +30,9 @@ from distillation.recording import Inputs
 from distillation.records import METRICS_NAME, TEXT_LOG_NAME
 from distillation.resume import identity_of, log_of, restore, run_state
 from distillation.run_log import RunLog, open_log, write_text_log
-from transformer.errors import Stopped, StopRequest, UserError
+from files.errors import Stopped, StopRequest, UserError
+from files.progress import progress_bar
 from transformer.optimization import OPTIMIZERS, BertAdam
-from transformer.progress import progress_bar
 
 
 @dataclass(frozen=True)

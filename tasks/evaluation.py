@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tasks.batching import plan_batches
+from corpus.batches import plan_batches
+from corpus.token_store import TokenStore
 from tasks.glue import GlueTask
 from tasks.metrics import compute_metrics
-from tasks.token_store import TokenStore
 
 if TYPE_CHECKING:
     from torch import nn

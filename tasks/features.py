@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from corpus.token_store import TokenStore, TokenStoreWriter, encode_pairs, token_dtype
+from files.atomic import atomic_open
+from files.errors import UserError
 from tasks.glue import GlueTask, read_parts
-from tasks.token_store import TokenStore, TokenStoreWriter, encode_pairs, token_dtype
-from transformer.errors import UserError
-from transformer.file_utils import atomic_open
 
 if TYPE_CHECKING:
     from transformer.tokenization import BertTokenizer

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from files.errors import UserError
 from tasks.layout import (
     MRPC,
     PAIR,
@@ -32,7 +33,6 @@ from tasks.layout import (
     read_label,
 )
 from tasks.tsv import read_rows
-from transformer.errors import UserError
 
 
 @dataclass(frozen=True)

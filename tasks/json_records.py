@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
-from tasks.text_files import LONGEST_LINE, Block, open_binary, read_some
-from transformer.errors import UserError
+from corpus.text_files import LONGEST_LINE, Block, open_binary, read_some
+from files.errors import UserError
 
 _BETWEEN = re.compile(r"[\s,]*")
 

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from transformer.errors import UserError
+from files.errors import UserError
 
 if TYPE_CHECKING:
     from tasks.glue import GlueTask

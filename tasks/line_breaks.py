@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tasks.sentences import ends_sentence
+from corpus.sentences import ends_sentence
 
 NARROWEST, WIDEST = 20, 200  # characters at which text is wrapped
 _NARROWEST_UNSPACED = 10  # of Chinese and Japanese, which are twice as wide

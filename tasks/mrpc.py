@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from files.errors import UserError
 from tasks.tsv import read_rows
-from transformer.errors import UserError
 
 _HEADER = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"  # GLUE's own has the mark, too
 _TEST_HEADER = "index\t#1 ID\t#2 ID\t#1 String\t#2 String\n"

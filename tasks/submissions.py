@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 
+from files.atomic import atomic_open
 from tasks.glue import GlueTask
-from transformer.file_utils import atomic_open
 
 _SUBMISSIONS = {("mnli", "test_matched"): "MNLI-m.tsv", ("mnli", "test_mismatched"): "MNLI-mm.tsv",
                 ("ax", "test"): "AX.tsv"}  # fmt: skip

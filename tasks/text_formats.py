@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from transformer.errors import UserError
+from files.errors import UserError
 
 HEAD_BYTES = 1 << 16  # looked at
 

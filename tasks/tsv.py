@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from transformer.errors import UserError
+from files.errors import UserError
 
 LONGEST_ROW = 1 << 20  # bytes; the longest of GLUE has some thousands
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tasks.text_files import is_packed, open_binary, whole_lines
-from transformer.errors import UserError
+from corpus.text_files import is_packed, open_binary, whole_lines
+from files.errors import UserError
 
 _QUERIES = 256  # words compared with all others at once: 100 MB of similarities for 100,000 vectors
 # Cosines closer than this are in the order that single precision happens to give them.

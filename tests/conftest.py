@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from tasks.unfinished import Unfinished
+from files.resumable import Unfinished
 from transformer.configuration import BertConfig
 from transformer.file_utils import VOCAB_NAME
 from transformer.modeling import BertModel, TinyBertForSequenceClassification
@@ -126,7 +126,7 @@ def stopped_after(monkeypatch):
 
     What a program has written is safe after each write then, not only every ten seconds.
     """
-    monkeypatch.setattr("tasks.unfinished.SECONDS", 0)
+    monkeypatch.setattr("files.resumable.SECONDS", 0)
     write = Unfinished.write
 
     def run(writes, program):

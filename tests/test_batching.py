@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.batching import StoreBatches, plan_batches
-from tasks.large_plan import LargePlan, shuffled
-from tasks.token_store import TokenStore
+from corpus.batches import StoreBatches, plan_batches
+from corpus.large_plan import LargePlan, shuffled
+from corpus.token_store import TokenStore
 
 LENGTHS = np.random.default_rng(0).integers(3, 128, 1003)
 
@@ -149,7 +149,7 @@ def test_a_large_plan_can_be_entered_anywhere_and_changes_with_the_epoch():
 
 
 def test_a_large_store_is_read_pool_by_pool(monkeypatch):
-    monkeypatch.setattr("tasks.batching.LARGE", 500)
+    monkeypatch.setattr("corpus.batches.LARGE", 500)
     offsets = np.concatenate([[0], np.cumsum(LENGTHS)]).view(Watched)
     offsets.read = []
     store = TokenStore(np.zeros(int(LENGTHS.sum()), np.uint16), offsets, np.ones(1003, np.uint16))

@@ -18,8 +18,8 @@ from benchmarks.lengths import TASKS, load_lengths, spread
 from benchmarks.measure import Ceiling, Program
 from benchmarks.tables import figures_table, inference_tables, render
 from distillation.precision import multiplies_bf16
+from files.errors import UserError, run_script
 from tasks.sentence_words import SentenceSplitter
-from transformer.errors import UserError, run_script
 from transformer.processor import Processor
 from transformer.tokenization import BertTokenizer
 

@@ -15,9 +15,9 @@ from distillation.checkpoint import (
     ModelKeeper,
     load_checkpoint,
 )
+from files.errors import UserError
 from tasks.glue import TASKS
 from tasks.metrics import compute_metrics
-from transformer.errors import UserError
 from transformer.file_utils import WEIGHTS_NAME
 
 STATE = {

@@ -10,7 +10,7 @@ from distillation.compilation import check_compiler, compile_layers
 from distillation.loss_functions import layer_distillation
 from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights
-from transformer.errors import UserError
+from files.errors import UserError
 from transformer.modeling import BertModel, TinyBertForPreTraining
 
 CPU = torch.device("cpu")

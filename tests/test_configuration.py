@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from files.errors import UserError
 from transformer.configuration import BertConfig
-from transformer.errors import UserError
 from transformer.file_utils import CONFIG_NAME
 
 

@@ -11,17 +11,17 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from tasks.corpus import (
+from corpus.epoch_writing import remove_epochs, write_epoch, write_json_epoch
+from corpus.epochs import (
     available_epochs,
     check_corpus,
     corpus_facts,
     open_epoch,
     start_check,
 )
-from tasks.corpus_writing import remove_epochs, write_epoch, write_json_epoch
-from tasks.masking import MaskedBatches
-from tasks.pregeneration import Examples, Masks
-from transformer.errors import UserError
+from corpus.masking import MaskedBatches
+from corpus.sentence_pairs import Examples, Masks
+from files.errors import UserError
 from transformer.tokenization import BertTokenizer
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##d"]
@@ -289,7 +289,7 @@ def test_a_large_corpus_is_checked_beside_what_follows(folder, tokenizer, monkey
         go.wait(30)
         check_corpus(*given)
 
-    monkeypatch.setattr("tasks.corpus.check_corpus", slow_check)
+    monkeypatch.setattr("corpus.epochs.check_corpus", slow_check)
     checked = start_check(folder, damaged)
     go.set()
     with pytest.raises(UserError, match="has changed since it was written"):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from cli import curves
 from distillation.checkpoint import ModelKeeper
 from distillation.records import METRICS_NAME
+from files.errors import UserError
+from reporting import curves
 from tests.patience import PATIENCE
 from tests.training_run import CPU, make_source
-from transformer.errors import UserError
 
 LINES = [
     {"step": 5, "epoch": 0, "loss": 4.0, "attention_loss": 1.0, "hidden_loss": 3.0,
@@ -33,7 +33,7 @@ def run_folder(tmp_path):
 
 def panels(folder, monkeypatch):
     """Titles of the panels of curves.png, and the labels of their curves with their values."""
-    from cli import plots
+    from reporting import plots
 
     kept = []
     monkeypatch.setattr(

@@ -18,8 +18,8 @@ from demo import corpus, glue, lexicon, make, models, vectors
 from demo.language import Clause, Compound, parse, words_in, words_of
 from demo.meaning import canonical_form
 from demo.writing import action, noun_phrase, review
+from files.errors import UserError
 from tasks.glue import find_task, read_split
-from transformer.errors import UserError
 from transformer.tokenization import BertTokenizer
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,16 +16,17 @@ import torch
 import general_distill
 import pretrain_mlm
 import task_distill
+from corpus.epoch_writing import write_epoch, write_json_epoch
+from corpus.sentence_pairs import Examples
 from distillation import resume
 from distillation.checkpoint import CHECKPOINT_NAME, Checkpoints
 from distillation.distributed import Runtime, start_runtime
 from distillation.records import METRICS_NAME
-from tasks.corpus_writing import write_epoch, write_json_epoch
-from tasks.pregeneration import Examples
+from files.atomic import RUN_RECORD_NAME
+from files.errors import UserError
 from tests.patience import PATIENCE, wait_until
 from tests.training_run import make_source, run
-from transformer.errors import UserError
-from transformer.file_utils import CONFIG_NAME, RUN_RECORD_NAME, WEIGHTS_NAME
+from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
 from transformer.modeling import (
     BertForMaskedLM,
     TinyBertForPreTraining,
@@ -134,7 +135,7 @@ import atexit, sys
 import torch
 import torch.distributed as dist
 from distillation.distributed import start_runtime
-from transformer.errors import Stopped, UserError, run_script
+from files.errors import Stopped, UserError, run_script
 
 def main():
     runtime = start_runtime(no_cuda=True)

@@ -5,17 +5,18 @@ import os
 
 import pytest
 
+from files import download, remote
+from files import download as module
+from files.download import cached_path
+from files.errors import UserError
 from tests.serving import serve
-from transformer import download as module
-from transformer import remote, transfer
-from transformer.download import cached_path, find_model_file
-from transformer.errors import UserError
 from transformer.file_utils import cached_path as published_cached_path
+from transformer.hub import find_model_file
 
 
 @pytest.fixture
 def site(monkeypatch):
-    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.01)
     with serve() as site:
         yield site
 
@@ -28,7 +29,7 @@ def s3():
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer, "BACKOFF_SECONDS", 0.01)
+        patch.setattr(download, "BACKOFF_SECONDS", 0.01)
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
@@ -94,7 +95,7 @@ def test_plain_http_is_said_not_to_be_encrypted(site, tmp_path, capsys):
     ids=ascii,
 )
 def test_what_only_looks_like_an_address_is_one_line(tmp_path, monkeypatch, address):
-    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.0)
     for get in (
         lambda: cached_path(address, tmp_path),
         lambda: module.download(address, tmp_path / "f"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from transformer.errors import UserError, run_script
+from files.errors import UserError, run_script
 
 
 def told(capsys, message):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from corpus.token_store import TokenStore
 from tasks.evaluation import evaluate, predict_logits, predictions_of
 from tasks.glue import find_task
 from tasks.metrics import compute_metrics
-from tasks.token_store import TokenStore
 from transformer.modeling import TinyBertForSequenceClassification
 
 CPU = torch.device("cpu")

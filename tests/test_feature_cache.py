@@ -12,9 +12,9 @@ import task_distill
 from cli import feature_cache as module
 from cli.classification import load_classifier
 from cli.feature_cache import cached_logits, cached_split, feature_cache
+from files.errors import UserError
 from tasks.evaluation import predict_logits
 from tasks.glue import TASKS
-from transformer.errors import UserError
 from transformer.file_utils import WEIGHTS_NAME
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer

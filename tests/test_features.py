@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cli.classification import load_split
+from files.errors import UserError
 from tasks.features import open_split, write_split
 from tasks.glue import TASKS, read_parts, read_split
-from transformer.errors import UserError
 from transformer.tokenization import BertTokenizer
 
 

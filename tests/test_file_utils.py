@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from transformer.file_utils import atomic_folder, atomic_open, contents, lies_in
+from files.atomic import atomic_folder, atomic_open, contents, lies_in
 
 
 def test_a_folder_appears_with_all_it_holds(tmp_path):

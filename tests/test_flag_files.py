@@ -10,7 +10,7 @@ import pytest
 from cli.flag_files import FLAGS_NAME, save_flags
 from cli.flags import add_model_flags, add_training_flags
 from cli.help import script_parser
-from transformer.errors import UserError
+from files.errors import UserError
 
 SCRIPTS = sorted(path.stem for path in Path(__file__).resolve().parent.parent.glob("*.py"))
 

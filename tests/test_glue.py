@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from files.errors import UserError
 from tasks.glue import (
     TASKS,
     check_label_order,
@@ -19,7 +20,6 @@ from tasks.glue import (
 )
 from tasks.submissions import submission_name, write_predictions
 from tasks.tsv import read_rows
-from transformer.errors import UserError
 
 # Header and one row of each official file; A and B stand for the texts, Y for the label.
 LAYOUTS = {

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cli.classification import read_classifier
+from files.errors import UserError
 from transformer.configuration import MODELING_FILE
-from transformer.errors import UserError
 from transformer.file_utils import CONFIG_NAME
 from transformer.head_kind import check_classifier, find_head
 from transformer.modeling import BertModel, TinyBertForSequenceClassification

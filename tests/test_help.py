@@ -14,7 +14,7 @@ import pytest
 
 import data_augmentation
 from cli.help import script_parser
-from transformer.errors import UserError
+from files.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py"))

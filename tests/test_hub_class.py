@@ -8,7 +8,7 @@ import transformers
 from torch.testing import assert_close
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tasks.token_store import encode_pairs
+from corpus.token_store import encode_pairs
 from transformer.configuration import MODELING_FILE
 from transformer.file_utils import CONFIG_NAME
 from transformer.modeling import TinyBertForPreTraining, TinyBertForSequenceClassification

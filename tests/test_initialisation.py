@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distillation.initialisation import keep_layers
-from transformer.errors import UserError
+from files.errors import UserError
 from transformer.modeling import BertModel, TinyBertForSequenceClassification
 
 

@@ -13,6 +13,7 @@ from distillation.checkpoint import (
 )
 from distillation.loss_functions import label_training
 from distillation.training import TrainingSettings, make_optimizer
+from files.errors import Stopped, UserError
 from tests.training_run import (
     Killed,
     difference,
@@ -22,7 +23,6 @@ from tests.training_run import (
     run,
     without_speed,
 )
-from transformer.errors import Stopped, UserError
 from transformer.file_utils import WEIGHTS_NAME
 
 

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from tasks.kept_work import (
+from files.errors import Mishap, UserError
+from files.kept_work import (
     content_key,
     differences,
     facts_of_done,
@@ -12,7 +13,6 @@ from tasks.kept_work import (
     kept_folder,
     mark_done,
 )
-from transformer.errors import Mishap, UserError
 
 
 def stop(tmp_path, seed, done, error=SystemExit):

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from distillation.records import claim_output_dir
-from transformer.errors import UserError
-from transformer.file_utils import RUN_RECORD_NAME, atomic_open
-from transformer.locks import LOCK_NAME, sole_writer
+from files.atomic import RUN_RECORD_NAME, atomic_open
+from files.errors import UserError
+from files.locks import LOCK_NAME, sole_writer
 
 HOLDER = """
 import sys, time
-from transformer.locks import sole_writer
+from files.locks import sole_writer
 with sole_writer(sys.argv[1]):
     print("held", flush=True)
     time.sleep(3600)

@@ -3,7 +3,7 @@
 import pytest
 
 from distillation.mapping import layer_mapping
-from transformer.errors import UserError
+from files.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.masking import MaskedBatches
-from tasks.token_store import TokenStore
+from corpus.masking import MaskedBatches
+from corpus.token_store import TokenStore
 from transformer.tokenization import BertTokenizer
 
 

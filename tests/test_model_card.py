@@ -7,7 +7,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from cli.model_card import (
+from files.atomic import RUN_RECORD_NAME
+from reporting.model_card import (
     CARD_NAME,
     base_model,
     write_card,
@@ -15,7 +16,6 @@ from cli.model_card import (
     write_layers_card,
 )
 from transformer.configuration import BertConfig
-from transformer.file_utils import RUN_RECORD_NAME
 
 RECORD = {
     "stage": "prediction",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from transformer.errors import UserError
+from files.errors import UserError
 from transformer.names import canonical_name, canonical_names
 
 QUERY = "encoder.layer.0.attention.self.query.weight"

@@ -16,7 +16,7 @@ from distillation.objectives import (
     logit_mse,
     soft_cross_entropy,
 )
-from transformer.errors import UserError
+from files.errors import UserError
 from transformer.modeling import BertModel, EncoderOutput
 
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tasks.parallel import ordered_map
-from transformer.errors import UserError
+from files.errors import UserError
+from files.parallel import ordered_map
 
 
 def slow_at_first(item: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from distillation.precision import (
     compare_precisions,
     multiplies_bf16,
 )
-from transformer.errors import UserError
+from files.errors import UserError
 from transformer.modeling import BertModel, TinyBertForSequenceClassification
 from transformer.processor import Processor
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.documents import Documents, tokenize_corpus
-from tasks.pregeneration import Examples, PairRecipe, make_examples, plan_pairs
-from transformer.errors import UserError
+from corpus.documents import Documents, tokenize_corpus
+from corpus.sentence_pairs import Examples, PairRecipe, make_examples, plan_pairs
+from files.errors import UserError
 from transformer.tokenization import BertTokenizer
 
 CLS, SEP, MASK, PLACEHOLDER, FIRST = 1, 2, 3, 4, 10
@@ -257,8 +257,8 @@ def test_a_corpus_is_read_the_same_whatever_the_size_of_the_reads(tokenizer, tmp
     corpus.write_text("\n".join(lines), encoding="utf-8")
     found = []
     for size in (7, 64, 1 << 20):
-        monkeypatch.setattr("tasks.documents._READ_BYTES", size)
-        monkeypatch.setattr("tasks.documents.BLOCK_TOKENS", 100)
+        monkeypatch.setattr("corpus.documents._READ_BYTES", size)
+        monkeypatch.setattr("corpus.documents.BLOCK_TOKENS", 100)
         folder = tmp_path / str(size)
         folder.mkdir()
         documents = tokenize_corpus(corpus, tokenizer, folder)
@@ -288,8 +288,8 @@ MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np
-from tasks.documents import Documents
-from tasks.pregeneration import PairRecipe, make_examples
+from corpus.documents import Documents
+from corpus.sentence_pairs import PairRecipe, make_examples
 
 sentences = int(sys.argv[2])
 blocks = tuple(range(0, sentences // 25 + 1, 500))

@@ -6,8 +6,8 @@ import pytest
 
 from distillation import forecast
 from distillation.forecast import Forecast, time_of
-from transformer import progress
-from transformer.progress import progress_bar
+from files import progress
+from files.progress import progress_bar
 
 
 def lines(capsys):

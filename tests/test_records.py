@@ -14,8 +14,8 @@ from distillation.records import (
     file_facts,
     write_record,
 )
-from transformer.errors import UserError
-from transformer.file_utils import RUN_RECORD_NAME
+from files.atomic import RUN_RECORD_NAME
+from files.errors import UserError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 import report
 from cli.report_names import model_of
-from cli.results import read_results
-from transformer.errors import UserError
+from files.errors import UserError
+from reporting.results import read_results
 
 OFFICIAL_ROWS = {"RTE": 277, "SST-2": 872, "CoLA": 1043, "MRPC": 408}
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import report
-from cli import report_models
-from cli.results import read_results
 from distillation.mapping import layer_mapping
 from distillation.objectives import attention_losses, hidden_losses
+from reporting import models as report_models
+from reporting.results import read_results
 from tests.patience import PATIENCE
 from transformer.file_utils import VOCAB_NAME
 from transformer.modeling import TinyBertForPreTraining, TinyBertForSequenceClassification
@@ -201,7 +201,7 @@ def test_distances_are_the_training_losses_of_the_same_rows(run):
         report_models.load(lineage, folder)
         for folder in (lineage.stages["after the layers"], lineage.teacher)
     )
-    from tasks.token_store import encode_pairs
+    from corpus.token_store import encode_pairs
     from transformer.tokenization import BertTokenizer
 
     tokenizer = BertTokenizer.from_pretrained(lineage.teacher)
@@ -242,7 +242,7 @@ def test_latency_is_measured_once_and_read_afterwards(run, monkeypatch):
 
 
 def test_a_long_name_is_shown_whole_and_leaves_room_for_the_bars():
-    from cli import plots
+    from reporting import plots
 
     name = "a_rather_long_name_of_my_very_own_student_on_sentiment_lr3e-5"
     lines = plots.wrapped(name).split("\n")
@@ -252,7 +252,7 @@ def test_a_long_name_is_shown_whole_and_leaves_room_for_the_bars():
 
 @pytest.mark.parametrize("scores", [[0.0], [0.0, 61.7], [50.0, 50.0]])
 def test_no_axis_goes_below_zero_where_no_score_does(scores):
-    from cli import plots
+    from reporting import plots
 
     svg = plots.score_bars("CoLA", [(f"m{i}", score, None) for i, score in enumerate(scores)], {})
     points = [(f"m{i}", 1.0, score, 10.0) for i, score in enumerate(scores)]

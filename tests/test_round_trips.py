@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 from cli.augmentation import language_model
 from cli.training import check_vocabulary
+from files.errors import UserError
 from transformer import modeling
-from transformer.errors import UserError
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, VOCAB_NAME, WEIGHTS_NAME
 from transformer.modeling import BertForMaskedLM, BertModel, TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
 from distillation.run_log import RunLog
-from transformer.errors import UserError
+from files.errors import UserError
 
 FINE, BROKEN = torch.tensor(False), torch.tensor(True)
 

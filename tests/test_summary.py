@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cli.summary import show_plan
+from corpus.token_store import TokenStore
 from distillation.training import TrainingSettings
-from tasks.token_store import TokenStore
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks import text_files
-from tasks.text_files import read_blocks
-from transformer.errors import UserError
+from corpus import text_files
+from corpus.text_files import read_blocks
+from files.errors import UserError
 
 
 @settings(

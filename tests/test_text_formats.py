@@ -10,10 +10,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from tasks.documents import check_corpus_text
+from corpus.documents import check_corpus_text
+from corpus.text_files import read_format
+from files.errors import UserError
 from tasks.json_records import read_records
-from tasks.text_files import read_format
-from transformer.errors import UserError
 
 RECORDS = [{"title": "X", "text": "One here.\nTwo."}, {"text": "Drei “ü” \\u00e9 [{"}, "Four."]
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.token_store import (
+from corpus.token_store import (
     TokenStore,
     TokenStoreWriter,
     encode_pairs,
@@ -16,7 +16,7 @@ from tasks.token_store import (
     ranges,
     token_dtype,
 )
-from transformer.errors import UserError
+from files.errors import UserError
 
 CLS, SEP = 2, 3
 WORDS = st.lists(st.text("abcde", max_size=12), max_size=8)
@@ -125,7 +125,7 @@ def test_encoding_equals_a_loop_over_the_rows(text_a, data, max_length):
 def test_encoding_in_chunks_changes_nothing(monkeypatch):
     text = ["abcde"[: n % 6] for n in range(40)]
     whole = encode_pairs(LetterTokenizer(), text, text[::-1], 9)
-    monkeypatch.setattr("tasks.token_store._ENCODE_ROWS", 7)
+    monkeypatch.setattr("corpus.token_store._ENCODE_ROWS", 7)
     assert_equal_stores(encode_pairs(LetterTokenizer(), text, text[::-1], 9), whole)
 
 

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from transformer.errors import UserError
+from files.errors import UserError
 from transformer.known_words import KnownWords
 from transformer.tokenization import (
     SPECIAL_TOKENS,

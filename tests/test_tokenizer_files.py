@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from files.errors import UserError
 from tests.test_tokenization import ADVERSARIAL, CASED, REAL, UNCASED, random_texts, write_vocab
 from transformer import vocabulary
-from transformer.errors import UserError
 from transformer.tokenization import BertTokenizer
 from transformer.tokenizer_files import limit_max_length
 

@@ -11,10 +11,11 @@ import os
 import pytest
 import requests
 
+from files import download as downloading
+from files import remote
+from files.download import download
+from files.errors import UserError
 from tests.serving import serve
-from transformer import remote, transfer
-from transformer.download import download
-from transformer.errors import UserError
 
 CONTENT = bytes(range(256)) * 5120
 CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
@@ -22,7 +23,7 @@ CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def site(monkeypatch):
-    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.01)
     monkeypatch.setattr(remote, "TIMEOUT_SECONDS", (10.0, 0.3))
     with serve() as site:
         site.files["/big"] = CONTENT
@@ -112,7 +113,7 @@ def test_a_part_of_another_address_or_with_a_torn_note_is_not_used(site, tmp_pat
 
 
 def test_a_whole_part_is_only_renamed(site, tmp_path):
-    begun = {"url": transfer._digest(f"{site.url}/big"), "version": '"v"', "size": len(CONTENT)}
+    begun = {"url": downloading._digest(f"{site.url}/big"), "version": '"v"', "size": len(CONTENT)}
     (tmp_path / "big.part").write_bytes(CONTENT)
     (tmp_path / "big.part.json").write_text(json.dumps(begun))
     assert download(f"{site.url}/big", tmp_path / "big", CHECKSUM).read_bytes() == CONTENT
@@ -145,14 +146,14 @@ def test_a_failure_says_why_and_leaves_the_old_file(site, tmp_path, fault, messa
 
 
 def test_attempts_that_bring_much_do_not_count_towards_the_limit(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "PROGRESS_BYTES", 1 << 10)
+    monkeypatch.setattr(download, "PROGRESS_BYTES", 1 << 10)
     site.faults["/big"] = ["cut"] * 7
     assert download(f"{site.url}/big", tmp_path / "big").read_bytes() == CONTENT
     assert site.count("/big") == 8
 
 
 def test_a_server_that_changes_its_file_for_ever_is_given_up(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "PROGRESS_BYTES", 1 << 10)
+    monkeypatch.setattr(download, "PROGRESS_BYTES", 1 << 10)
     site.faults["/big"] = ["cut", "elsewhere"] * 50
     with pytest.raises(UserError, match="cannot be fetched"):
         download(f"{site.url}/big", tmp_path / "big")
@@ -176,7 +177,7 @@ def test_what_is_not_as_expected_is_thrown_away(site, tmp_path, checksum, size, 
 @pytest.mark.parametrize("kind", ["md5", "sha1", "sha256"])
 def test_each_kind_of_checksum_is_known(site, tmp_path, kind):
     good = hashlib.new(kind, CONTENT).hexdigest()
-    assert transfer.is_checksum(good) and not transfer.is_checksum(good[1:] + "x")
+    assert downloading.is_checksum(good) and not download.is_checksum(good[1:] + "x")
     download(f"{site.url}/big", tmp_path / "big", good)
 
 
@@ -197,7 +198,7 @@ def test_a_web_page_in_place_of_a_file_is_refused(site, tmp_path):
 
 def test_more_than_the_disk_holds_is_not_begun(site, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 6})
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(downloading.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(UserError, match="6 bytes free; .* needs 1,310,720"):
         download(f"{site.url}/big", tmp_path / "big")
     assert names(tmp_path) == []
@@ -219,7 +220,7 @@ def test_a_disk_that_fills_up_is_named_and_what_arrived_is_kept(site, tmp_path):
 
 def test_a_wait_the_server_asks_for_is_kept(site, tmp_path, monkeypatch):
     waits = []
-    monkeypatch.setattr(transfer.time, "sleep", waits.append)
+    monkeypatch.setattr(downloading.time, "sleep", waits.append)
     site.faults["/big"] = [503, 429]
     site.headers["/big refused"] = {"Retry-After": "7"}
     download(f"{site.url}/big", tmp_path / "big")
@@ -282,7 +283,7 @@ def test_a_link_in_the_place_of_the_part_is_not_followed(site, tmp_path):
 
 
 def _download(url, path):
-    transfer.BACKOFF_SECONDS = 0.01
+    downloading.BACKOFF_SECONDS = 0.01
     download(url, path)
 
 

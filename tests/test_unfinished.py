@@ -5,16 +5,16 @@ import os
 
 import pytest
 
-from tasks.kept_work import content_key
-from tasks.unfinished import unfinished
-from transformer.errors import Mishap, UserError
+from files.errors import Mishap, UserError
+from files.kept_work import content_key
+from files.resumable import unfinished
 
 LINES = [b"%d\n" % number for number in range(10)]
 
 
 @pytest.fixture(autouse=True)
 def mark_always(monkeypatch):
-    monkeypatch.setattr("tasks.unfinished.SECONDS", 0)
+    monkeypatch.setattr("files.resumable.SECONDS", 0)
 
 
 @pytest.fixture
@@ -156,6 +156,6 @@ def test_a_users_mistake_leaves_nothing_and_a_failing_system_what_was_marked(out
 
 
 def test_marks_are_not_made_more_often_than_needed(output, monkeypatch):
-    monkeypatch.setattr("tasks.unfinished.SECONDS", 3600)
+    monkeypatch.setattr("files.resumable.SECONDS", 3600)
     stop(output, 9)
     assert os.listdir(output.parent) == []

@@ -10,7 +10,7 @@ from demo.walkthrough.page import ROOT, TEMPLATE, agreed, fill, quote, quotes_in
 from distillation import objectives
 from distillation.mapping import layer_mapping
 from distillation.objectives import soft_cross_entropy
-from transformer.errors import UserError
+from files.errors import UserError
 from transformer.modeling import BertModel, TinyBertForPreTraining
 
 SOURCE = """

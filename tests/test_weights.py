@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from transformer.errors import UserError, run_script
+from files.errors import UserError, run_script
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformer.modeling import (
     BertForMaskedLM,

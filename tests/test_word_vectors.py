@@ -12,8 +12,8 @@ import threading
 import numpy as np
 import pytest
 
+from files.errors import UserError
 from tasks.word_vectors import nearest_words, read_word_vectors
-from transformer.errors import UserError
 
 
 def write(tmp_path, text):

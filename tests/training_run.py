@@ -13,14 +13,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from corpus.batches import StoreBatches
+from corpus.token_store import TokenStore
 from distillation.checkpoint import ModelKeeper
 from distillation.distributed import Runtime
 from distillation.gradients import Gradients
 from distillation.loss_functions import label_training
 from distillation.records import METRICS_NAME
 from distillation.training import TrainingSettings, train
-from tasks.batching import StoreBatches
-from tasks.token_store import TokenStore
 from transformer.modeling import TinyBertForSequenceClassification
 
 CPU = Runtime(torch.device("cpu"))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer.errors import UserError
+from files.errors import UserError
 from transformer.file_utils import VOCAB_NAME
 from transformer.tokenizer_json import (
     ADDED_NAME,

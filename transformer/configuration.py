@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformer.errors import UserError
-from transformer.file_utils import atomic_open
+from files.atomic import atomic_open
+from files.errors import UserError
 from transformer.head_kind import CLASSIFIER_HEADS, TINYBERT_CLASSIFIER, find_head, not_a_choice
 
 FIT_DENSES = ("shared", "per_layer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from transformer.errors import UserError
+from files.errors import UserError
 
 CLASSIFIER_HEADS = {
     "tinybert": "classifier(relu(pooled))",

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from files.errors import UserError
 from transformer.configuration import BertConfig, read_config_file
-from transformer.download import find_model_file
-from transformer.errors import UserError
 from transformer.file_utils import CONFIG_NAME
 from transformer.head_kind import Head, check_classifier, find_head
+from transformer.hub import find_model_file
 from transformer.weights import find_weights, read_weights
 
 CLASSIFIER = ("classifier.weight", "classifier.bias")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from transformer.errors import UserError
+from files.errors import UserError
 
 # Parts that wrappers put into a name, anywhere: DataParallel and DDP, torch.compile, FSDP, checkpointing.
 _WRAPPERS = {

@@ -29,13 +29,13 @@ from tokenizers import (
     processors,
 )
 
+from files.errors import UserError
 from transformer.basic_tokenizer import (
     BasicTokenizer,
     WordpieceTokenizer,
     bert_normalizer,
     without_surrogates,
 )
-from transformer.errors import UserError
 from transformer.file_utils import VOCAB_NAME
 from transformer.known_words import WORDS_KEPT, KnownWords
 from transformer.tokenizer_files import (

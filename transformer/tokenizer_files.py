@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from files.atomic import atomic_open
+from files.errors import UserError
 from transformer.added_tokens import add_special_tokens, added_tokens, named_tokens
-from transformer.download import find_model_file
-from transformer.errors import UserError
-from transformer.file_utils import CONFIG_NAME, VOCAB_NAME, atomic_open
+from transformer.file_utils import CONFIG_NAME, VOCAB_NAME
+from transformer.hub import find_model_file
 from transformer.tokenizer_json import (
     ADDED_NAME,
     CONFIG_KEYS,

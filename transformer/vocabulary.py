@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from transformer.errors import UserError
+from files.errors import UserError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # Unicode's White_Space, which `tokenizers` cuts from the end of a line. Python's differs by \x1c to \x1f.

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer.download import find_model_file
-from transformer.errors import UserError
+from files.errors import UserError
 from transformer.file_utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+from transformer.hub import find_model_file
 
 if TYPE_CHECKING:
     from torch import Tensor

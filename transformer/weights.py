@@ -15,9 +15,10 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from transformer.download import find_model_file
-from transformer.errors import UserError
-from transformer.file_utils import WEIGHTS_NAME, atomic_open
+from files.atomic import atomic_open
+from files.errors import UserError
+from transformer.file_utils import WEIGHTS_NAME
+from transformer.hub import find_model_file
 from transformer.names import BIAS, DECODER, DECODER_BIAS, WORDS, canonical_names
 from transformer.weight_shards import INDEX_ENDING, WEIGHTS_FILES, find_shards, read_shards
 

@@ -17,9 +17,9 @@ from demo.walkthrough.losses import general_facts, task_facts
 from demo.walkthrough.outcome import evaluation_facts, training_facts, use_facts
 from demo.walkthrough.page import TEMPLATE, fill
 from demo.walkthrough.run import DemoRun
+from files.atomic import atomic_open
+from files.errors import UserError, run_script
 from tasks.glue import find_task
-from transformer.errors import UserError, run_script
-from transformer.file_utils import atomic_open
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -10,17 +10,17 @@ import re
 import numpy as np
 import torch
 
+from corpus.epochs import CorpusEpoch, open_epoch
 from data_augmentation import language_model
 from demo.make import VECTORS_NAME
 from demo.walkthrough.page import agreed, table
 from demo.walkthrough.run import DemoRun
+from files.errors import UserError
 from tasks.augmentation import Augmenter, augmented_rows
-from tasks.corpus import CorpusEpoch, open_epoch
 from tasks.glue import open_rows
 from tasks.likely_tokens import likely_tokens
 from tasks.sentence_words import Sentence, replacement_tokens
 from tasks.word_vectors import WordVectors, nearest_words, read_word_vectors
-from transformer.errors import UserError
 from transformer.modeling import BertForMaskedLM
 
 _SHOWN = 5  # candidates shown with their probabilities or cosines

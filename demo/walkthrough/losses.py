@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from cli.classification import load_classifier
+from corpus.epochs import open_epoch
 from demo.walkthrough.page import TOLERANCE, agreed, number, table
 from demo.walkthrough.run import DemoRun
 from distillation.batches import Batch
 from distillation.loss_functions import layer_distillation, prediction_distillation
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives import LayerWeights
-from tasks.corpus import open_epoch
 from transformer.encoder import EncoderOutput
 from transformer.modeling import (
     BertPreTrainedModel,

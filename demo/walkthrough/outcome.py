@@ -15,8 +15,8 @@ import predict
 from demo.walkthrough.page import agreed, number, table
 from demo.walkthrough.run import DemoRun
 from distillation.batches import Batch
+from files.errors import UserError
 from tasks.glue import dev_splits, read_split
-from transformer.errors import UserError
 from transformer.modeling import TinyBertForSequenceClassification
 
 TRANSFORMERS = 1e-5  # the largest difference of logits that is taken for none

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from corpus.token_store import TokenStore, encode_pairs
 from demo.make import DUMP_NAME
+from files.errors import UserError
 from tasks.glue import Examples, GlueTask, read_split
 from tasks.sentence_words import SentenceSplitter
-from tasks.token_store import TokenStore, encode_pairs
-from transformer.errors import UserError
 from transformer.modeling import BertModel
 from transformer.tokenization import BertTokenizer
 

@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+import files.resumable
 import prepare_data
-import tasks.unfinished
+from files.errors import run_script
 from tests.integration.workspace import (
     STUDENT_4L,
     config,
@@ -36,7 +37,6 @@ from tests.integration.workspace import (
     write_student,
     write_task,
 )
-from transformer.errors import run_script
 from transformer.modeling import TinyBertForPreTraining
 
 KILLS = int(os.environ.get("FAULTS", 3))  # how often each program is killed, and each file damaged
@@ -193,7 +193,7 @@ def _run(words: list[str], place: str, pipe: Path, limits: dict[str, int]) -> No
         _see_files_of(limits["seen_by"])
     os.chdir(place)
     torch.set_num_threads(1)
-    tasks.unfinished.SECONDS = 0  # there is something to resume after a moment
+    files.resumable.SECONDS = 0  # there is something to resume after a moment
     prepare_data.BLOCK_BYTES = 2000
     if "file_bytes" in limits:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limits["file_bytes"],) * 2)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from transformer.errors import run_script
+from files.errors import run_script
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))  # for each reader; the nightly run has 2000
 SECONDS = 10  # of processor time, for one input

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import pregenerate_training_data
+from corpus.batches import StoreBatches
+from corpus.epochs import available_epochs, check_corpus, open_epoch
+from corpus.text_files import read_blocks
 from distillation.checkpoint import load_checkpoint
-from tasks.batching import StoreBatches
-from tasks.corpus import available_epochs, check_corpus, open_epoch
-from tasks.text_files import read_blocks
+from files.archives import unpack_zip
+from files.errors import UserError
 from tests.fuzz.harness import fuzz, obeys
 from tests.fuzz.mutations import json_mutants, mutants
 from tests.integration.workspace import write_bert, write_corpus
-from transformer.archives import unpack_zip
-from transformer.errors import UserError
 from transformer.modeling import TinyBertForPreTraining
 from transformer.tokenization import BertTokenizer
 

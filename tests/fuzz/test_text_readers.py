@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 import prepare_data
-from tasks.documents import tokenize_corpus
+from corpus.documents import tokenize_corpus
 from tasks.glue import TASKS, read_split
 from tasks.mrpc import make_mrpc
 from tasks.word_vectors import nearest_words, read_word_vectors

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from data_augmentation import main
+from files.errors import UserError
+from files.locks import sole_writer
 from tasks.glue import find_task, read_split
 from tests.patience import PATIENCE
 from transformer.configuration import BertConfig
-from transformer.errors import UserError
 from transformer.file_utils import WEIGHTS_NAME
-from transformer.locks import sole_writer
 from transformer.modeling import BertForMaskedLM
 from transformer.weights import save_weights
 

@@ -9,10 +9,10 @@ import pytest
 
 import download_file
 from cli import downloads
+from files import download
+from files.errors import UserError
+from files.locks import sole_writer
 from tests.serving import serve
-from transformer import transfer
-from transformer.errors import UserError
-from transformer.locks import sole_writer
 
 VECTORS = b"the 0.1 0.2\ncat 0.3 0.4\n" * 20_000
 
@@ -27,7 +27,7 @@ def zip_of(**files):
 
 @pytest.fixture
 def site(monkeypatch, tmp_path):
-    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.0)
     monkeypatch.chdir(tmp_path)
     with serve() as site:
         site.files["/data/glove.zip"] = zip_of(glove_txt=VECTORS)

@@ -14,11 +14,11 @@ import pytest
 import download_glue
 from cli import downloads
 from cli.origin import dataset_of
+from files import archives, download
+from files.errors import UserError
+from files.locks import sole_writer
 from tasks.glue import TASKS, read_split
 from tests.serving import serve
-from transformer import archives, transfer
-from transformer.errors import UserError
-from transformer.locks import sole_writer
 
 NLI = 'index\tsentence1\tsentence2\tlabel\n0\tIt "rains".\tIt\'s wet.\tentailment\n'
 NLI_TEST = "index\tsentence1\tsentence2\n0\tIt rains.\tIt is wet.\n"
@@ -93,7 +93,7 @@ def make_zip(members):
 
 @pytest.fixture
 def site(monkeypatch, tmp_path):
-    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.0)
     monkeypatch.setattr(downloads, "table", dict)  # the files here are not the public ones
     monkeypatch.chdir(tmp_path)
     with serve() as site:
@@ -203,9 +203,9 @@ def test_files_are_noted_as_glues_where_their_checksum_is_known(site, monkeypatc
     assert run(site, "--tasks", "RTE") == 0
     for name in ("train", "dev", "test"):
         path = Path(f"glue_data/RTE/{name}.tsv")
-        assert dataset_of(path, transfer.file_checksum(path)) == "GLUE"
+        assert dataset_of(path, download.file_checksum(path)) == "GLUE"
     path.write_text("changed")
-    assert dataset_of(path, transfer.file_checksum(path)) is None
+    assert dataset_of(path, download.file_checksum(path)) is None
     assert dataset_of(Path("glue_data/other.tsv"), "0" * 64) is None, "no note there"
 
 

@@ -66,7 +66,7 @@ def test_the_pairs_of_a_corpus_are_foreseen(monkeypatch, form, sampled):
     with monkeypatch.context() as patch:
         if sampled:  # a quarter of the corpus, instead of all of it
             size = Path("corpus.txt").stat().st_size
-            patch.setattr("tasks.documents._READ_BYTES", size // 4)
+            patch.setattr("corpus.documents._READ_BYTES", size // 4)
             patch.setattr("cli.pregeneration.SAMPLE_READS", 1)
         told = dry_run(f"{PAIRS} --format {form}")
     rows = number_in(told, r"2 of about ([\d,]+) sequences")

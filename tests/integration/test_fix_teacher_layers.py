@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import fix_teacher_layers
+from files.errors import UserError
+from files.locks import sole_writer
 from tests.patience import PATIENCE
-from transformer.errors import UserError
-from transformer.locks import sole_writer
 from transformer.modeling import TinyBertForSequenceClassification
 
 SCRIPT = Path(fix_teacher_layers.__file__)

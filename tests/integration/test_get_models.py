@@ -12,10 +12,10 @@ import pytest
 from tokenizers import BertWordPieceTokenizer
 
 import get_bert_models
+from files.errors import UserError
+from files.locks import sole_writer
 from tests.patience import PATIENCE
 from tests.serving import serve
-from transformer.errors import UserError
-from transformer.locks import sole_writer
 
 ROOT = Path(get_bert_models.__file__).parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.corpus import open_epoch
+from corpus.epochs import open_epoch
 from tests.integration.workspace import (
     STUDENT_4L,
     run_line,

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import pregenerate_training_data
-from tasks.corpus import available_epochs, open_epoch
-from transformer.errors import UserError
+from corpus.epochs import available_epochs, open_epoch
+from files.errors import UserError
 from transformer.tokenization import BertTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ def model(tmp_path) -> str:
 @pytest.fixture
 def corpus(tmp_path, monkeypatch) -> str:
     """Forty documents in several blocks, so that there is work for several workers."""
-    monkeypatch.setattr("tasks.documents.BLOCK_TOKENS", 500)
+    monkeypatch.setattr("corpus.documents.BLOCK_TOKENS", 500)
     rng = np.random.default_rng(0)
 
     def sentence() -> str:
@@ -176,7 +176,7 @@ def test_a_mistake_is_one_line_and_status_2(model, tmp_path):
 
 def test_merged_shards_are_the_bytes_of_the_single_run(corpus, model, tmp_path, monkeypatch):
     """Shares begin inside lines, and documents continue from one to the next."""
-    monkeypatch.setattr("tasks.documents._SENTENCES", 7)
+    monkeypatch.setattr("corpus.documents._SENTENCES", 7)
     flags = ["--masked_lm_prob", "0.15", "--epochs_to_generate", "2"]
     whole = contents(pregenerate(corpus, model, tmp_path / "whole", *flags))
     for count in (1, 3, 50):

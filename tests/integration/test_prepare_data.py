@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import prepare_data
-from tasks.sentences import make_splitter, split_sentences, train_punkt
+from corpus.sentences import make_splitter, split_sentences, train_punkt
+from files.errors import UserError
 from tests.integration.workspace import write_dump
 from tests.patience import PATIENCE, wait_until
-from transformer.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 # title, paragraphs of sentences; the third and fourth are dropped
@@ -277,7 +277,7 @@ def test_text_that_punkt_does_not_come_to_an_end_with_is_named(tmp_path, monkeyp
     source = tmp_path / "in.txt"
     source.write_text("Fine. " * 20_000)
     parameters = train_punkt(["It is. It was."])
-    monkeypatch.setattr("tasks.sentences._SECONDS", 1e-4)
+    monkeypatch.setattr("corpus.sentences._SECONDS", 1e-4)
     if not training:
         monkeypatch.setattr("prepare_data.train_punkt", lambda texts: parameters)
     with pytest.raises(

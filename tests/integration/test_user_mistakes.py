@@ -702,8 +702,8 @@ def test_what_is_damaged_is_one_line_though_the_check_has_not_come_to_it(
     """In an epoch so large that nobody looks at each sequence before the first step."""
     shutil.copytree(world, tmp_path / "world")
     monkeypatch.chdir(tmp_path / "world")
-    monkeypatch.setattr("tasks.corpus._CHECK_FIRST_SECONDS", 0.01)
-    monkeypatch.setattr("tasks.corpus.check_corpus", lambda *given: threading.Event().wait(60))
+    monkeypatch.setattr("corpus.epochs._CHECK_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr("corpus.epochs.check_corpus", lambda *given: threading.Event().wait(60))
     for module in ("corpus", "token_store", "batching"):
         monkeypatch.setattr(f"tasks.{module}.LARGE", 1)
     array = np.load(f"pairs/epoch_0.{name}.npy")

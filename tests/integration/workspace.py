@@ -21,9 +21,9 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import save_file
 
+from files.errors import run_script
 from tests.patience import PATIENCE
 from transformer.configuration import BertConfig
-from transformer.errors import run_script
 from transformer.modeling import (
     BertForPreTraining,
     BertModel,

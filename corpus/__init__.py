@@ -1,0 +1,1 @@
+"""Text to token arrays to batches."""

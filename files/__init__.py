@@ -1,0 +1,1 @@
+"""The machine: files, locks, downloads, checksums, processes. No torch, no flags."""
