@@ -23,19 +23,20 @@ from typing import Any
 import numpy as np
 
 from cli.augmentation import language_model, say_counts, time_of_augmenting, write_augmented
-from cli.foresight import add_dry_run_flag, say_untouched
+from cli.data_flags import add_shard_flags, check_shard_flags
 from cli.help import script_parser
+from cli.plan import add_dry_run_flag, say_untouched
 from cli.precision import add_bf16_flags, computed_on, precision_from
-from cli.shards import add_shard_flags, check_shard_flags
 from cli.training import check_vocabulary
 from distillation.distributed import Runtime, start_runtime
 from distillation.forecast import duration
 from files.atomic import check_writable, find_input
+from files.checksums import joint_checksum
 from files.errors import UserError, run_script
 from files.locks import sole_writer
 from files.progress import progress_bar
 from files.resumable import unfinished
-from files.shards import Shard, check_shard, checksum, finish_shard, finished_shards, merge_files
+from files.shards import Shard, check_shard, finish_shard, finished_shards, merge_files
 from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
 from tasks.glue import GlueTask, find_task, guess_task, read_split, split_path
 from tasks.likely_tokens import likely_tokens, share_out
@@ -145,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     train, output = split_path(task, folder, "train"), folder / OUTPUT
     if output.is_dir():
         raise UserError(f"{output}: is a folder; expected a file to write, or nothing")
-    job: dict[str, Any] = {"input_checksum": checksum([train]), "N": args.N or task.augment_n}
+    job: dict[str, Any] = {"input_checksum": joint_checksum([train]), "N": args.N or task.augment_n}
     job |= {name: getattr(args, name) for name in ("M", "p", "seed", "pair_mode", "bf16")}
     if args.dry_run:
         check_writable(folder, "--data_dir" if args.data_dir else "--glue_dir")

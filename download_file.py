@@ -5,7 +5,7 @@
     python download_file.py https://example.org/corpus.txt.gz --checksum 5feceb66ffc86f38...
 
 An interrupted download resumes where it stopped. A file that is already there is checked and kept.
-cli/downloads.json lists the checksums that are known; --checksum gives another (Wikimedia publishes
+files/known_downloads.json lists the checksums that are known; --checksum gives another (Wikimedia publishes
 SHA-1 beside its dumps). Without either the first arrival is trusted and its SHA-256 is written beside
 it. The variables https_proxy and http_proxy are obeyed.
 """
@@ -18,10 +18,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.downloads import add_network_flags, check_checksum, obtain
+from cli.data_flags import add_network_flags, check_checksum
 from cli.help import script_parser
 from files.archives import unpack_zip
 from files.errors import UserError, run_script
+from files.known_downloads import obtain
 from files.locks import sole_writer
 from files.remote import file_name, is_address
 

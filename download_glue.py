@@ -6,7 +6,7 @@
     python download_glue.py --from_local my_downloads --offline
 
 A task's folder appears when it is complete and checked, or not at all; complete ones are left as
-they are. What arrives is compared with the checksums in cli/downloads.json; an interrupted download
+they are. What arrives is compared with the checksums in files/known_downloads.json; an interrupted download
 is resumed by the next call. MRPC is put together from Microsoft's two files and the list of
 development pairs.
 """
@@ -21,12 +21,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.downloads import add_network_flags, by_hand, obtain
+from cli.data_flags import add_network_flags
 from cli.help import script_parser
-from cli.origin import note_glue
 from files.archives import unpack_zip
 from files.errors import UserError, run_script
+from files.known_downloads import by_hand, obtain
 from files.locks import sole_writer
+from files.origins import note_glue
 from tasks.glue import TASKS, GlueTask
 from tasks.mrpc import make_mrpc
 

@@ -23,7 +23,15 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from cli.classification import (
+from cli.flag_files import save_flags
+from cli.flags import add_head_flag, add_model_flags, whole_number
+from cli.help import script_parser
+from cli.training import check_length, check_vocabulary, describe_model, load_tokenizer
+from distillation.records import RunRecord, write_record
+from files.atomic import atomic_open, find_input
+from files.errors import UserError, run_script
+from reporting.model_card import write_export_card
+from tasks.classifiers import (
     EXPORT_RECORD_NAME,
     data_facts,
     load_classifier,
@@ -31,19 +39,12 @@ from cli.classification import (
     read_classifier,
     recorded_task,
 )
-from cli.flag_files import save_flags
-from cli.flags import add_head_flag, add_model_flags, whole_number
-from cli.help import script_parser
-from cli.onnx_models import TO_WRITE, OnnxClassifier, check_packages, write_int8, write_onnx
-from cli.training import check_length, check_vocabulary, describe_model, load_tokenizer, read_config
-from distillation.records import RunRecord, write_record
-from files.atomic import atomic_open, find_input
-from files.errors import UserError, run_script
-from reporting.model_card import write_export_card
 from tasks.evaluation import evaluate
 from tasks.glue import find_task, guess_task
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
+from transformer.loading import read_config
 from transformer.modeling import TinyBertForSequenceClassification
+from transformer.onnx import TO_WRITE, OnnxClassifier, check_packages, write_int8, write_onnx
 from transformer.weights import weights_files
 
 FILES = {"hf": SAFE_WEIGHTS_NAME, "onnx": "model.onnx", "int8": "model_int8.onnx"}

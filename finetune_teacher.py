@@ -21,49 +21,37 @@ from types import MappingProxyType
 
 import torch
 
-from cli.classification import (
-    data_facts,
-    freeze_unused,
-    load_classifier,
-    load_dev,
-    new_classifier,
-    train_split_name,
-    weakness,
-)
-from cli.feature_cache import cached_split, feature_cache
+from cli.classification import freeze_unused, train_split_name
 from cli.flags import (
     add_drop_flags,
     add_feature_cache_flag,
     add_head_flag,
     add_model_flags,
     add_training_flags,
+    advising_drops,
     batching_from,
     dropped_parts,
     mention_ignored_flags,
     settings_from,
 )
 from cli.help import script_parser
-from cli.summary import show_plan
-from cli.training import (
-    check_length,
-    check_start,
-    check_vocabulary,
-    load_tokenizer,
-    read_config,
-    run_training,
-)
+from cli.plan import show_plan
+from cli.training import check_length, check_start, check_vocabulary, load_tokenizer, run_training
 from corpus.batches import StoreBatches
-from distillation.checkpoint import ModelKeeper
+from distillation.checkpoint import ModelSaver
 from distillation.distributed import Runtime, start_runtime
 from distillation.loss_functions import label_training
-from distillation.precision import autocast
 from distillation.records import RunRecord
 from distillation.run_log import scores_text
 from distillation.training import TrainingSettings
 from files.atomic import find_input
 from files.errors import run_script
+from tasks.classifiers import data_facts, load_classifier, load_dev, new_classifier, weakness
 from tasks.evaluation import evaluate
+from tasks.feature_cache import cached_split, feature_cache
 from tasks.glue import GlueTask, find_task, guess_task
+from transformer.loading import read_config
+from transformer.precision import autocast
 
 # The tasks, by their folders, that published command lines fine-tune a teacher on.
 PUBLISHED = ("RTE", "SST-2", "CoLA", "MRPC")
@@ -108,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = settings_from(args, "warmup_linear", runtime)
     mention_ignored_flags(args)
     check_start(args, settings, runtime, data_dir)
-    with feature_cache(args) as cache:
+    with feature_cache(args.feature_cache, args.output_dir) as cache:
         fine_tune(args, settings, task, data_dir, runtime, cache, chosen)
     return 0
 
@@ -143,9 +131,15 @@ def fine_tune(
         model = new_classifier(task, config, args.head)
     else:
         fresh = ("classifier.", "bert.pooler.")
-        model = load_classifier(
-            task, args.bert_model, fresh, args.cache_dir, dropped_parts(args), head=args.head
-        )
+        with advising_drops():
+            model = load_classifier(
+                task,
+                args.bert_model,
+                fresh,
+                args.cache_dir,
+                drop=dropped_parts(args),
+                head=args.head,
+            )
     # In evaluation mode, fresh weights included: it is scored before it is trained.
     model.to(runtime.device).requires_grad_(True).eval()
     freeze_unused(model, "fit_dense", "fit_denses")
@@ -188,8 +182,8 @@ def fine_tune(
     first_dev = next(iter(dev))
     keepers = []
 
-    def open_run(folder: Path) -> ModelKeeper:
-        keepers.append(ModelKeeper(model, folder, scorer, lambda m: m[first_dev][task.main_metric]))
+    def open_run(folder: Path) -> ModelSaver:
+        keepers.append(ModelSaver(model, folder, scorer, lambda m: m[first_dev][task.main_metric]))
         return keepers[-1]
 
     run_training(

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
-from cli.classification import report_head
 from cli.flags import add_head_flag
 from cli.help import script_parser
 from files.errors import UserError, run_script
 from files.locks import sole_writer
+from tasks.classifiers import report_head
 from transformer.configuration import BertConfig, write_config_file
 from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
 from transformer.head_kind import Head

@@ -21,25 +21,18 @@ from cli.flags import (
     add_layer_flags,
     add_model_flags,
     add_training_flags,
+    advising_drops,
     batching_from,
-    drop_advice,
     dropped_parts,
     mention_ignored_flags,
     settings_from,
 )
 from cli.help import script_parser
-from cli.summary import show_plan
-from cli.training import (
-    check_length,
-    check_start,
-    check_vocabulary,
-    load_tokenizer,
-    read_config,
-    run_training,
-)
+from cli.plan import show_plan
+from cli.training import check_length, check_start, check_vocabulary, load_tokenizer, run_training
 from corpus.batches import StoreBatches
 from corpus.epochs import available_epochs, corpus_facts, open_epoch, start_check
-from distillation.checkpoint import ModelKeeper
+from distillation.checkpoint import ModelSaver
 from distillation.distributed import start_runtime
 from distillation.loss_functions import layer_distillation
 from distillation.mapping import layer_mapping
@@ -47,9 +40,10 @@ from distillation.objectives import LayerWeights, check_heads
 from distillation.records import RunRecord
 from distillation.training import prepare_teacher
 from files.atomic import find_input
-from files.errors import UserError, run_script
+from files.errors import run_script
+from transformer.loading import read_config
 from transformer.modeling import BertModel, TinyBertForPreTraining
-from transformer.weights import WeightsMismatch, weights_checksum
+from transformer.weights import weights_checksum
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -128,12 +122,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_teacher(teacher.to(runtime.device), settings, args.teacher_dropout)
     shape = {"fit_size": teacher_config.hidden_size}
     if args.continue_train:
-        try:
+        with advising_drops():
             student = TinyBertForPreTraining.from_pretrained(
                 args.student_model, None, args.cache_dir, dropped_parts(args), **shape
             )
-        except WeightsMismatch as error:
-            raise UserError(f"{error}{drop_advice(error.name)}") from None
     else:
         student = TinyBertForPreTraining.from_scratch(student_config, **shape)
     student.to(runtime.device)
@@ -162,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     run_training(
         args, record, student, tokenizer, losses, source, settings, runtime,
-        lambda folder: ModelKeeper(student, folder, keep_steps=True, check=checked),
+        lambda folder: ModelSaver(student, folder, keep_steps=True, check=checked),
         scored=False,
     )  # fmt: skip
     return 0

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from cli.downloads import add_network_flags
+from cli.data_flags import add_network_flags
 from cli.help import script_parser
 from files.atomic import atomic_open
 from files.download import is_offline

@@ -23,16 +23,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cli.classification import read_classifier, recorded_task
 from cli.flags import add_head_flag, add_model_flags, whole_number
 from cli.help import script_parser
-from cli.onnx_models import OnnxClassifier
-from cli.training import check_length, check_vocabulary, load_tokenizer, read_config
+from cli.training import check_length, check_vocabulary, load_tokenizer
 from corpus.token_store import MAX_SEQUENCE, TokenStore, encode_pairs
 from distillation.distributed import start_runtime
 from files.atomic import atomic_open, check_no_input
 from files.errors import UserError, run_script
+from tasks.classifiers import read_classifier, recorded_task
 from tasks.evaluation import predict_logits
+from transformer.loading import read_config
+from transformer.onnx import OnnxClassifier
 from transformer.tokenization import BertTokenizer
 from transformer.weight_shards import WEIGHTS_FILES
 

@@ -24,8 +24,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cli.foresight import add_dry_run_flag, say_untouched
+from cli.data_flags import add_shard_flags, check_shard_flags
 from cli.help import script_parser
+from cli.plan import add_dry_run_flag, say_untouched
 from cli.pregeneration import (
     check_contents,
     check_documents,
@@ -38,18 +39,18 @@ from cli.pregeneration import (
     output_folder,
     write_one,
 )
-from cli.shards import add_shard_flags, check_shard_flags
 from corpus.documents import Documents, check_corpus_text, join_shards, tokenize_shard
 from corpus.epoch_writing import remove_epochs
 from corpus.sentence_pairs import MIN_SEQ_LEN, Examples, PairRecipe, make_examples
 from corpus.text_files import is_compressed
 from corpus.token_store import MAX_SEQUENCE
 from files.atomic import check_writable, find_input
+from files.checksums import joint_checksum
 from files.errors import UserError, run_script
 from files.locks import sole_writer
 from files.parallel import ordered_map
 from files.progress import progress_bar
-from files.shards import check_shard, checksum, finish_shard, finished_shards, remove_shards
+from files.shards import check_shard, finish_shard, finished_shards, remove_shards
 from transformer.tokenization import BertTokenizer
 
 
@@ -234,7 +235,7 @@ def make_job(args: argparse.Namespace, corpus: Path, tokenizer: BertTokenizer) -
     own = {"vocabulary_checksum": tokenizer.vocab_hash, "do_lower_case": tokenizer.do_lower_case}
     own["tokenizer"] = tokenizer.describe()
     recipe = {name: getattr(args, name) for name in RECIPE}
-    return {"input_checksum": checksum([corpus]), **own, **recipe}
+    return {"input_checksum": joint_checksum([corpus]), **own, **recipe}
 
 
 def shard_name(folder: Path) -> Path:

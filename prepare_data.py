@@ -28,10 +28,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cli.foresight import add_dry_run_flag, say_untouched
+from cli.data_flags import add_shard_flags, check_shard_flags
 from cli.help import script_parser
+from cli.plan import add_dry_run_flag, say_untouched
 from cli.preparation import foresee
-from cli.shards import add_shard_flags, check_shard_flags
 from corpus.articles import (
     Prepared,
     Reading,
@@ -46,13 +46,14 @@ from corpus.sentences import download_punkt, find_punkt, punkt_checksum, train_p
 from corpus.text_files import Block, is_compressed, shard_of_files
 from corpus.wikiextractor import extract_dump
 from files.atomic import atomic_open, check_no_input, check_writable, find_input
+from files.checksums import content_key, joint_checksum
 from files.errors import UserError, run_script
-from files.kept_work import content_key, facts_of_done, identity, kept_folder, mark_done
+from files.kept_work import facts_of_done, identity, kept_folder, mark_done
 from files.locks import sole_writer
 from files.parallel import ordered_map
 from files.progress import progress_bar
 from files.resumable import unfinished
-from files.shards import check_shard, checksum, finish_shard, finished_shards, remove_shards
+from files.shards import check_shard, finish_shard, finished_shards, remove_shards
 
 BLOCK_BYTES = 1 << 19
 PUNKT_SAMPLE_BYTES = 1 << 21  # Punkt learns from this much, taken evenly from the whole corpus
@@ -151,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"{source}: JSON on several lines, or an array, cannot be sharded; write one object a line"
             )
-        job = {"input_checksum": checksum(files), "language": args.language}
+        job = {"input_checksum": joint_checksum(files), "language": args.language}
         job |= {name: getattr(args, name) for name in TEXT_FLAGS}
         if args.merge_shards and args.dry_run:
             finished_shards(output, args.merge_shards, job)

@@ -24,23 +24,17 @@ from cli.flags import (
     settings_from,
 )
 from cli.help import script_parser
-from cli.summary import show_plan
-from cli.training import (
-    check_length,
-    check_start,
-    check_vocabulary,
-    load_tokenizer,
-    read_config,
-    run_training,
-)
+from cli.plan import show_plan
+from cli.training import check_length, check_start, check_vocabulary, load_tokenizer, run_training
 from corpus.epochs import available_epochs, corpus_facts, open_epoch, start_check
 from corpus.masking import MaskedBatches
-from distillation.checkpoint import ModelKeeper
+from distillation.checkpoint import ModelSaver
 from distillation.distributed import start_runtime
 from distillation.loss_functions import masked_language_modelling
 from distillation.records import RunRecord
 from files.atomic import find_input
 from files.errors import UserError, run_script
+from transformer.loading import read_config
 from transformer.modeling import BertForMaskedLM
 
 
@@ -129,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     run_training(
         args, record, model, tokenizer, masked_language_modelling, source, settings, runtime,
-        lambda folder: ModelKeeper(model, folder, check=checked),
+        lambda folder: ModelSaver(model, folder, check=checked),
         scored=False,
     )  # fmt: skip
     return 0

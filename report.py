@@ -20,7 +20,6 @@ from pathlib import Path
 
 from cli.flag_files import save_flags
 from cli.help import script_parser
-from cli.report_names import MODELS
 from distillation.records import METRICS_NAME
 from files.atomic import RUN_RECORD_NAME, atomic_open, check_writable
 from files.errors import UserError, run_script
@@ -30,6 +29,7 @@ from reporting import html as report_html
 from reporting import models as report_models
 from reporting import tables
 from reporting.blocks import Block, Section, markdown
+from reporting.names import MODELS
 from reporting.results import Results, read_results
 from transformer.file_utils import CONFIG_NAME
 

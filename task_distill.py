@@ -25,16 +25,12 @@ from pathlib import Path
 import torch
 
 from cli.classification import (
-    data_facts,
     freeze_unused,
-    load_classifier,
-    load_dev,
     load_student,
     score_student,
     score_teacher,
     train_split_name,
 )
-from cli.feature_cache import cached_logits, cached_split, feature_cache
 from cli.flags import (
     add_drop_flags,
     add_feature_cache_flag,
@@ -47,18 +43,11 @@ from cli.flags import (
     settings_from,
 )
 from cli.help import script_parser
+from cli.plan import show_plan
 from cli.precision import precision_from
-from cli.summary import show_plan
-from cli.training import (
-    check_length,
-    check_start,
-    check_vocabulary,
-    load_tokenizer,
-    read_config,
-    run_training,
-)
+from cli.training import check_length, check_start, check_vocabulary, load_tokenizer, run_training
 from corpus.batches import StoreBatches
-from distillation.checkpoint import ModelKeeper
+from distillation.checkpoint import ModelSaver
 from distillation.distributed import Runtime, start_runtime
 from distillation.loss_functions import (
     label_training,
@@ -67,7 +56,6 @@ from distillation.loss_functions import (
 )
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives import LayerWeights, check_heads
-from distillation.precision import autocast
 from distillation.records import RunRecord
 from distillation.training import (
     LossFunction,
@@ -77,10 +65,14 @@ from distillation.training import (
 )
 from files.atomic import find_input
 from files.errors import UserError, run_script
+from tasks.classifiers import data_facts, load_classifier, load_dev
 from tasks.evaluation import evaluate
+from tasks.feature_cache import cached_logits, cached_split, feature_cache
 from tasks.features import Split
 from tasks.glue import GlueTask, find_task
+from transformer.loading import read_config
 from transformer.modeling import TinyBertForSequenceClassification
+from transformer.precision import autocast
 from transformer.weights import weights_checksum
 
 PREDICTION_EPOCHS = 3
@@ -188,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--teacher_model: expected for training; for scores alone add --do_eval")
     settings = settings_from(args, "warmup_linear" if args.pred_distill else "none", runtime)
     check_start(args, settings, runtime, Path(args.data_dir))
-    with feature_cache(args) as cache:
+    with feature_cache(args.feature_cache, args.output_dir) as cache:
         train_student(args, settings, task, runtime, cache)
     return 0
 
@@ -244,7 +236,7 @@ def train_student(
     runtime.wait()
     prepare_teacher(teacher, settings, args.teacher_dropout)
 
-    def open_run(folder: Path) -> ModelKeeper:
+    def open_run(folder: Path) -> ModelSaver:
         asked = args.pred_distill and losses is not label_training
         # A row is met again from the second epoch on; a teacher with dropout answers again each time.
         if (
@@ -321,7 +313,7 @@ def make_keeper(
     device: torch.device,
     context: AbstractContextManager,
     folder: Path,
-) -> ModelKeeper:
+) -> ModelSaver:
     """Keep the best model on the (first) dev set, or the newest where none is evaluated.
 
     Args:
@@ -330,7 +322,7 @@ def make_keeper(
     evaluation: Callable | None = None
     if dev:
         evaluation = partial(evaluate, task, student, dev, args.eval_batch_size, device, context)
-    return ModelKeeper(
+    return ModelSaver(
         student, folder, evaluation, lambda metrics: metrics[next(iter(dev))][task.main_metric]
     )
 

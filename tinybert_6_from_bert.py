@@ -18,7 +18,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cli.classification import report_head
 from cli.flag_files import save_flags
 from cli.flags import add_head_flag
 from cli.help import script_parser
@@ -26,6 +25,7 @@ from distillation.initialisation import keep_layers
 from files.atomic import atomic_folder, check_inputs_stay
 from files.errors import UserError, run_script
 from reporting.model_card import write_layers_card
+from tasks.classifiers import report_head
 from transformer.configuration import BertConfig
 from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
 from transformer.head_kind import Head

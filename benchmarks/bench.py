@@ -18,10 +18,10 @@ from benchmarks.figures import Figure
 from benchmarks.inputs import Sizes, Workspace
 from benchmarks.measure import Ceiling, CeilingSizes, Stopwatch, timed
 from distillation import training
-from distillation.batches import Batch
-from distillation.precision import multiplies_bf16
+from distillation.global_batches import Batch
 from transformer.configuration import BertConfig
 from transformer.linear import products_by
+from transformer.precision import multiplies_bf16
 
 
 class TimedTraining(NamedTuple):

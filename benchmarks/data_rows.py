@@ -17,11 +17,11 @@ from benchmarks.figures import Figure, Target
 from benchmarks.measure import Program, alternate, run_program, timed
 from benchmarks.reference import MaskedLanguageModel
 from benchmarks.shapes import masked_word_macs
-from cli.feature_cache import cached_split
 from corpus.batches import StoreBatches
 from corpus.epochs import available_epochs, open_epoch
 from corpus.sentences import make_splitter, train_punkt
 from corpus.token_store import TokenStore
+from tasks.feature_cache import cached_split
 from tasks.glue import find_task
 from tasks.sentence_words import Sentence, SentenceSplitter
 

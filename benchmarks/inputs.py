@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.lengths import load_lengths, spread
-from cli.classification import label_names
+from tasks.classifiers import label_names
 from tasks.glue import find_task
 from tasks.sentence_words import STOP_WORDS
 from transformer.configuration import BertConfig

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from distillation.batches import Batch
-from distillation.precision import multiplies_bf16
+from distillation.global_batches import Batch
 from transformer.linear import linear, products_by
+from transformer.precision import multiplies_bf16
 from transformer.processor import processor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,7 +194,7 @@ class Stopwatch:
     _started: list[Any] = field(default_factory=list)
 
     def wrap(self, step: Callable) -> Callable:
-        """The step of a training loop with the clock in it; it is handed a `WholeBatch` first."""
+        """The step of a training loop with the clock in it; it is handed a `GlobalBatch` first."""
 
         def timed_step(whole, *arguments):
             now = self._now()

@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 
-from cli.classification import load_classifier, load_split
 from cli.help import script_parser
 from corpus.batches import StoreBatches
 from demo.similarity import write_similarity
 from distillation.loss_functions import label_training
 from distillation.training import TrainingSettings, make_optimizer
 from files.errors import run_script
+from tasks.classifiers import load_classifier, load_split
 from tasks.evaluation import evaluate
 from tasks.glue import find_task
 from transformer.tokenization import BertTokenizer

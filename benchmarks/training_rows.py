@@ -18,11 +18,11 @@ from benchmarks.figures import Figure, Target
 from benchmarks.measure import alternate, run_program
 from benchmarks.reference import Classifier, LayerDistillation, PredictionDistillation
 from benchmarks.shapes import classifier_macs, layer_step_gflop, prediction_gflop
-from cli.classification import load_classifier
 from corpus.token_store import TokenStore, encode_pairs
-from distillation.precision import autocast
+from tasks.classifiers import load_classifier
 from tasks.evaluation import evaluate
 from tasks.glue import find_task
+from transformer.precision import autocast
 
 PLAIN = "transformers, eager, fp32, padded to 128"
 PREDICTION_EPOCHS = 3

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
 import math
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from cli.foresight import add_dry_run_flag
+from cli.plan import add_dry_run_flag
 from cli.precision import add_bf16_flags, precision_from
 from distillation.distributed import Runtime
 from distillation.training import TrainingSettings
 from files.errors import UserError
-from reporting.curves import check_targets, report_targets
+from reporting.curves import PACKAGES
 from transformer.head_kind import CLASSIFIER_HEADS
 from transformer.optimization import CLIPS, OPTIMIZERS
+from transformer.weights import WeightsMismatch
 
 MOST_EPOCHS = 100_000  # the steps of each are counted before the first
 
@@ -295,13 +299,18 @@ def dropped_parts(args: argparse.Namespace) -> tuple[str, ...]:
     return head + (("fit_dense.", "fit_denses.") if args.drop_projection else ())
 
 
-def drop_advice(name: str) -> str:
-    """The end of a message about a weight that does not fit, where a flag could leave it out."""
-    if name.startswith("classifier."):
-        return "; --drop_head starts with a new classifier"
-    return (
-        "; --drop_projection starts with a new projection" if name.startswith("fit_dense") else ""
-    )
+@contextlib.contextmanager
+def advising_drops() -> Iterator[None]:
+    """Add to a message about a weight that does not fit which flag would leave it out."""
+    advice = {
+        "classifier.": "; --drop_head starts with a new classifier",
+        "fit_dense": "; --drop_projection starts with a new projection",
+    }
+    try:
+        yield
+    except WeightsMismatch as error:
+        told = next((advice[part] for part in advice if error.name.startswith(part)), "")
+        raise UserError(f"{error}{told}") from None
 
 
 def add_ignored_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -379,3 +388,29 @@ def batching_from(args: argparse.Namespace, length: int) -> dict[str, Any]:
         "drop_last": args.drop_last,
         "pool": 1 if args.random_batches else 100,
     }
+
+
+def report_targets(text: str) -> list[str]:
+    """Read a flag such as `png,tensorboard` or `none`."""
+    names = [] if text == "none" else text.split(",")
+    for name in names:
+        if name not in PACKAGES:
+            raise argparse.ArgumentTypeError(
+                f"{name}: expected none, or some of {', '.join(PACKAGES)}"
+            )
+    return names
+
+
+def check_targets(targets: list[str]) -> None:
+    """Refuse a target whose package is not there, before a run and not after it.
+
+    Raises:
+        UserError: it says what to install.
+    """
+    for name in targets:
+        package = PACKAGES[name]
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"--report_to {name}: the package {package} is missing; pip install {package}, or "
+                f"leave it out (--report_to none; report.py draws the curves later)"
+            )

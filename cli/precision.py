@@ -8,9 +8,9 @@ import sys
 import torch
 
 from distillation.distributed import Runtime
-from distillation.precision import compare_precisions, multiplies_bf16
 from files.errors import UserError
 from transformer.linear import products_by
+from transformer.precision import compare_precisions, multiplies_bf16
 from transformer.processor import processor
 
 

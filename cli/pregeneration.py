@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cli.foresight import folder_bytes, of_size, print_facts
+from cli.plan import folder_bytes, of_size, print_facts
 from corpus.documents import Documents, tokenize_corpus
 from corpus.epoch_writing import write_epoch, write_json_epoch
 from corpus.epochs import epoch_origin
@@ -23,15 +23,9 @@ from corpus.sentence_pairs import Examples, PairRecipe, make_examples
 from corpus.text_files import unpacked_size
 from distillation.forecast import duration
 from files.atomic import check_writable, contents
+from files.checksums import content_key
 from files.errors import UserError
-from files.kept_work import (
-    content_key,
-    differences,
-    facts_of_done,
-    identity,
-    kept_folder,
-    mark_done,
-)
+from files.kept_work import differences, facts_of_done, identity, kept_folder, mark_done
 from files.locks import sole_writer
 from files.progress import progress_bar
 from transformer.tokenization import BertTokenizer

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cli.foresight import of_size, print_facts
+from cli.plan import of_size, print_facts
 from corpus.articles import Reading, find_files, prepare_block
 from corpus.text_files import open_binary, read_some, unpacked_size
 from corpus.wikiextractor import extract_dump

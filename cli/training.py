@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from cli.flag_files import save_flags
-from cli.foresight import say_untouched
+from cli.plan import say_untouched
 from cli.resuming import INPUT_FLAGS, check_agreement, identity_of_run, is_finished
-from distillation.batches import BatchSource
-from distillation.checkpoint import Checkpoints, ModelKeeper
+from distillation.checkpoint import Checkpoints, ModelSaver
 from distillation.distributed import Runtime
 from distillation.forecast import ON_TOP, duration, time_of
+from distillation.global_batches import BatchSource
 from distillation.records import RunRecord, check_output_dir, claim_output_dir, write_record
 from distillation.run_log import scores_text
 from distillation.training import (
@@ -38,7 +38,6 @@ from reporting.curves import EventFiles, draw_curves
 from reporting.model_card import write_card
 from transformer.configuration import BertConfig
 from transformer.file_utils import CONFIG_NAME, VOCAB_NAME
-from transformer.hub import find_model_file
 from transformer.modeling import BertPreTrainedModel
 from transformer.tokenization import BertTokenizer
 from transformer.tokenizer_files import TOKENIZER_NAME, find_tokenizer, has_tokenizer
@@ -132,11 +131,6 @@ def check_length(
         )
 
 
-def read_config(source: str | os.PathLike, cache_dir=None) -> BertConfig:
-    """Read a model's `config.json` without its weights."""
-    return BertConfig.from_json_file(find_model_file(source, CONFIG_NAME, cache_dir))
-
-
 def check_start(
     args: argparse.Namespace, settings: TrainingSettings, runtime: Runtime, data: Path
 ) -> None:
@@ -173,7 +167,7 @@ def run_training(
     source: BatchSource,
     settings: TrainingSettings,
     runtime: Runtime,
-    make_keeper: Callable[[Path], ModelKeeper],
+    make_keeper: Callable[[Path], ModelSaver],
     scored: bool = True,
 ) -> None:
     """Open the output folder, train, and leave a complete model folder with its record.

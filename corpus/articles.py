@@ -13,12 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from corpus.json_records import read_records
+from corpus.line_breaks import Wrapping, find_wrapping
 from corpus.sentences import make_splitter, split_sentences
 from corpus.text_files import Block, read_blocks, read_format, sample_lines
 from corpus.wikiextractor import check_dump
 from files.errors import UserError
-from tasks.json_records import read_records
-from tasks.line_breaks import Wrapping, find_wrapping
 
 _EXTRACTED = re.compile(r"wiki_\d+(\.\w+)?")  # files of WikiExtractor's
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|#\d+|#[xX][\da-fA-F]+);")

@@ -67,7 +67,7 @@ class StoreBatches:
 
     Attributes:
         stores: epoch e reads stores[e % len(stores)].
-        batch_size: rows in a whole batch, over all processes and micro-steps.
+        batch_size: rows in a global batch, over all processes and micro-steps.
         seed: what the order is derived from.
         columns: further values of every row, such as labels, [n, …] each; a batch carries its rows' share
             under the same name. Only for sources of one store.

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from corpus.line_breaks import find_wrapping
 from corpus.text_files import Block, read_blocks, read_format, sample_lines
 from corpus.token_store import token_dtype
 from files.atomic import atomic_open
 from files.errors import UserError
-from tasks.line_breaks import find_wrapping
 
 if TYPE_CHECKING:
     from transformer.tokenization import BertTokenizer

@@ -11,15 +11,15 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
+from corpus.text_formats import HEAD_BYTES, format_of, refuse_binary
 from files.errors import UserError
-from tasks.text_formats import HEAD_BYTES, format_of, refuse_binary
 
 LONGEST_LINE = 1 << 30  # bytes
 LONGEST_JOINED = 1 << 26  # bytes of lines that were one before they were wrapped
 _LINE_BEFORE = 1 << 16  # bytes; a line that was wrapped is shorter
 _GUESS_BYTES = 1 << 23
 _WINDOWS, _WINDOW_BYTES = 16, 1 << 16
-# What a file begins with: what unpacks it. What nothing here unpacks is refused (tasks/text_formats.py).
+# What a file begins with: what unpacks it. What nothing here unpacks is refused (corpus/text_formats.py).
 _OPENERS = {
     b"BZh": bz2.open,
     b"\x1f\x8b": gzip.open,

@@ -29,7 +29,7 @@ ABANDONED_NAME = "abandoned-"
 Metrics = dict[str, dict[str, float]]  # dev set -> metric -> value
 
 
-class ModelKeeper:
+class ModelSaver:
     """Writes the model at every evaluation point.
 
     With an `evaluate` function `pytorch_model.bin` is the best model so far and

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from distillation.batches import Batch
+from distillation.cuda_graphs import CudaGraphs, Inputs
 from distillation.distributed import Runtime
-from distillation.precision import autocast
-from distillation.recording import Inputs, Recorder
+from distillation.global_batches import Batch
+from transformer.precision import autocast
 
 # (model, batch on the model's device) -> named scalars, to be added up and minimised. A recorded one must
 # not wait for the GPU.
@@ -47,7 +47,7 @@ class Gradients:
             precision: of the forward passes.
             recorded: whether the work is done in such a way that a GPU can record and replay it.
         """
-        self.recorder = Recorder(runtime.device, recorded and runtime.device.type == "cuda")
+        self.recorder = CudaGraphs(runtime.device, recorded and runtime.device.type == "cuda")
         self.model, self.losses, self.runtime = model, losses, runtime
         self.scaler, self.precision = scaler, precision
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -65,7 +65,7 @@ class Gradients:
         """Return the losses of a micro-batch.
 
         Args:
-            share: what it counts in the whole batch.
+            share: what it counts in the global batch.
         """
         return self.recorder("gradients", self._compute, {**batch, "share": share})
 

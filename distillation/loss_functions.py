@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distillation.batches import Batch
+from distillation.global_batches import Batch
 from distillation.mapping import LayerMapping
 from distillation.objectives import (
     LayerWeights,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import json
 import os
 import platform
@@ -118,16 +117,6 @@ def _what_is_there(present: list[str]) -> str:
         f"is not empty (holds {present[0]}); choose another folder, or --overwrite_output_dir to "
         "remove what is there"
     )
-
-
-def file_facts(paths: Iterable[str | os.PathLike]) -> list[dict[str, Any]]:
-    """Return path, size in bytes and sha256 of each file, read in blocks."""
-    facts = []
-    for path in map(Path, paths):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        facts.append({"path": str(path), "bytes": path.stat().st_size, "sha256": digest})
-    return facts
 
 
 class RunRecord:

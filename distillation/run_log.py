@@ -80,7 +80,7 @@ class RunLog:
         """Count an optimiser step.
 
         Args:
-            rows: of the whole batch.
+            rows: of the global batch.
             tokens: how many these rows hold.
             losses: this process's share of the batch's mean losses.
             by_layer: what some of the losses are sums of, [layers] each.

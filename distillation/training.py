@@ -1,8 +1,8 @@
 """The one training loop.
 
-It takes whole batches (see distillation/batches.py), adds up the losses it is handed, steps the optimiser,
-logs, evaluates, keeps models, and can resume where a killed run stopped. It knows nothing of what the losses
-are or what the rows mean.
+It takes global batches (distillation/global_batches.py), adds up the losses it is handed, steps the
+optimiser, logs, evaluates, keeps models, and can resume where a killed run stopped. It knows nothing of
+what the losses are or what the rows mean.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distillation.batches import BatchSource, WholeBatch, whole_batches
-from distillation.checkpoint import Checkpoints, ModelKeeper
+from distillation.checkpoint import Checkpoints, ModelSaver
 from distillation.compilation import check_compiler, compile_layers
+from distillation.cuda_graphs import Inputs
 from distillation.distributed import Runtime
 from distillation.forecast import Forecast
+from distillation.global_batches import BatchSource, GlobalBatch, global_batches
 from distillation.gradients import Gradients, LossFunction
-from distillation.precision import cast_frozen_linears
-from distillation.recording import Inputs
 from distillation.records import METRICS_NAME, TEXT_LOG_NAME
 from distillation.resume import identity_of, log_of, restore, run_state
 from distillation.run_log import RunLog, open_log, write_text_log
 from files.errors import Stopped, StopRequest, UserError
 from files.progress import progress_bar
 from transformer.optimization import OPTIMIZERS, BertAdam
+from transformer.precision import cast_frozen_linears
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class TrainingSettings:
         nan_policy: what to do about a step whose loss or gradient is not finite: `stop` the run, or
             `skip` the step, so that it changes neither weights nor moments.
         compiled: whether the model's layers go through torch.compile.
-        recorded: whether steps on a GPU are recorded and replayed (see `Recorder`).
+        recorded: whether steps on a GPU are recorded and replayed (see `CudaGraphs`).
     """
 
     epochs: int
@@ -82,7 +82,7 @@ def train(
     settings: TrainingSettings,
     runtime: Runtime,
     folder: Path,
-    keeper: ModelKeeper,
+    keeper: ModelSaver,
     resume: bool = False,
     told_by: Mapping[str, Any] = MappingProxyType({}),
     tell: Callable[[dict[str, Any]], None] | None = None,
@@ -156,7 +156,7 @@ def train(
                 bar.write(line, file=bar.fp)
 
         forecast = Forecast(total - step, say, keeper.evaluate is not None)
-        for whole in whole_batches(source, settings.accumulation, runtime, counts, step, total):
+        for whole in global_batches(source, settings.accumulation, runtime, counts, step, total):
             step += 1
             _step(whole, step, gradients, optimizer, log)
             bar.update()
@@ -216,7 +216,7 @@ def time_step(
     alone = replace(runtime, world=1)
     gradients = Gradients(model, losses, alone, scaler, settings.precision, settings.recorded)
     model.train()
-    for whole in whole_batches(
+    for whole in global_batches(
         source, settings.accumulation, runtime, counts, 0, min(5, counts[0])
     ):
         # A recording is made the second time and replayed the third.
@@ -285,7 +285,7 @@ def check_settings(settings: TrainingSettings, runtime: Runtime) -> None:
 
 
 def _step(
-    whole: WholeBatch, step: int, gradients: Gradients, optimizer: BertAdam, log: RunLog
+    whole: GlobalBatch, step: int, gradients: Gradients, optimizer: BertAdam, log: RunLog
 ) -> None:
     """Forward and backward over the micro-batches, then one optimiser step."""
     gradients.clear()
@@ -321,7 +321,7 @@ def _step(
 
 
 def _evaluate(
-    model: nn.Module, keeper: ModelKeeper, step: int, log: RunLog, runtime: Runtime
+    model: nn.Module, keeper: ModelSaver, step: int, log: RunLog, runtime: Runtime
 ) -> None:
     """Evaluate and save on the main process while the others wait."""
     model.eval()

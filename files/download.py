@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from files.atomic import atomic_open
+from files.checksums import ALGORITHMS, file_checksum
 from files.errors import UserError
 from files.locks import wait_for_lock
 from files.progress import progress_bar
@@ -29,7 +30,6 @@ ATTEMPTS = 4  # in a row that bring less than PROGRESS_BYTES
 PROGRESS_BYTES = 1 << 20
 BACKOFF_SECONDS = 1.0
 SHOW_PROGRESS_FROM = 16 << 20  # bytes
-_ALGORITHMS = {32: "MD5", 40: "SHA1", 64: "SHA256"}  # by the checksum's length
 
 
 class Wanted(NamedTuple):
@@ -83,20 +83,6 @@ def fetch(
             except UserError:
                 _forget(file, partial)
                 raise
-
-
-def file_checksum(path: str | os.PathLike, like: str | None = None) -> str:
-    """Return a file's SHA-256, or the kind of checksum that `like` is."""
-    algorithm = _ALGORITHMS[len(like)] if like else "SHA256"
-    with open(path, "rb") as file:
-        return hashlib.file_digest(
-            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
-        ).hexdigest()
-
-
-def is_checksum(text: str) -> bool:
-    """Whether `text` is a checksum that `Wanted` knows, in lower case."""
-    return len(text) in _ALGORITHMS and set(text) <= set("0123456789abcdef")
 
 
 def _attempt(
@@ -199,7 +185,7 @@ def _fault(file: IO[bytes], partial: Path, wanted: Wanted) -> str:
     if wanted.checksum is not None:
         found = file_checksum(partial, wanted.checksum)
         if found != wanted.checksum:
-            return f"has the {_ALGORITHMS[len(found)]} {found}; expected {wanted.checksum}"
+            return f"has the {ALGORITHMS[len(found)]} {found}; expected {wanted.checksum}"
     return ""
 
 

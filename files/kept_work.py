@@ -7,7 +7,6 @@ differs.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -16,14 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from files.atomic import atomic_open
+from files.checksums import content_key
 from files.errors import Mishap, UserError
 
 _DONE = "done.json"
-
-
-def content_key(*facts: Any) -> str:
-    """A short name for facts that JSON can hold; other facts have another."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def identity(paths: Iterable[str | os.PathLike]) -> list[list[Any]]:

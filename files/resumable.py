@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from files.atomic import atomic_open, put_in_place
+from files.checksums import content_key
 from files.errors import Mishap, UserError
-from files.kept_work import content_key, differences
+from files.kept_work import differences
 
 SECONDS = 10.0  # of work that a kill may cost: `Unfinished.mark` does nothing more often
 _CONTENT, _DONE = "content", "done.json"

@@ -6,11 +6,10 @@ which says what it was made from. Merging takes n finished shards of one job and
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,17 +33,6 @@ class Shard(NamedTuple):
     def path(self, output: str | os.PathLike) -> Path:
         """Where the shard of `output` is written."""
         return Path(f"{output}.shard-{self.index}-of-{self.count}")
-
-
-def checksum(paths: Iterable[str | os.PathLike]) -> str:
-    """SHA-256 over the bytes of files, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            digest.update(b"%d " % os.fstat(file.fileno()).st_size)
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def finish_shard(

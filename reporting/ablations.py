@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cli.report_names import ABLATION
 from reporting.blocks import Block, Table
+from reporting.names import ABLATION
 from reporting.results import Results
 from reporting.tables import headline
 

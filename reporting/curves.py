@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -13,37 +11,10 @@ from typing import Any
 from distillation.records import METRICS_NAME
 from distillation.run_log import is_log_line
 from files.atomic import RUN_RECORD_NAME
-from files.errors import UserError
 
 CURVES_NAME = "curves.png"
 EVENTS_FOLDER = "tensorboard"
 PACKAGES = {"png": "matplotlib", "tensorboard": "tensorboard"}
-
-
-def report_targets(text: str) -> list[str]:
-    """Read a flag such as `png,tensorboard` or `none`."""
-    names = [] if text == "none" else text.split(",")
-    for name in names:
-        if name not in PACKAGES:
-            raise argparse.ArgumentTypeError(
-                f"{name}: expected none, or some of {', '.join(PACKAGES)}"
-            )
-    return names
-
-
-def check_targets(targets: list[str]) -> None:
-    """Refuse a target whose package is not there, before a run and not after it.
-
-    Raises:
-        UserError: it says what to install.
-    """
-    for name in targets:
-        package = PACKAGES[name]
-        if importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"--report_to {name}: the package {package} is missing; pip install {package}, or "
-                f"leave it out (--report_to none; report.py draws the curves later)"
-            )
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

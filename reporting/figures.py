@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.report_names import label, model_of
 from files.parallel import ordered_map
 from reporting import models as models_of
 from reporting.blocks import Block, Figure, Figures, Folded, Table
 from reporting.curves import CURVES_NAME, draw_curves, undrawn
+from reporting.names import label, model_of
 from reporting.results import Results
 from reporting.tables import headline
 

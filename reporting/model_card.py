@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cli.origin import GLUE
 from files.atomic import RUN_RECORD_NAME, atomic_open
+from files.origins import GLUE
 from transformer.configuration import BertConfig
 from transformer.hub import HUB_NAME
 
@@ -122,7 +122,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_glue(facts: Mapping[str, Any] | None) -> bool:
-    """Whether a file of the run record is one of GLUE's own; see cli/origin.py."""
+    """Whether a file of the run record is one of GLUE's own; see files/origins.py."""
     return facts is not None and facts.get("dataset") == GLUE
 
 

@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cli.classification import load_classifier, new_classifier
-from cli.training import read_config
 from corpus.token_store import encode_pairs
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives import attention_losses, hidden_losses
 from files.atomic import atomic_open
 from files.errors import UserError
 from reporting.results import Results
+from tasks.classifiers import load_classifier, new_classifier
 from tasks.glue import GlueTask, find_task, read_split
 from transformer.configuration import BertConfig
 from transformer.file_utils import CONFIG_NAME
+from transformer.loading import read_config
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cli.report_names import is_recipe, model_of
 from files.atomic import RUN_RECORD_NAME
+from reporting.names import is_recipe, model_of
 
 EVAL_RECORD_NAME = "eval.json"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from cli.report_names import MODELS, label, model_of, published_label, stand_ins
 from reporting.blocks import Block, Bullets, Folded, Table
+from reporting.names import MODELS, label, model_of, published_label, stand_ins
 from reporting.results import Results, Score, seed_of
 
 TASK_ORDER = ("RTE", "SST-2", "CoLA", "MRPC")  # the published table's

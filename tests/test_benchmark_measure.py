@@ -20,7 +20,6 @@ from benchmarks.shapes import (
 from distillation.loss_functions import layer_distillation, prediction_distillation
 from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights
-from distillation.precision import multiplies_bf16
 from transformer.configuration import BertConfig
 from transformer.modeling import (
     BertForMaskedLM,
@@ -28,6 +27,7 @@ from transformer.modeling import (
     TinyBertForPreTraining,
     TinyBertForSequenceClassification,
 )
+from transformer.precision import multiplies_bf16
 
 CPU = torch.device("cpu")
 BERT_BASE = BertConfig()

@@ -17,9 +17,9 @@ from benchmarks.inputs import QUICK, SPECIAL, Words
 from benchmarks.lengths import TASKS, load_lengths, spread
 from benchmarks.measure import Ceiling, Program
 from benchmarks.tables import figures_table, inference_tables, render
-from distillation.precision import multiplies_bf16
 from files.errors import UserError, run_script
 from tasks.sentence_words import SentenceSplitter
+from transformer.precision import multiplies_bf16
 from transformer.processor import Processor
 from transformer.tokenization import BertTokenizer
 

@@ -12,7 +12,7 @@ from distillation.checkpoint import (
     LAST_WEIGHTS_NAME,
     PREVIOUS_CHECKPOINT_NAME,
     Checkpoints,
-    ModelKeeper,
+    ModelSaver,
     load_checkpoint,
 )
 from files.errors import UserError
@@ -146,7 +146,7 @@ def test_the_metrics_of_every_task_survive_a_checkpoint(tmp_path, task):
     else:
         predictions, labels = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
     metrics = compute_metrics(task, predictions, labels)
-    keeper = ModelKeeper(
+    keeper = ModelSaver(
         torch.nn.Linear(1, 1),
         tmp_path,
         lambda: {"dev": metrics},
@@ -154,14 +154,14 @@ def test_the_metrics_of_every_task_survive_a_checkpoint(tmp_path, task):
     )
     keeper(1)
     Checkpoints(tmp_path).save({"keeper": keeper.state_dict()})
-    again = ModelKeeper(torch.nn.Linear(1, 1), tmp_path)
+    again = ModelSaver(torch.nn.Linear(1, 1), tmp_path)
     again.load_state_dict(load_checkpoint(tmp_path / "checkpoint.pt")["keeper"])
     assert again.state_dict() == keeper.state_dict()
 
 
 def test_without_an_evaluation_the_newest_model_is_the_one(tmp_path):
     model = torch.nn.Linear(2, 1)
-    keeper = ModelKeeper(model, tmp_path)
+    keeper = ModelSaver(model, tmp_path)
     for step in (1, 2):
         torch.nn.init.constant_(model.weight, step)
         assert keeper(step) == {}
@@ -172,7 +172,7 @@ def test_without_an_evaluation_the_newest_model_is_the_one(tmp_path):
 
 def test_the_first_of_equally_good_models_is_kept(tmp_path):
     model = torch.nn.Linear(2, 1)
-    keeper = ModelKeeper(model, tmp_path, lambda: {"dev": {"acc": 0.5}}, lambda m: m["dev"]["acc"])
+    keeper = ModelSaver(model, tmp_path, lambda: {"dev": {"acc": 0.5}}, lambda m: m["dev"]["acc"])
     for step in (1, 2):
         torch.nn.init.constant_(model.weight, step)
         keeper(step)
@@ -190,9 +190,7 @@ class Run:
     def __init__(self, folder, scored=True, **options):
         self.folder, self.model, self.now = folder, torch.nn.Linear(1, 1, bias=False), 0
         evaluate = (lambda: {"dev": {"acc": SCORES[self.now]}}) if scored else None
-        self.keeper = ModelKeeper(
-            self.model, folder, evaluate, lambda m: m["dev"]["acc"], **options
-        )
+        self.keeper = ModelSaver(self.model, folder, evaluate, lambda m: m["dev"]["acc"], **options)
 
     def after(self, *steps):
         for step in steps:
@@ -281,7 +279,7 @@ def test_models_of_a_run_that_left_no_checkpoint_are_moved_aside(tmp_path):
 
 def test_a_kept_step_is_a_file_of_its_own(tmp_path):
     """`cp step_N_pytorch_model.bin pytorch_model.bin` refuses two names of one file."""
-    ModelKeeper(torch.nn.Linear(1, 1), tmp_path, keep_steps=True)(5)
+    ModelSaver(torch.nn.Linear(1, 1), tmp_path, keep_steps=True)(5)
     step, newest = tmp_path / f"step_5_{WEIGHTS_NAME}", tmp_path / WEIGHTS_NAME
     assert step.read_bytes() == newest.read_bytes() and not step.samefile(newest)
 
@@ -290,7 +288,7 @@ def test_no_model_is_written_of_what_proves_damaged(tmp_path):
     def damaged():
         raise UserError("data: has changed")
 
-    keeper = ModelKeeper(torch.nn.Linear(1, 1), tmp_path, check=damaged)
+    keeper = ModelSaver(torch.nn.Linear(1, 1), tmp_path, check=damaged)
     with pytest.raises(UserError, match="has changed"):
         keeper(1)
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from distillation.checkpoint import ModelKeeper
+from cli import flags
+from distillation.checkpoint import ModelSaver
 from distillation.records import METRICS_NAME
 from files.errors import UserError
 from reporting import curves
@@ -100,7 +101,7 @@ def train(model, folder, **settings):
     resume = folder.exists()
     folder.mkdir(exist_ok=True)
     settings = TrainingSettings(**{"epochs": 2, "learning_rate": 1e-3, "save_steps": 2, **settings})
-    keeper = ModelKeeper(model, folder)
+    keeper = ModelSaver(model, folder)
     training(
         model, label_training, make_source(), settings, CPU, folder, keeper, resume, {}, events
     )
@@ -153,17 +154,17 @@ def test_event_files_are_written_while_the_run_goes_on(make_model, tmp_path):
 
 
 def test_targets_are_names_with_commas_or_none():
-    assert curves.report_targets("png,tensorboard") == ["png", "tensorboard"]
-    assert curves.report_targets("none") == []
+    assert flags.report_targets("png,tensorboard") == ["png", "tensorboard"]
+    assert flags.report_targets("none") == []
     with pytest.raises(Exception, match="svg: expected none, or some of png, tensorboard"):
-        curves.report_targets("png,svg")
+        flags.report_targets("png,svg")
 
 
 def test_a_missing_package_is_named_before_the_run(monkeypatch):
-    monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(flags.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="--report_to tensorboard: .* pip install tensorboard"):
-        curves.check_targets(["tensorboard"])
-    curves.check_targets([])
+        flags.check_targets(["tensorboard"])
+    flags.check_targets([])
 
 
 def test_training_imports_matplotlib_only_to_draw():

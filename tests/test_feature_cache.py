@@ -1,6 +1,5 @@
 """What is made once and read by many runs: never stale, never torn, never wrong."""
 
-import argparse
 import contextlib
 import os
 
@@ -9,11 +8,11 @@ import pytest
 import torch
 
 import task_distill
-from cli import feature_cache as module
-from cli.classification import load_classifier
-from cli.feature_cache import cached_logits, cached_split, feature_cache
 from files.errors import UserError
+from tasks import feature_cache as module
+from tasks.classifiers import load_classifier
 from tasks.evaluation import predict_logits
+from tasks.feature_cache import cached_logits, cached_split, feature_cache
 from tasks.glue import TASKS
 from transformer.file_utils import WEIGHTS_NAME
 from transformer.modeling import TinyBertForSequenceClassification
@@ -196,16 +195,14 @@ def test_a_teacher_without_finite_logits_is_refused(tmp_path, data, tokenizer, t
 
 
 def test_the_folder_of_one_run_is_removed_with_it(tmp_path):
-    args = argparse.Namespace(feature_cache=None, output_dir=f"{tmp_path}/model/")
     for error in (None, UserError, KeyboardInterrupt):
-        with suppressed(error), feature_cache(args) as folder:
+        with suppressed(error), feature_cache(None, f"{tmp_path}/model/") as folder:
             assert folder == tmp_path / "model.cache"
             folder.mkdir(exist_ok=True)
             if error:
                 raise error
         assert folder.exists() == (error is KeyboardInterrupt)  # --resume finds it
-    args.feature_cache = str(tmp_path / "shared")
-    with feature_cache(args) as folder:
+    with feature_cache(str(tmp_path / "shared"), tmp_path / "model") as folder:
         folder.mkdir()
     assert folder.exists()
 

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from cli.classification import load_split
 from files.errors import UserError
+from tasks.classifiers import load_split
 from tasks.features import open_split, write_split
 from tasks.glue import TASKS, read_parts, read_split
 from transformer.tokenization import BertTokenizer

@@ -12,7 +12,8 @@ import distillation.training as training
 from benchmarks.inputs import QUICK, Workspace
 from benchmarks.measure import ROOT
 from cli.augmentation import language_model
-from distillation.checkpoint import ModelKeeper
+from distillation.checkpoint import ModelSaver
+from distillation.cuda_graphs import CudaGraphs
 from distillation.distributed import Runtime
 from distillation.loss_functions import (
     label_training,
@@ -21,7 +22,6 @@ from distillation.loss_functions import (
 )
 from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights
-from distillation.recording import Recorder
 from tasks.evaluation import predict_logits
 from tasks.likely_tokens import likely_tokens
 from tasks.sentence_words import SentenceSplitter
@@ -112,12 +112,12 @@ def recorders(monkeypatch):
     """Lists the recorders of the runs."""
     made = []
 
-    class Listed(Recorder):
+    class Listed(CudaGraphs):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr("distillation.gradients.Recorder", Listed)
+    monkeypatch.setattr("distillation.gradients.CudaGraphs", Listed)
     return made
 
 
@@ -243,6 +243,6 @@ def test_torchrun_with_nccl_gives_the_weights_of_a_plain_run(tmp_path):
 
 def test_a_model_kept_on_a_gpu_loads_on_a_cpu(make_model, tmp_path):
     model = make_model().to(GPU)
-    ModelKeeper(model, tmp_path)(1)
+    ModelSaver(model, tmp_path)(1)
     state = torch.load(tmp_path / WEIGHTS_NAME)
     assert all(value.device.type == "cpu" for value in state.values())

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from cli.classification import read_classifier
 from files.errors import UserError
+from tasks.classifiers import read_classifier
 from transformer.configuration import MODELING_FILE
 from transformer.file_utils import CONFIG_NAME
 from transformer.head_kind import check_classifier, find_head

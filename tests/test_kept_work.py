@@ -4,15 +4,9 @@ import os
 
 import pytest
 
+from files.checksums import content_key
 from files.errors import Mishap, UserError
-from files.kept_work import (
-    content_key,
-    differences,
-    facts_of_done,
-    identity,
-    kept_folder,
-    mark_done,
-)
+from files.kept_work import differences, facts_of_done, identity, kept_folder, mark_done
 
 
 def stop(tmp_path, seed, done, error=SystemExit):

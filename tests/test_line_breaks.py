@@ -6,8 +6,8 @@ import textwrap
 
 import pytest
 
+from corpus.line_breaks import Wrapping, find_wrapping
 from corpus.text_files import read_blocks
-from tasks.line_breaks import Wrapping, find_wrapping
 
 PROSE = (
     "It was a bright cold day in the old town, and the clocks were striking. The keeper of the "

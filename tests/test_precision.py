@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from cli.precision import add_bf16_flags, computed_on, precision_from
 from distillation.distributed import Runtime
 from distillation.objectives import attention_losses, hidden_losses
-from distillation.precision import (
+from files.errors import UserError
+from transformer.modeling import BertModel, TinyBertForSequenceClassification
+from transformer.precision import (
     autocast,
     cast_frozen_linears,
     compare_precisions,
     multiplies_bf16,
 )
-from files.errors import UserError
-from transformer.modeling import BertModel, TinyBertForSequenceClassification
 from transformer.processor import Processor
 
 UNIT = 2.0**-9  # bfloat16 keeps 8 bits: half of its last one, relative
@@ -158,7 +158,7 @@ def test_two_precisions_are_refused(flag):
 @pytest.mark.parametrize("bf16", ["", "AVX-512 BF16"])
 def test_a_processors_instructions_say_whether_it_multiplies_bfloat16(monkeypatch, bf16):
     here = Processor("P", "AuthenticAMD", "AVX-512", bf16)
-    monkeypatch.setattr("distillation.precision.processor", lambda: here)
+    monkeypatch.setattr("transformer.precision.processor", lambda: here)
     assert multiplies_bf16(CPU) is bool(bf16)
 
 

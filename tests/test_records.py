@@ -7,14 +7,9 @@ import os
 import pytest
 
 from distillation.checkpoint import CHECKPOINT_NAME
-from distillation.records import (
-    METRICS_NAME,
-    RunRecord,
-    claim_output_dir,
-    file_facts,
-    write_record,
-)
+from distillation.records import METRICS_NAME, RunRecord, claim_output_dir, write_record
 from files.atomic import RUN_RECORD_NAME
+from files.checksums import file_facts
 from files.errors import UserError
 
 

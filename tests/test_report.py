@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import report
-from cli.report_names import model_of
 from files.errors import UserError
+from reporting.names import model_of
 from reporting.results import read_results
 
 OFFICIAL_ROWS = {"RTE": 277, "SST-2": 872, "CoLA": 1043, "MRPC": 408}

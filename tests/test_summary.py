@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cli.summary import show_plan
+from cli.plan import show_plan
 from corpus.token_store import TokenStore
 from distillation.training import TrainingSettings
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from corpus.documents import check_corpus_text
+from corpus.json_records import read_records
 from corpus.text_files import read_format
 from files.errors import UserError
-from tasks.json_records import read_records
 
 RECORDS = [{"title": "X", "text": "One here.\nTwo."}, {"text": "Drei “ü” \\u00e9 [{"}, "Four."]
 

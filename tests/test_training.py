@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from distillation.checkpoint import LAST_WEIGHTS_NAME, ModelKeeper
+from distillation.checkpoint import LAST_WEIGHTS_NAME, ModelSaver
 from distillation.distributed import Runtime
 from distillation.loss_functions import (
     label_training,
@@ -231,7 +231,7 @@ class Scores:
 def scored_run(make_model, folder, answers, **settings):
     model = make_model()
     scores = Scores(model, answers)
-    keeper = ModelKeeper(model, folder, scores, lambda metrics: metrics["dev"]["mcc"])
+    keeper = ModelSaver(model, folder, scores, lambda metrics: metrics["dev"]["mcc"])
     trained = []
 
     def losses(model, batch):
@@ -285,7 +285,7 @@ def test_a_run_shorter_than_eval_step_is_evaluated_and_saved(make_model, tmp_pat
 
 def test_steps_are_kept_when_asked(make_model, tmp_path):
     model = make_model()
-    run(model, tmp_path, keeper=ModelKeeper(model, tmp_path, keep_steps=True), eval_step=2)
+    run(model, tmp_path, keeper=ModelSaver(model, tmp_path, keep_steps=True), eval_step=2)
     kept = sorted(path.name for path in tmp_path.glob("step_*"))
     assert kept == [f"step_{n}_{WEIGHTS_NAME}" for n in (2, 3, 4, 6)]
     newest = (tmp_path / f"step_6_{WEIGHTS_NAME}").read_bytes()
@@ -318,7 +318,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(make_model, tmp_p
         model = make_model(**dropout)
 
         def keeper(model, folder=folder, answers=answers):
-            return ModelKeeper(model, folder, Scores(model, answers), lambda m: m["dev"]["mcc"])
+            return ModelSaver(model, folder, Scores(model, answers), lambda m: m["dev"]["mcc"])
 
         if name == "resumed":
             with pytest.raises(Killed):

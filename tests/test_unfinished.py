@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from files.checksums import content_key
 from files.errors import Mishap, UserError
-from files.kept_work import content_key
 from files.resumable import unfinished
 
 LINES = [b"%d\n" % number for number in range(10)]

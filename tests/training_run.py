@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from corpus.batches import StoreBatches
 from corpus.token_store import TokenStore
-from distillation.checkpoint import ModelKeeper
+from distillation.checkpoint import ModelSaver
 from distillation.distributed import Runtime
 from distillation.gradients import Gradients
 from distillation.loss_functions import label_training
@@ -48,7 +48,7 @@ def run(
         **{"epochs": 2, "learning_rate": 1e-3, "save_minutes": 9, **settings}
     )
     source = source or make_source()
-    keeper = keeper or ModelKeeper(model, folder)
+    keeper = keeper or ModelSaver(model, folder)
     return train(model, losses, source, settings, runtime, folder, keeper, resume, told_by or {})
 
 

@@ -85,3 +85,10 @@ def read_checkpoint(
     state = read_weights(weights, source, cache_dir)
     kept = {name: value for name, value in state.items() if not name.startswith(tuple(drop))}
     return Checkpoint(values, kept, config_file, weights, frozenset(state.keys() - kept.keys()))
+
+
+def read_config(
+    source: str | os.PathLike, cache_dir: str | os.PathLike | None = None
+) -> BertConfig:
+    """Read a model's `config.json` without its weights."""
+    return BertConfig.from_json_file(find_model_file(source, CONFIG_NAME, cache_dir))

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cli.classification import load_classifier
 from corpus.epochs import open_epoch
 from demo.walkthrough.page import TOLERANCE, agreed, number, table
 from demo.walkthrough.run import DemoRun
-from distillation.batches import Batch
+from distillation.global_batches import Batch
 from distillation.loss_functions import layer_distillation, prediction_distillation
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives import LayerWeights
+from tasks.classifiers import load_classifier
 from transformer.encoder import EncoderOutput
 from transformer.modeling import (
     BertPreTrainedModel,

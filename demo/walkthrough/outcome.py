@@ -14,7 +14,7 @@ import torch
 import predict
 from demo.walkthrough.page import agreed, number, table
 from demo.walkthrough.run import DemoRun
-from distillation.batches import Batch
+from distillation.global_batches import Batch
 from files.errors import UserError
 from tasks.glue import dev_splits, read_split
 from transformer.modeling import TinyBertForSequenceClassification

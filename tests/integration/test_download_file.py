@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import download_file
-from cli import downloads
 from files import download
+from files import known_downloads as downloads
 from files.errors import UserError
 from files.locks import sole_writer
 from tests.serving import serve

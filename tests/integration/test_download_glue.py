@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import download_glue
-from cli import downloads
-from cli.origin import dataset_of
 from files import archives, download
+from files import known_downloads as downloads
 from files.errors import UserError
 from files.locks import sole_writer
+from files.origins import dataset_of
 from tasks.glue import TASKS, read_split
 from tests.serving import serve
 

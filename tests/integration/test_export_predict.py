@@ -17,8 +17,6 @@ from safetensors.torch import load_file
 
 import export
 import predict
-from cli import onnx_models
-from cli.onnx_models import OnnxClassifier
 from tests.integration.workspace import (
     STUDENT_4L,
     VOCABULARY,
@@ -29,7 +27,9 @@ from tests.integration.workspace import (
     write_task,
 )
 from tests.patience import PATIENCE
+from transformer import onnx as onnx_models
 from transformer.modeling import TinyBertForSequenceClassification
+from transformer.onnx import OnnxClassifier
 
 NAMES = ["entailment", "not_entailment"]
 LINES = [

@@ -25,7 +25,7 @@ class _Recording(NamedTuple):
     result: Any
 
 
-class Recorder:
+class CudaGraphs:
     """Runs work on a GPU, and records it when its shape comes a second time.
 
     A replay does what the work did when it was recorded, on the same memory: the same kernels, with other

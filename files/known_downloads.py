@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import urllib.parse
@@ -10,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from files.atomic import atomic_open
-from files.download import OFFLINE_VARIABLE, download, file_checksum, is_checksum, is_offline
+from files.checksums import file_checksum, is_checksum
+from files.download import OFFLINE_VARIABLE, download, is_offline
 from files.errors import UserError
-from files.remote import is_address, shown
+from files.remote import shown
 
-TABLE = Path(__file__).with_name("downloads.json")
+TABLE = Path(__file__).with_name("known_downloads.json")
 
 
 def table(path: Path = TABLE) -> dict[str, dict[str, Any]]:
-    """The public files we know: address -> its entry in downloads.json."""
+    """The public files we know: address -> its entry in known_downloads.json."""
     return {entry["url"]: entry for entry in json.loads(path.read_bytes())["files"]}
 
 
@@ -78,32 +78,6 @@ def by_hand(url: str, path: Path) -> str:
 def checksum_of(url: str) -> str | None:
     """The SHA-256 that the table vouches for; None where it knows none."""
     return table().get(url, {}).get("sha256")
-
-
-def add_network_flags(
-    parser: argparse.ArgumentParser, mirror: str, default: str | None = None, then: str = ""
-) -> None:
-    """Add --mirror, explained by `mirror`, and --offline, with `then` after its explanation."""
-    group = parser.add_argument_group("network")
-    group.add_argument("--mirror", metavar="ADDRESS", type=_mirror, default=default, help=mirror)
-    group.add_argument(
-        "--offline", action="store_true", help=f"fetch nothing; say what to fetch by hand{then}"
-    )
-
-
-def _mirror(text: str) -> str:
-    if not is_address(text):
-        raise UserError(f"--mirror {text}: expected an http, https or s3 address")
-    return text
-
-
-def check_checksum(checksum: str | None) -> str | None:
-    """Return a checksum in lower case, or refuse it."""
-    if checksum is None or is_checksum(checksum.lower()):
-        return checksum and checksum.lower()
-    raise UserError(
-        f"--checksum {checksum}: expected a SHA-256, SHA-1 or MD5 in hexadecimal (64, 40 or 32 digits)"
-    )
 
 
 def _mirrored(url: str, mirror: str | None) -> str:

@@ -1,11 +1,13 @@
-"""The flags of the programs whose work an array of jobs may divide."""
+"""The flags of the programs that make data: shards of the work, and where files are fetched from."""
 
 from __future__ import annotations
 
 import argparse
 import re
 
+from files.checksums import is_checksum
 from files.errors import UserError
+from files.remote import is_address
 from files.shards import Shard
 
 
@@ -42,3 +44,29 @@ def _shard(text: str) -> Shard:
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"{text}: expected I/N with I from 1 to N, such as 3/8")
     return Shard(int(match[1]), int(match[2]))
+
+
+def add_network_flags(
+    parser: argparse.ArgumentParser, mirror: str, default: str | None = None, then: str = ""
+) -> None:
+    """Add --mirror, explained by `mirror`, and --offline, with `then` after its explanation."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--mirror", metavar="ADDRESS", type=_mirror, default=default, help=mirror)
+    group.add_argument(
+        "--offline", action="store_true", help=f"fetch nothing; say what to fetch by hand{then}"
+    )
+
+
+def _mirror(text: str) -> str:
+    if not is_address(text):
+        raise UserError(f"--mirror {text}: expected an http, https or s3 address")
+    return text
+
+
+def check_checksum(checksum: str | None) -> str | None:
+    """Return a checksum in lower case, or refuse it."""
+    if checksum is None or is_checksum(checksum.lower()):
+        return checksum and checksum.lower()
+    raise UserError(
+        f"--checksum {checksum}: expected a SHA-256, SHA-1 or MD5 in hexadecimal (64, 40 or 32 digits)"
+    )

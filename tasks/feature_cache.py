@@ -8,7 +8,6 @@ made from has changed since, a new entry is made beside the old one and a line s
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -23,9 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from distillation.precision import autocast
-from distillation.records import file_facts
 from files.atomic import atomic_open, contents
+from files.checksums import file_facts
 from files.errors import UserError
 from files.locks import wait_for_lock
 from files.progress import progress_bar
@@ -33,21 +31,23 @@ from tasks.evaluation import predict_logits
 from tasks.features import Split, open_split, write_split
 from tasks.glue import GlueTask, split_path
 from transformer.modeling import TinyBertForSequenceClassification
+from transformer.precision import autocast
 from transformer.tokenization import BertTokenizer
 
 _OURS = re.compile(r"\.?[\w-]+-(rows|logits)-[0-9a-f]{16}\..+")
 
 
 @contextlib.contextmanager
-def feature_cache(args: argparse.Namespace) -> Iterator[Path]:
-    """The folder of `--feature_cache`, or `OUTPUT_DIR.cache`, which is removed when the run is done.
+def feature_cache(given: str | None, output_dir: str | os.PathLike) -> Iterator[Path]:
+    """The folder that was given, or `OUTPUT_DIR.cache`, which is removed when the run is done.
 
-    The latter stays after an interruption, for `--resume`; a mistake of the user's leaves nothing new.
+    The latter stays after an interruption, for the run that resumes; a mistake of the
+    user's leaves nothing new.
     """
-    if args.feature_cache:
-        yield Path(args.feature_cache)
+    if given:
+        yield Path(given)
         return
-    folder = Path(f"{os.path.abspath(args.output_dir)}.cache")
+    folder = Path(f"{os.path.abspath(output_dir)}.cache")
     other = [name for name in contents(folder) if not _OURS.fullmatch(name)]
     if other:
         raise UserError(

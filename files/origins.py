@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from cli.downloads import checksum_of
 from files.atomic import atomic_open
-from files.download import file_checksum
+from files.checksums import file_checksum
+from files.known_downloads import checksum_of
 
 NOTE_NAME = "origin.json"
 GLUE = "GLUE"

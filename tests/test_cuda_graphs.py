@@ -5,7 +5,7 @@ import weakref
 import pytest
 import torch
 
-from distillation.recording import Recorder
+from distillation.cuda_graphs import CudaGraphs
 
 CPU = torch.device("cpu")
 
@@ -21,8 +21,8 @@ def recorder(monkeypatch):
         raise torch.OutOfMemoryError("out of memory\nmore about it")
 
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(Recorder, "_record", record)
-    recorder = Recorder(CPU)
+    monkeypatch.setattr(CudaGraphs, "_record", record)
+    recorder = CudaGraphs(CPU)
     recorder.made = made
     return recorder
 

@@ -1,4 +1,4 @@
-"""Whole batches, split over processes and micro-steps, and made while the one before is computed."""
+"""Global batches, split over processes and micro-steps, and made while the one before is computed."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ class BatchSource(Protocol):
 
 
 @dataclass(frozen=True)
-class WholeBatch:
-    """One optimiser step's rows on this process: (micro-batch, its share of the whole batch) each."""
+class GlobalBatch:
+    """One optimiser step's rows on this process: (micro-batch, its share of the global batch) each."""
 
     epoch: int
     closes_epoch: bool
-    rows: np.ndarray  # of the whole batch
+    rows: np.ndarray  # of the global batch
     tokens: int  # in them
     parts: list[tuple[Batch, float]]
 
 
-def whole_batches(
+def global_batches(
     source: BatchSource,
     accumulation: int,
     runtime: Runtime,
     counts: list[int],
     done: int,
     total: int,
-) -> Iterator[WholeBatch]:
-    """Yield the whole batches of steps `done` to `total`; each process reads its own rows alone.
+) -> Iterator[GlobalBatch]:
+    """Yield the global batches of steps `done` to `total`; each process reads its own rows alone.
 
     Args:
         accumulation: micro-batches a process makes of its rows.
         counts: batches in each epoch.
     """
 
-    def make(epoch: int, rows: np.ndarray, closes_epoch: bool) -> WholeBatch:
-        # Every micro-batch of every process is as wide as the whole batch, so that means over padded
+    def make(epoch: int, rows: np.ndarray, closes_epoch: bool) -> GlobalBatch:
+        # Every micro-batch of every process is as wide as the global batch, so that means over padded
         # positions are the same however the batch is split.
         width = source.width(epoch, rows)
         number = runtime.world * accumulation
@@ -81,7 +81,7 @@ def whole_batches(
                 if runtime.device.type == "cuda":
                     batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
                 parts.append((batch, share))
-        return WholeBatch(epoch, closes_epoch, rows, source.tokens(epoch, rows), parts)
+        return GlobalBatch(epoch, closes_epoch, rows, source.tokens(epoch, rows), parts)
 
     def shares(epoch: int, rows: np.ndarray, number: int) -> list[float]:
         if number == 1:
