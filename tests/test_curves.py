@@ -67,12 +67,12 @@ def test_curves_are_losses_in_total_and_by_layer_scores_rate_and_speed(run_folde
 
 
 def test_a_loss_left_out_shifts_no_layer_name(run_folder):
-    for flags, names in (
+    for chosen, names in (
         ({"rep_weight": 0, "emb_weight": 1}, ["embeddings"]),
         ({"rep_weight": 1, "emb_weight": 0}, ["layer 1", "layer 2"]),
     ):
         mapping = {"hidden": [[0, 0], [1, 2], [2, 4]], "attention": [[0, 1], [1, 3]]}
-        record = {"mapping": mapping, "arguments": flags}
+        record = {"mapping": mapping, "arguments": chosen}
         (run_folder / "run.json").write_text(json.dumps(record))
         assert curves.layer_names(run_folder)["hidden_loss"] == names
 

@@ -13,6 +13,7 @@ import requests
 
 from files import download as downloading
 from files import remote
+from files.checksums import is_checksum
 from files.download import download
 from files.errors import UserError
 from tests.serving import serve
@@ -23,7 +24,7 @@ CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def site(monkeypatch):
-    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(downloading, "BACKOFF_SECONDS", 0.01)
     monkeypatch.setattr(remote, "TIMEOUT_SECONDS", (10.0, 0.3))
     with serve() as site:
         site.files["/big"] = CONTENT
@@ -146,14 +147,14 @@ def test_a_failure_says_why_and_leaves_the_old_file(site, tmp_path, fault, messa
 
 
 def test_attempts_that_bring_much_do_not_count_towards_the_limit(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "PROGRESS_BYTES", 1 << 10)
+    monkeypatch.setattr(downloading, "PROGRESS_BYTES", 1 << 10)
     site.faults["/big"] = ["cut"] * 7
     assert download(f"{site.url}/big", tmp_path / "big").read_bytes() == CONTENT
     assert site.count("/big") == 8
 
 
 def test_a_server_that_changes_its_file_for_ever_is_given_up(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "PROGRESS_BYTES", 1 << 10)
+    monkeypatch.setattr(downloading, "PROGRESS_BYTES", 1 << 10)
     site.faults["/big"] = ["cut", "elsewhere"] * 50
     with pytest.raises(UserError, match="cannot be fetched"):
         download(f"{site.url}/big", tmp_path / "big")
@@ -177,7 +178,7 @@ def test_what_is_not_as_expected_is_thrown_away(site, tmp_path, checksum, size, 
 @pytest.mark.parametrize("kind", ["md5", "sha1", "sha256"])
 def test_each_kind_of_checksum_is_known(site, tmp_path, kind):
     good = hashlib.new(kind, CONTENT).hexdigest()
-    assert downloading.is_checksum(good) and not download.is_checksum(good[1:] + "x")
+    assert is_checksum(good) and not is_checksum(good[1:] + "x")
     download(f"{site.url}/big", tmp_path / "big", good)
 
 
