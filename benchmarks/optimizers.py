@@ -33,7 +33,7 @@ from tasks.evaluation import evaluate
 from tasks.glue import find_task
 from transformer.tokenization import BertTokenizer
 
-# What differs from BertAdam or AdamW as it is.
+# What differs from BertAdam or AdamW as it is; a pool of one batch is of random rows, not of like length.
 VARIANTS: dict[str, dict[str, Any]] = {
     "bertadam tensor": {},
     "bertadam global": {"clip": "global"},
@@ -44,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bertadam tensor, e 1e-8": {"e": 1e-8},
     "adamw global, e 1e-6": {"optimizer_name": "adamw", "clip": "global", "e": 1e-6},
     "bertadam tensor, b2 0.98": {"b2": 0.98},
+    "adamw global, random batches": {"optimizer_name": "adamw", "clip": "global", "pool": 1},
     "adamw global, b2 0.98": {"optimizer_name": "adamw", "clip": "global", "b2": 0.98},
 }
 CORNERS = tuple(VARIANTS)[:4]
@@ -81,12 +82,15 @@ def fine_tune(args: argparse.Namespace, name: str, variant: str, seed: int) -> d
     torch.manual_seed(seed)
     model = load_classifier(task, args.bert_model, ("classifier.", "bert.pooler."))
     options = dict(VARIANTS[variant])
+    pool = options.pop("pool", 100)
     named = {key: options.pop(key) for key in ("optimizer_name", "clip") if key in options}
     settings = TrainingSettings(epochs=1, learning_rate=args.learning_rate, **named)
     optimizer = make_optimizer(model, settings, args.steps)
     for group in optimizer.param_groups:
         group.update(options)
-    source = StoreBatches([train.store], args.train_batch_size, seed, {"labels": train.labels})
+    source = StoreBatches(
+        [train.store], args.train_batch_size, seed, {"labels": train.labels}, pool=pool
+    )
     model.train()
     step = 0
     for epoch in range(args.steps):
