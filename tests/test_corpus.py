@@ -340,8 +340,8 @@ def test_the_rows_of_a_large_epoch_are_looked_at_by_the_check_alone(
     folder, tokenizer, monkeypatch, offsets
 ):
     """A run begins without reading them; what a small store is refused for at the door is found there."""
-    for place in ("corpus", "token_store"):
-        monkeypatch.setattr(f"tasks.{place}.LARGE", 1)
+    for place in ("epochs", "token_store"):
+        monkeypatch.setattr(f"corpus.{place}.LARGE", 1)
     tokens = np.full(offsets[-1], 5, MASKED.tokens.dtype)
     write_flat(folder, tokenizer)
     np.save(folder / "epoch_0.offsets.npy", np.array(offsets))
@@ -366,8 +366,8 @@ def test_a_batch_that_meets_a_sequence_that_is_none_names_it(
     folder, tokenizer, monkeypatch, name, change
 ):
     """Whatever is asked of the batch first: in a large epoch the batches come before the check."""
-    for module in ("corpus", "token_store", "batching"):
-        monkeypatch.setattr(f"tasks.{module}.LARGE", 1)
+    for module in ("epochs", "token_store", "batches"):
+        monkeypatch.setattr(f"corpus.{module}.LARGE", 1)
     write_flat(folder, tokenizer)
     path = folder / f"epoch_0.{name}.npy"
     np.save(path, np.array(change, np.load(path).dtype))

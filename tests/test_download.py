@@ -6,10 +6,10 @@ import os
 import pytest
 
 from files import download, remote
-from files import download as module
 from files.download import cached_path
 from files.errors import UserError
 from tests.serving import serve
+from transformer import hub
 from transformer.file_utils import cached_path as published_cached_path
 from transformer.hub import find_model_file
 
@@ -98,7 +98,7 @@ def test_what_only_looks_like_an_address_is_one_line(tmp_path, monkeypatch, addr
     monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.0)
     for get in (
         lambda: cached_path(address, tmp_path),
-        lambda: module.download(address, tmp_path / "f"),
+        lambda: download.download(address, tmp_path / "f"),
     ):
         with pytest.raises(UserError):
             get()
@@ -202,6 +202,6 @@ def test_model_files_are_found_at_addresses(site, tmp_path):
 def test_a_missing_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch, missing):
     (tmp_path / "models").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "_find_on_hub", lambda *a: pytest.fail("asked the hub"))
+    monkeypatch.setattr(hub, "_find_on_hub", lambda *a: pytest.fail("asked the hub"))
     with pytest.raises(UserError, match="no such f"):
         find_model_file(missing, "config.json")

@@ -264,7 +264,7 @@ def test_an_incomplete_folder_is_left_alone_and_named(hub, tmp_path):
 def find_files(folder, endpoint):
     """Print what find_model_file answers for a file, an absent one, and that one when required."""
     code = (
-        "from transformer.download import find_model_file as find\n"
+        "from transformer.hub import find_model_file as find\n"
         "print(find('someone/tiny', 'vocab.txt', 'cache').read_text().split())\n"
         "print(find('someone/tiny', 'added.json', 'cache', required=False))\n"
         "try: find('someone/tiny', 'added.json', 'cache')\n"

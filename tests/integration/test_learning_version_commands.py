@@ -51,7 +51,7 @@ def place(tmp_path, monkeypatch):
 
 def test_the_commands_run_as_typed(place, monkeypatch):
     # The teacher's weights are random; a real one is better than chance and needs no flag.
-    monkeypatch.setattr("cli.classification.chance_score", lambda task, labels: -1.0)
+    monkeypatch.setattr("tasks.classifiers.chance_score", lambda task, labels: -1.0)
     succeed(AUGMENT)
     assert len(Path("SST-2/train_aug.tsv").read_text().splitlines()) > 10
 

@@ -208,7 +208,7 @@ def check_scores(flags: dict, outcome: Outcome) -> None:
 def test_every_command_runs_as_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # The teachers' weights are random; a real one is better than chance and needs no flag.
-    monkeypatch.setattr("cli.classification.chance_score", lambda task, labels: -1.0)
+    monkeypatch.setattr("tasks.classifiers.chance_score", lambda task, labels: -1.0)
     write_student(Path("tinybert_4l_config"), **STUDENT_4L)
     write_student(Path("tinybert_6l_config"), **STUDENT_6L)
     write_dump(Path("data/enwiki-20251101-pages-articles-multistream.xml.bz2"))

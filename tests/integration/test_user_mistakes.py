@@ -704,8 +704,8 @@ def test_what_is_damaged_is_one_line_though_the_check_has_not_come_to_it(
     monkeypatch.chdir(tmp_path / "world")
     monkeypatch.setattr("corpus.epochs._CHECK_FIRST_SECONDS", 0.01)
     monkeypatch.setattr("corpus.epochs.check_corpus", lambda *given: threading.Event().wait(60))
-    for module in ("corpus", "token_store", "batching"):
-        monkeypatch.setattr(f"tasks.{module}.LARGE", 1)
+    for module in ("epochs", "token_store", "batches"):
+        monkeypatch.setattr(f"corpus.{module}.LARGE", 1)
     array = np.load(f"pairs/epoch_0.{name}.npy")
     array[5] = value
     np.save(f"pairs/epoch_0.{name}.npy", array)
