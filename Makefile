@@ -24,7 +24,7 @@ demo: $(LINK_STAMP)  ## run reproduction.sh with the demo profile; results in ru
 
 # One worker per core of a small machine; the libraries' own threads would only get in their way.
 test: $(TEST_STAMP) $(LINK_STAMP)  ## run the whole test suite
-	@$(ACTIVATE) OMP_NUM_THREADS=1 python -m pytest -q -n 2
+	@$(ACTIVATE) OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist worksteal
 
 bench: $(TEST_STAMP) $(LINK_STAMP)  ## measure speed and memory; results in docs/benchmarks.md
 	@$(ACTIVATE) python -m benchmarks

@@ -50,7 +50,7 @@ def test_compiled_layers_give_the_same_losses_and_gradients(
 
     batches = [
         {name: tensor.to(device) for name, tensor in tiny_batch(length=length).items()}
-        for length in (17, 9, 23)
+        for length in (17, 9)
     ]
     expected, gradients = losses_and_gradients(teacher, student, batches)
     counter = torch._dynamo.utils.counters

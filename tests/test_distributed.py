@@ -311,7 +311,7 @@ def test_a_process_parts_from_the_others_however_it_ends(tmp_path, how, status):
 
 def test_two_processes_asked_to_stop_go_on_to_the_same_weights(general, tmp_path):
     """SIGTERM to torchrun; the run is long enough for a forecast of its time."""
-    more = ["--num_train_epochs=60", "--eval_step=100", "--save_steps=1"]
+    more = ["--num_train_epochs=35", "--eval_step=100"]
 
     def start(name, *flags):
         words = [*TORCHRUN, ROOT / "general_distill.py", *general(name, *more, *flags, dropout=0.2)]
@@ -320,7 +320,7 @@ def test_two_processes_asked_to_stop_go_on_to_the_same_weights(general, tmp_path
             cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    process = start("stopped")
+    process = start("stopped", "--save_steps=1")
     wait_until((tmp_path / "stopped" / CHECKPOINT_NAME).exists, process)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=PATIENCE)[1]

@@ -125,8 +125,10 @@ def test_the_safetensors_are_read_by_transformers(world, monkeypatch, tmp_path):
         torch.testing.assert_close(theirs(ids).logits, model(ids).output, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("head", ["tinybert", "hf"])
-@pytest.mark.parametrize("names", [["contradiction", "entailment", "neutral"], ["LABEL_0"]])
+@pytest.mark.parametrize(
+    "head, names",
+    [("tinybert", ["contradiction", "entailment", "neutral"]), ("hf", ["LABEL_0"])],
+)
 def test_of_any_number_of_classes_transformers_and_the_graph_say_what_predict_says(
     place, head, names
 ):
