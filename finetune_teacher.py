@@ -36,14 +36,21 @@ from cli.flags import (
 )
 from cli.help import script_parser
 from cli.plan import show_plan
-from cli.training import check_length, check_start, check_vocabulary, load_tokenizer, run_training
+from cli.training import (
+    Training,
+    check_length,
+    check_start,
+    check_vocabulary,
+    load_tokenizer,
+    run_training,
+)
 from corpus.batches import StoreBatches
 from distillation.checkpoint import ModelSaver
 from distillation.distributed import Runtime, start_runtime
-from distillation.loss_functions import label_training
+from distillation.objectives import label_training
 from distillation.records import RunRecord
 from distillation.run_log import scores_text
-from distillation.training import TrainingSettings
+from distillation.state import TrainingSettings
 from files.atomic import find_input
 from files.errors import run_script
 from tasks.classifiers import data_facts, load_classifier, load_dev, new_classifier, weakness
@@ -187,7 +194,9 @@ def fine_tune(
         return keepers[-1]
 
     run_training(
-        args, record, model, tokenizer, label_training, source, settings, runtime, open_run
+        Training(
+            args, record, model, tokenizer, label_training, source, settings, runtime, open_run
+        )
     )
     for keeper in keepers:
         if runtime.is_main and (weak := weakness(task, keeper.best, dev)):

@@ -24,23 +24,30 @@ from cli.flags import (
     advising_drops,
     batching_from,
     dropped_parts,
+    layer_objectives,
+    mapping_from,
     mention_ignored_flags,
     settings_from,
 )
 from cli.help import script_parser
 from cli.plan import show_plan
-from cli.training import check_length, check_start, check_vocabulary, load_tokenizer, run_training
+from cli.training import (
+    Training,
+    check_length,
+    check_start,
+    check_vocabulary,
+    load_tokenizer,
+    run_training,
+)
 from corpus.batches import StoreBatches
 from corpus.epochs import available_epochs, corpus_facts, open_epoch, start_check
 from distillation.checkpoint import ModelSaver
 from distillation.distributed import start_runtime
-from distillation.loss_functions import layer_distillation
-from distillation.mapping import layer_mapping
-from distillation.objectives import LayerWeights, check_heads
+from distillation.objective import Setup
 from distillation.records import RunRecord
 from distillation.training import prepare_teacher
 from files.atomic import find_input
-from files.errors import run_script
+from files.errors import UserError, run_script
 from transformer.loading import read_config
 from transformer.modeling import BertModel, TinyBertForPreTraining
 from transformer.weights import weights_checksum
@@ -96,7 +103,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     mention_ignored_flags(args)
     data = find_input(args.pregenerated_data, "the output of pregenerate_training_data.py")
     check_start(args, settings, runtime, data)
-    weights = LayerWeights(args.att_weight, args.rep_weight, args.emb_weight)
     tokenizer = load_tokenizer(args, args.student_model, args.teacher_model)
     with runtime.one_after_another():  # the published format is turned into arrays once
         epochs = [open_epoch(data, i, tokenizer) for i in range(available_epochs(data))]
@@ -110,10 +116,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         check_vocabulary(tokenizer, config, name, args.cache_dir)
         check_length(config, length, name, f"{data}: sequences of up to")
-    check_heads(student_config, teacher_config, weights)
-    mapping = layer_mapping(
-        args.layer_map, student_config.num_hidden_layers, teacher_config.num_hidden_layers
+    mapping = mapping_from(args, student_config, teacher_config)
+    torch.manual_seed(args.seed)
+    objectives = layer_objectives(
+        args, Setup(student_config, teacher_config, mapping, compiled=settings.compiled)
     )
+    if objectives.reads:
+        raise UserError("--objectives: expected objectives of layers; this student has no logits")
 
     checked = start_check(data, epochs) if runtime.is_main else None
     torch.manual_seed(args.seed)
@@ -139,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_plan("general distillation", facts, args, student, source, settings, runtime)
 
     # Nothing reads the teacher's pooled vector, nor layers above the last one mapped.
-    losses = layer_distillation(partial(teacher, pool=False), mapping, weights, settings.compiled)
+    objectives.to(runtime.device).attach(partial(teacher, pool=False))
     record = RunRecord(
         "general",
         vars(args),
@@ -153,9 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         main_metric=None,
     )
     run_training(
-        args, record, student, tokenizer, losses, source, settings, runtime,
-        lambda folder: ModelSaver(student, folder, keep_steps=True, check=checked),
-        scored=False,
+        Training(
+            args, record, student, tokenizer, objectives, source, settings, runtime,
+            lambda folder: ModelSaver(student, folder, keep_steps=True, check=checked),
+            scored=False,
+        )
     )  # fmt: skip
     return 0
 

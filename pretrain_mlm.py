@@ -25,12 +25,19 @@ from cli.flags import (
 )
 from cli.help import script_parser
 from cli.plan import show_plan
-from cli.training import check_length, check_start, check_vocabulary, load_tokenizer, run_training
+from cli.training import (
+    Training,
+    check_length,
+    check_start,
+    check_vocabulary,
+    load_tokenizer,
+    run_training,
+)
 from corpus.epochs import available_epochs, corpus_facts, open_epoch, start_check
 from corpus.masking import MaskedBatches
 from distillation.checkpoint import ModelSaver
 from distillation.distributed import start_runtime
-from distillation.loss_functions import masked_language_modelling
+from distillation.objectives import masked_language_modelling
 from distillation.records import RunRecord
 from files.atomic import find_input
 from files.errors import UserError, run_script
@@ -122,9 +129,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         main_metric=None,
     )
     run_training(
-        args, record, model, tokenizer, masked_language_modelling, source, settings, runtime,
-        lambda folder: ModelSaver(model, folder, check=checked),
-        scored=False,
+        Training(
+            args, record, model, tokenizer, masked_language_modelling, source, settings, runtime,
+            lambda folder: ModelSaver(model, folder, check=checked),
+            scored=False,
+        )
     )  # fmt: skip
     return 0
 

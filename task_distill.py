@@ -39,30 +39,31 @@ from cli.flags import (
     add_model_flags,
     add_training_flags,
     batching_from,
+    layer_objectives,
+    mapping_from,
     mention_ignored_flags,
     settings_from,
 )
 from cli.help import script_parser
 from cli.plan import show_plan
 from cli.precision import precision_from
-from cli.training import check_length, check_start, check_vocabulary, load_tokenizer, run_training
+from cli.training import (
+    Training,
+    check_length,
+    check_start,
+    check_vocabulary,
+    load_tokenizer,
+    run_training,
+)
 from corpus.batches import StoreBatches
 from distillation.checkpoint import ModelSaver
 from distillation.distributed import Runtime, start_runtime
-from distillation.loss_functions import (
-    label_training,
-    layer_distillation,
-    prediction_distillation,
-)
-from distillation.mapping import LayerMapping, layer_mapping
-from distillation.objectives import LayerWeights, check_heads
+from distillation.mapping import LayerMapping
+from distillation.objective import Objectives, Setup
+from distillation.objectives import make_objectives
 from distillation.records import RunRecord
-from distillation.training import (
-    LossFunction,
-    TrainingSettings,
-    number_of_steps,
-    prepare_teacher,
-)
+from distillation.state import TrainingSettings
+from distillation.training import number_of_steps, prepare_teacher
 from files.atomic import find_input
 from files.errors import UserError, run_script
 from tasks.classifiers import data_facts, load_classifier, load_dev
@@ -211,7 +212,7 @@ def train_student(
     teacher_weights = weights_checksum(teacher.state_dict())
     teacher.requires_grad_(False).to(runtime.device)
     student = load_student(args, task, teacher.config.hidden_size).to(runtime.device)
-    losses, learns, mapping = choose_losses(args, task, student, teacher)
+    objectives, learns, mapping = choose_objectives(args, task, student, teacher)
 
     name = train_split_name(task, args.data_dir, args.aug_train)
     with runtime.one_after_another():
@@ -237,10 +238,9 @@ def train_student(
     prepare_teacher(teacher, settings, args.teacher_dropout)
 
     def open_run(folder: Path) -> ModelSaver:
-        asked = args.pred_distill and losses is not label_training
         # A row is met again from the second epoch on; a teacher with dropout answers again each time.
         if (
-            asked
+            "teacher" in objectives.reads
             and number_of_steps(source, settings) > source.count(0)
             and not args.teacher_dropout
         ):
@@ -249,7 +249,7 @@ def train_student(
                     cache, task, args.teacher_model, teacher, train, train_key,
                     args.eval_batch_size, settings.precision,
                 )  # fmt: skip
-        scored = dev if args.pred_distill else {}
+        scored = dev if objectives.reads else {}
         context = autocast(settings.precision, runtime.device)
         return make_keeper(args, task, student, scored, runtime.device, context, folder)
 
@@ -267,42 +267,53 @@ def train_student(
         teacher_metrics=score,
     )
     run_training(
-        args, record, student, tokenizer, losses, source, settings, runtime, open_run,
-        scored=args.pred_distill,
+        Training(
+            args, record, student, tokenizer, objectives, source, settings, runtime, open_run,
+            scored=bool(objectives.reads),
+        )
     )  # fmt: skip
 
 
-def choose_losses(
+def choose_objectives(
     args: argparse.Namespace,
     task: GlueTask,
     student: TinyBertForSequenceClassification,
     teacher: TinyBertForSequenceClassification,
-) -> tuple[LossFunction, str, LayerMapping | None]:
-    """The losses of the stage, and what they match: to be shown, and by layer.
+) -> tuple[Objectives, str, LayerMapping | None]:
+    """What the student learns, in words too, and which layers are compared.
 
     Parameters that no loss of the stage reads are frozen: they stay as they are.
     """
-    if args.pred_distill:
-        freeze_unused(student, "fit_dense", "fit_denses")
-        if not 0 < args.temperature < math.inf:
-            raise UserError(f"--temperature {args.temperature}: expected a number above 0")
-        regression = task.labels is None
-        if args.hard_labels and not regression:
-            raise UserError(
-                f"--hard_labels: is for STS-B; {task.folder} always learns from the teacher"
-            )
-        if regression and args.hard_labels:
-            return label_training, "labels", None
-        losses = prediction_distillation(teacher, regression, args.temperature, args.ce_reduction)
-        return losses, "the teacher's logits", None
-    freeze_unused(student, "classifier", "bert.pooler")
-    weights = LayerWeights(args.att_weight, args.rep_weight, args.emb_weight)
-    check_heads(student.config, teacher.config, weights)
-    mapping = layer_mapping(
-        args.layer_map, student.config.num_hidden_layers, teacher.config.num_hidden_layers
+    if not 0 < args.temperature < math.inf:
+        raise UserError(f"--temperature {args.temperature}: expected a number above 0")
+    regression = task.labels is None
+    if args.hard_labels and not regression:
+        raise UserError(
+            f"--hard_labels: is for STS-B; {task.folder} always learns from the teacher"
+        )
+    setup = Setup(
+        student.config, teacher.config, None, args.temperature, args.ce_reduction, args.compile
     )
-    losses = layer_distillation(teacher, mapping, weights, args.compile, is_student=True)
-    return losses, "the teacher's layers\n" + mapping.table(), mapping
+    if args.pred_distill and args.objectives is None:
+        freeze_unused(student, "fit_dense", "fit_denses")
+        if args.hard_labels:
+            return make_objectives({"labels": 1.0}, setup), "labels", None
+        name = "logit_mse" if regression else "soft_ce"
+        return make_objectives({name: 1.0}, setup).attach(teacher), "the teacher's logits", None
+    mapping = mapping_from(args, student.config, teacher.config)
+    objectives = layer_objectives(args, setup._replace(mapping=mapping)).to(
+        next(student.parameters()).device
+    )
+    layers = objectives.reads_layers
+    if not objectives.reads:
+        freeze_unused(student, "classifier", "bert.pooler")
+    if not layers:
+        freeze_unused(student, "fit_dense", "fit_denses")
+    learns = "the teacher's layers\n" + mapping.table()
+    if args.objectives is not None:
+        weighted = ", ".join(f"{name} × {weight:g}" for name, weight in args.objectives.items())
+        learns = f"{weighted}\n{mapping.table()}" if layers else weighted
+    return objectives.attach(teacher, is_student=layers), learns, mapping if layers else None
 
 
 def make_keeper(

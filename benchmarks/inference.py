@@ -93,7 +93,7 @@ class _Forward:
     def __call__(self) -> None:
         with torch.inference_mode():
             for batch in self.batches:
-                self.model(**batch, attention_layers=(), hidden_layers=())
+                self.model(**batch)
 
 
 def _fixed(bench: Bench, batch: int) -> list[dict]:

@@ -25,8 +25,8 @@ import torch
 from cli.help import script_parser
 from corpus.batches import StoreBatches
 from demo.similarity import write_similarity
-from distillation.loss_functions import label_training
-from distillation.training import TrainingSettings, make_optimizer
+from distillation.objectives import label_training
+from distillation.state import TrainingSettings, make_optimizer
 from files.errors import run_script
 from tasks.classifiers import load_classifier, load_split
 from tasks.evaluation import evaluate
@@ -97,7 +97,7 @@ def fine_tune(args: argparse.Namespace, name: str, variant: str, seed: int) -> d
         for rows in source.plan(epoch)[: args.steps - step]:
             batch = source.collate(epoch, rows, source.width(epoch, rows))
             optimizer.zero_grad()
-            sum(label_training(model, batch).values()).backward()
+            label_training(model, batch).total().backward()
             optimizer.step()
             step += 1
         if step == args.steps:

@@ -40,9 +40,9 @@ def language_model(model: BertForMaskedLM, allowed: np.ndarray, bf16: bool):
             for array in (input_ids, token_type_ids, attention_mask, columns)
         )
         if len(ids) > 1:
-            logits = model(ids, segments, mask, columns=columns)
+            logits = model(ids, segments, mask, columns=columns).output
         else:  # in full: this is what an unclear place is settled by
-            logits = model(ids, segments, mask, masked_positions=(columns * 0, columns))
+            logits = model(ids, segments, mask, masked_positions=(columns * 0, columns)).output
         values, tokens = (logits.float() + shut_out).topk(min(count, most))
         return values.cpu().numpy(), tokens.cpu().numpy()
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from corpus.batches import StoreBatches
     from distillation.distributed import Runtime
-    from distillation.training import TrainingSettings
+    from distillation.state import TrainingSettings
 
 
 def add_dry_run_flag(group: argparse._ArgumentGroup) -> None:

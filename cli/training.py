@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,11 @@ from distillation.checkpoint import Checkpoints, ModelSaver
 from distillation.distributed import Runtime
 from distillation.forecast import ON_TOP, duration, time_of
 from distillation.global_batches import BatchSource
+from distillation.gradients import LossFunction
 from distillation.records import RunRecord, check_output_dir, claim_output_dir, write_record
 from distillation.run_log import scores_text
-from distillation.training import (
-    LossFunction,
-    TrainingSettings,
-    check_settings,
-    number_of_steps,
-    time_step,
-    train,
-)
+from distillation.state import TrainingSettings, TrainState
+from distillation.training import check_settings, number_of_steps, time_step, train
 from files.atomic import RUN_RECORD_NAME, atomic_open, check_inputs_stay, lies_in
 from files.errors import UserError
 from reporting.curves import EventFiles, draw_curves
@@ -158,31 +154,41 @@ def check_start(
     runtime.wait()  # for that look, before another process makes something
 
 
-def run_training(
-    args: argparse.Namespace,
-    record: RunRecord,
-    model: BertPreTrainedModel,
-    tokenizer: BertTokenizer,
-    losses: LossFunction,
-    source: BatchSource,
-    settings: TrainingSettings,
-    runtime: Runtime,
-    make_keeper: Callable[[Path], ModelSaver],
-    scored: bool = True,
-) -> None:
+@dataclass(frozen=True)
+class Training:
+    """A training that a script has prepared.
+
+    Attributes:
+        make_saver: makes what keeps models in the output folder.
+        scored: whether that evaluates the model.
+    """
+
+    args: argparse.Namespace
+    record: RunRecord
+    model: BertPreTrainedModel
+    tokenizer: BertTokenizer
+    losses: LossFunction
+    source: BatchSource
+    settings: TrainingSettings
+    runtime: Runtime
+    make_saver: Callable[[Path], ModelSaver]
+    scored: bool = True
+
+
+def run_training(run: Training) -> None:
     """Open the output folder, train, and leave a complete model folder with its record.
 
     The folder is claimed here, after everything that can go wrong with the inputs has been read (see
     `check_start` for what goes before); with --dry_run the time of a step is measured instead.
-    `scored` says whether the keeper evaluates the model.
     """
+    args, record, model, runtime = run.args, run.record, run.model, run.runtime
     folder = Path(args.output_dir)
     start = weights_checksum({name: value.cpu() for name, value in model.state_dict().items()})
     record.facts["start_weights"] = start
-    told_by = record.facts["identity"] = identity_of_run(
-        args, record.facts, model, tokenizer, settings.precision
+    identity = record.facts["identity"] = identity_of_run(
+        args, record.facts, model, run.tokenizer, run.settings.precision
     )
-    check_agreement(told_by, runtime)
+    check_agreement(identity, runtime)
     if args.resume and is_finished(args, record.facts, runtime):
         if runtime.is_main:
             if not args.dry_run:
@@ -190,50 +196,50 @@ def run_training(
             print(f"{folder}: this run is finished, nothing to resume", file=sys.stderr)
         return
     if args.dry_run:
-        seconds = time_step(model, losses, source, settings, runtime)
+        seconds = time_step(model, run.losses, run.source, run.settings, runtime)
         if runtime.is_main:
-            told = time_of(number_of_steps(source, settings), seconds)
-            print(f"expected: {told}{ON_TOP * scored}", file=sys.stderr)
+            told = time_of(number_of_steps(run.source, run.settings), seconds)
+            print(f"expected: {told}{ON_TOP * run.scored}", file=sys.stderr)
             say_untouched(folder)
         return
     with contextlib.ExitStack() as stack:
         if runtime.is_main:
             stack.enter_context(claim_output_dir(folder, args.overwrite_output_dir, args.resume))
         runtime.wait()
-        keeper = make_keeper(folder)
+        saver = run.make_saver(folder)
 
         def begin() -> None:
-            tokenizer.save_pretrained(folder, model.config.max_position_embeddings)
+            run.tokenizer.save_pretrained(folder, model.config.max_position_embeddings)
             save_flags(args, folder)
             model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
 
         tell = None
         if "tensorboard" in args.report_to and runtime.is_main:
             tell = stack.enter_context(contextlib.closing(EventFiles(folder)))
-        facts = train(
-            model, losses, source, settings, runtime, folder, keeper, args.resume, told_by, tell,
-            begin,
-        )  # fmt: skip
+        total = number_of_steps(run.source, run.settings)
+        state = TrainState(model, run.losses, saver, run.settings, runtime, total, identity)
+        facts = train(state, run.source, folder, args.resume, tell, begin)
         if runtime.is_main:
-            metrics = {
-                "metrics": keeper.best,
-                "last_metrics": keeper.last,
-                "best_step": keeper.best_step,
+            facts |= {
+                "model": describe_model(model),
+                "precision": run.settings.precision,
+                "metrics": saver.best,
+                "last_metrics": saver.last,
+                "best_step": saver.best_step,
             }
-            written = record.complete(
-                model=describe_model(model), precision=settings.precision, **facts, **metrics
-            )
-            write_card(folder, written)
-            write_results(folder, written)
-            if "png" in args.report_to:
-                draw_curves(folder)
-            # Last, because it says that the run is finished.
-            write_record(folder / RUN_RECORD_NAME, written)
-            Checkpoints(folder).remove()
-            print(
-                f"done in {duration(written['seconds'])}: {folder}{outcome(written)}",
-                file=sys.stderr,
-            )
+            _close(args, folder, record.complete(**facts))
+
+
+def _close(args: argparse.Namespace, folder: Path, record: dict[str, Any]) -> None:
+    """Write what stands beside a finished model."""
+    write_card(folder, record)
+    write_results(folder, record)
+    if "png" in args.report_to:
+        draw_curves(folder)
+    # Last, because it says that the run is finished.
+    write_record(folder / RUN_RECORD_NAME, record)
+    Checkpoints(folder).remove()
+    print(f"done in {duration(record['seconds'])}: {folder}{outcome(record)}", file=sys.stderr)
 
 
 def outcome(record: Mapping[str, Any]) -> str:
@@ -241,6 +247,8 @@ def outcome(record: Mapping[str, Any]) -> str:
     text = ""
     if record["metrics"]:
         text += f"; best at step {record['best_step']:,}: {scores_text(record['metrics'])}"
+    if "ended_by" in record:
+        text += f"; ended by --{record['ended_by']}"
     if record["skipped_steps"]:
         text += (
             f"; {record['skipped_steps']:,} of {record['steps']:,} steps were left out, their numbers not "

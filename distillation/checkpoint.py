@@ -63,6 +63,7 @@ class ModelSaver:
         self.evaluate, self.score, self.keep_steps = evaluate, score, keep_steps
         self.step = 0  # of the newest evaluation
         self.best_score, self.best_step = -math.inf, 0
+        self.without_gain = 0  # evaluations since the best one
         self.best: Metrics = {}
         self.last: Metrics = {}
         self.best_model: dict[str, Tensor] = {}  # on the CPU; empty without `evaluate`
@@ -80,8 +81,10 @@ class ModelSaver:
         if math.isnan(score):
             score = -math.inf
         self._save(LAST_WEIGHTS_NAME)
+        self.without_gain += 1
         if score > self.best_score or not self.best:
             self.best_score, self.best_step, self.best = score, step, self.last
+            self.without_gain = 0
             self.best_model = {
                 name: value.detach().to("cpu", copy=True)
                 for name, value in self.model.state_dict().items()
@@ -106,6 +109,7 @@ class ModelSaver:
             "step": self.step,
             "best_score": self.best_score,
             "best_step": self.best_step,
+            "without_gain": self.without_gain,
             "best": self.best,
             "last": self.last,
             "best_model": self.best_model,
@@ -116,6 +120,7 @@ class ModelSaver:
 
         To be called by the process that writes.
         """
+        state = {"without_gain": 0, **state}  # which older checkpoints lack
         vars(self).update({name: state[name] for name in self.state_dict()})
         self.set_aside()
 

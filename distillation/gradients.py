@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from distillation.cuda_graphs import CudaGraphs, Inputs
 from distillation.distributed import Runtime
 from distillation.global_batches import Batch
+from distillation.objective import Losses, Objectives, Step
 from transformer.precision import autocast
 
-# (model, batch on the model's device) -> named scalars, to be added up and minimised. A recorded one must
-# not wait for the GPU.
-LossFunction = Callable[[nn.Module, Batch], dict[str, Tensor]]
+# (model, batch on the model's device) -> losses; mostly `Objectives`. A recorded one must not wait for
+# the GPU.
+LossFunction = Callable[[nn.Module, Batch], Losses]
 
 # Smaller gradients are exchanged in one copy of up to so many elements; larger ones without a copy.
 BUCKET_ELEMENTS = 2**19
@@ -47,10 +48,13 @@ class Gradients:
             precision: of the forward passes.
             recorded: whether the work is done in such a way that a GPU can record and replay it.
         """
-        self.recorder = CudaGraphs(runtime.device, recorded and runtime.device.type == "cuda")
+        recorded = recorded and runtime.device.type == "cuda" and getattr(losses, "fixed", True)
+        self.recorder = CudaGraphs(runtime.device, recorded)
         self.model, self.losses, self.runtime = model, losses, runtime
         self.scaler, self.precision = scaler, precision
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        trained = nn.ModuleList([model, *trained_by(losses)])
+        self.parameters = [p for p in trained.parameters() if p.requires_grad]
+        self.step: Step | None = None  # which step the batches are of
 
     def clear(self) -> None:
         """Begin at nothing."""
@@ -61,8 +65,8 @@ class Gradients:
             for p in self.parameters:
                 p.grad = None
 
-    def __call__(self, batch: Batch, share: float) -> dict[str, Tensor]:
-        """Return the losses of a micro-batch.
+    def __call__(self, batch: Batch, share: float) -> Losses:
+        """Return the losses of a micro-batch, detached.
 
         Args:
             share: what it counts in the global batch.
@@ -90,15 +94,33 @@ class Gradients:
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.parameters if p.grad is not None]
 
-    def _compute(self, inputs: Inputs) -> dict[str, Tensor]:
+    def _compute(self, inputs: Inputs) -> Losses:
         batch = dict(inputs)
         share = batch.pop("share")
+        named: dict[str, Tensor] = {}
+        by_layer: dict[str, Tensor] = {}
+        passes = self._passes(batch)
+        while (losses := self._next(passes)) is not None:
+            self.scaler.scale(losses.total() * share).backward()
+            for sums, values in ((named, losses.named), (by_layer, losses.by_layer)):
+                for name, value in values.items():
+                    value = value.detach()
+                    sums[name] = sums[name] + value if name in sums else value
+        return Losses(named, by_layer)
+
+    def _passes(self, batch: Batch) -> Iterator[Losses]:
+        if isinstance(self.losses, Objectives):
+            return self.losses.passes(self.model, batch, self.step)
+        return iter([self.losses(self.model, batch)])
+
+    def _next(self, passes: Iterator[Losses]) -> Losses | None:
         with autocast(self.precision, self.runtime.device):
-            parts = self.losses(self.model, batch)
-        self.scaler.scale(sum(parts.values()) * share).backward()
-        for name, value in parts.items():
-            parts[name] = value.detach()
-        return parts
+            return next(passes, None)
+
+
+def trained_by(losses: LossFunction) -> list[nn.Module]:
+    """The modules, none or one, whose parameters are trained beside the model's."""
+    return [losses] if isinstance(losses, nn.Module) else []
 
 
 def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:

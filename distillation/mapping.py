@@ -42,13 +42,13 @@ def layer_mapping(spec: str, student_layers: int, teacher_layers: int) -> LayerM
     if spec == "uniform":
         if m % n:
             raise UserError(
-                f"--layer_map uniform: the teacher's {m} layers are not a multiple of the student's {n}; "
+                f"uniform: the teacher's {m} layers are not a multiple of the student's {n}; "
                 f"choose top, bottom or pairs such as 1:{m // n or 1},{n}:{m}"
             )
         pairs = [(i, i * (m // n)) for i in range(1, n + 1)]
     elif spec in ("top", "bottom"):
         if n > m:
-            raise UserError(f"--layer_map {spec}: the student has {n} layers, the teacher only {m}")
+            raise UserError(f"{spec}: the student has {n} layers, the teacher only {m}")
         shift = m - n if spec == "top" else 0
         pairs = [(i, i + shift) for i in range(1, n + 1)]
     else:
@@ -65,15 +65,15 @@ def _explicit_pairs(spec: str, student_layers: int, teacher_layers: int) -> list
         student, colon, teacher = item.partition(":")
         if not colon or not student.strip().isdecimal() or not teacher.strip().isdecimal():
             raise UserError(
-                f"--layer_map {spec}: expected uniform, top, bottom or student:teacher pairs like 1:3,2:6"
+                f"{spec}: expected uniform, top, bottom or student:teacher pairs like 1:3,2:6"
             )
         pairs.append((int(student), int(teacher)))
     for student, teacher in pairs:
         if not 1 <= student <= student_layers or not 1 <= teacher <= teacher_layers:
             raise UserError(
-                f"--layer_map {student}:{teacher}: layers run from 1 to {student_layers} in the student "
+                f"{student}:{teacher}: layers run from 1 to {student_layers} in the student "
                 f"and from 1 to {teacher_layers} in the teacher"
             )
     if len({student for student, _ in pairs}) < len(pairs):
-        raise UserError(f"--layer_map {spec}: a student layer is named twice")
+        raise UserError(f"{spec}: a student layer is named twice")
     return sorted(pairs)

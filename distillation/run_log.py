@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from distillation.distributed import Runtime
+from distillation.global_batches import GlobalBatch
+from distillation.objective import Losses
 from distillation.records import METRICS_NAME
 from files.atomic import atomic_open
 from files.errors import UserError
@@ -38,24 +41,21 @@ class RunLog:
         self,
         file: IO[str] | None,
         bar: tqdm,
-        agree: Callable[[Tensor], Tensor] = lambda flags: flags,
-        total: Callable[[Tensor], Tensor] = lambda sums: sums,
+        runtime: Runtime,
         skip_nonfinite: bool = False,
-        tell: Callable[[dict[str, Any]], None] | None = None,
         scaled: bool = False,
+        tell: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """
         Args:
             file: `metrics.jsonl`, or None on a process that does not write.
             bar: shows the newest loss.
-            agree: gives the highest of the processes' values, element by element.
-            total: gives their sum.
             skip_nonfinite: continue after a step whose numbers were not finite; the optimiser left it out.
-            tell: called with each line once it is written.
             scaled: whether a scaler leaves steps out as well.
+            tell: called with each line once it is written.
         """
         self._file, self._bar, self._skip, self._scaled = file, bar, skip_nonfinite, scaled
-        self._agree, self._total, self._tell = agree, total, tell
+        self._runtime, self._tell = runtime, tell
         self._sums: dict[str, Tensor] = {}
         self._by_layer: dict[str, Tensor] = {}
         self._steps = 0  # in the sums
@@ -67,35 +67,24 @@ class RunLog:
         self._since = time.monotonic()
 
     def count(
-        self,
-        step: int,
-        epoch: int,
-        rows: np.ndarray,
-        tokens: int,
-        losses: dict[str, Tensor],
-        by_layer: dict[str, Tensor],
-        bad: Tensor,
-        rescaled: bool = False,
+        self, step: int, batch: GlobalBatch, losses: Losses, bad: Tensor, rescaled: bool = False
     ) -> None:
         """Count an optimiser step.
 
         Args:
-            rows: of the global batch.
-            tokens: how many these rows hold.
             losses: this process's share of the batch's mean losses.
-            by_layer: what some of the losses are sums of, [layers] each.
             bad: whether a number of this process was not finite.
             rescaled: whether the scaler left the step out, of all processes alike.
         """
-        for sums, values in ((self._sums, losses), (self._by_layer, by_layer)):
+        for sums, values in ((self._sums, losses.named), (self._by_layer, losses.by_layer)):
             for name, value in values.items():
                 if self._skip:
                     value = value.masked_fill(bad, 0.0)
                 sums[name] = sums[name] + value if name in sums else value
         self._steps += 1
-        self.examples += len(rows)
-        self.tokens += tokens
-        self._unchecked.append((step, epoch, rows, rescaled, bad))
+        self.examples += len(batch.rows)
+        self.tokens += batch.tokens
+        self._unchecked.append((step, batch.epoch, batch.rows, rescaled, bad))
 
     def check(self, ended: bool = False) -> None:
         """Look at the steps since the last look; write down those whose numbers were not finite.
@@ -109,7 +98,7 @@ class RunLog:
         if not self._unchecked:
             return
         flags = torch.stack([bad for *_, bad in self._unchecked]).to(torch.uint8)
-        flags = self._agree(flags).tolist()
+        flags = self._runtime.highest_each(flags).tolist()
         broken, longest = [], 0
         for (step, epoch, rows, rescaled, _), bad in zip(self._unchecked, flags, strict=True):
             skipped = bool(bad or rescaled)
@@ -172,7 +161,10 @@ class RunLog:
     def _read_means(self) -> tuple[dict[str, float], dict[str, list[float]]]:
         """The means of what was added up, brought from the device all at once."""
         sums = [*self._sums.values(), *self._by_layer.values()]
-        means = self._total(torch.cat([value.float().reshape(-1) for value in sums])) / self._steps
+        means = (
+            self._runtime.total(torch.cat([value.float().reshape(-1) for value in sums]))
+            / self._steps
+        )
         parts = [part.tolist() for part in means.cpu().split([value.numel() for value in sums])]
         scalars = [value for (value,) in parts[: len(self._sums)]]
         return (

@@ -14,13 +14,15 @@ import torch
 
 from corpus.token_store import encode_pairs
 from distillation.mapping import LayerMapping, layer_mapping
-from distillation.objectives import attention_losses, hidden_losses
+from distillation.objectives.attention import attention_losses
+from distillation.objectives.hidden import hidden_losses
 from files.atomic import atomic_open
 from files.errors import UserError
 from reporting.results import Results
 from tasks.classifiers import load_classifier, new_classifier
 from tasks.glue import GlueTask, find_task, read_split
 from transformer.configuration import BertConfig
+from transformer.encoder import Collect
 from transformer.file_utils import CONFIG_NAME
 from transformer.loading import read_config
 from transformer.modeling import TinyBertForSequenceClassification
@@ -90,7 +92,7 @@ def _measure(shapes: Mapping[str, BertConfig]) -> dict[str, dict[str, float]]:
                 ids = torch.randint(model.config.vocab_size, (batch, length), generator=generator)
                 started = time.perf_counter()
                 with torch.inference_mode():
-                    model(ids, attention_layers=(), hidden_layers=())
+                    model(ids)
                 if repeat:  # the first one warms up
                     times[shape].append(time.perf_counter() - started)
         for shape, seconds in times.items():
@@ -183,12 +185,12 @@ def attention_maps(lineage: Lineage, sentence: str | None) -> AttentionMaps:
     for side, folder in ((1, lineage.teacher), (0, student)):
         layers = [pair[side] for pair in lineage.mapping.attention]
         with torch.inference_mode():
-            out = load(lineage, folder)(**batch, attention_layers=layers, hidden_layers=())
+            out = load(lineage, folder)(**batch, collect=Collect(probs=tuple(layers)))
         name = "teacher" if side else "student"
         maps.append(
             [
-                (f"{name}, layer {layer + 1}", scores.softmax(-1)[0].mean(0).tolist())
-                for layer, scores in zip(layers, out.attentions, strict=True)
+                (f"{name}, layer {layer + 1}", probs[0].mean(0).tolist())
+                for layer, probs in zip(layers, out.probs, strict=True)
             ]
         )
     tokens = tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
@@ -220,12 +222,12 @@ def distances(lineage: Lineage) -> Distances:
     mapping = lineage.mapping
 
     def outputs(model: torch.nn.Module, side: int, **options: Any) -> Any:
-        layers = {
-            "attention_layers": [pair[side] for pair in mapping.attention],
-            "hidden_layers": [pair[side] for pair in mapping.hidden],
-        }
+        collect = Collect(
+            tuple(pair[side] for pair in mapping.hidden),
+            tuple(pair[side] for pair in mapping.attention),
+        )
         with torch.inference_mode():
-            return model(**batch, **layers, **options)
+            return model(**batch, collect=collect, **options)
 
     teacher = load(lineage, lineage.teacher)
     target = outputs(teacher, 1)
@@ -235,9 +237,9 @@ def distances(lineage: Lineage) -> Distances:
         student = load(lineage, folder, fresh=stage == "fresh weights")
         same_heads = student.config.num_attention_heads == teacher.config.num_attention_heads
         own = outputs(student, 0, is_student=True)
-        hidden[stage] = torch.stack(hidden_losses(own.hidden_states, target.hidden_states)).tolist()
+        hidden[stage] = torch.stack(hidden_losses(own.hidden, target.hidden)).tolist()
         if same_heads:
-            parts = attention_losses(own.attentions, target.attentions)
+            parts = attention_losses(own.scores, target.scores)
             attention[stage] = torch.stack(parts).tolist()
     names = [f"layer {student}" for student, _ in mapping.hidden[1:]]
     return Distances(names, ["embeddings", *names], attention, hidden)

@@ -58,7 +58,7 @@ def predict_logits(
                 done(len(rows))
                 continue
             batch = {name: t.to(device) for name, t in store.collate(rows).items()}
-            logits.append(model(**batch, attention_layers=(), hidden_layers=()).output.float())
+            logits.append(model(**batch).output.float())
             rows_done.append(rows)
             if len(logits) == _BATCHES_AT_ONCE:
                 write()

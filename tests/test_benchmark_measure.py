@@ -17,9 +17,8 @@ from benchmarks.shapes import (
     masked_word_macs,
     prediction_gflop,
 )
-from distillation.loss_functions import layer_distillation, prediction_distillation
 from distillation.mapping import layer_mapping
-from distillation.objectives import LayerWeights
+from distillation.objectives import LayerWeights, layer_distillation, prediction_distillation
 from transformer.configuration import BertConfig
 from transformer.modeling import (
     BertForMaskedLM,
@@ -167,7 +166,7 @@ def test_multiply_accumulates_are_those_that_torch_counts(tiny_config):
     batch = batch_of(config, 2, 11)
     encoder, words = BertModel(config), BertForMaskedLM(config).eval()
     classifier = TinyBertForSequenceClassification(config)
-    answer = partial(classifier, **batch, attention_layers=(), hidden_layers=())
+    answer = partial(classifier, **batch)
     with torch.no_grad():
         for seen, expected in (
             (counted_gflop(lambda: encoder(**batch, pool=False)), encoder_macs(config, 11)),

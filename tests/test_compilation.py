@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from distillation.compilation import check_compiler, compile_layers
-from distillation.loss_functions import layer_distillation
 from distillation.mapping import layer_mapping
-from distillation.objectives import LayerWeights
+from distillation.objectives import LayerWeights, layer_distillation
 from files.errors import UserError
 from transformer.modeling import BertModel, TinyBertForPreTraining
 
@@ -24,8 +23,8 @@ def losses_and_gradients(teacher, student, batches, compiled=False):
     values = []
     for batch in batches:
         parts = losses(student, batch)
-        sum(parts.values()).backward()
-        values += [value.detach() for value in parts.values()]
+        parts.total().backward()
+        values += [value.detach() for value in parts.named.values()]
     return torch.stack(values), {name: p.grad for name, p in student.named_parameters()}
 
 

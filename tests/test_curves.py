@@ -93,18 +93,19 @@ def test_a_run_without_a_logged_step_is_not_drawn(run_folder):
 
 
 def train(model, folder, **settings):
-    from distillation.loss_functions import label_training
-    from distillation.training import TrainingSettings
+    from distillation.objectives import label_training
+    from distillation.state import TrainingSettings, TrainState
+    from distillation.training import number_of_steps
     from distillation.training import train as training
 
     events = curves.EventFiles(folder)
     resume = folder.exists()
     folder.mkdir(exist_ok=True)
     settings = TrainingSettings(**{"epochs": 2, "learning_rate": 1e-3, "save_steps": 2, **settings})
-    keeper = ModelSaver(model, folder)
-    training(
-        model, label_training, make_source(), settings, CPU, folder, keeper, resume, {}, events
-    )
+    source, saver = make_source(), ModelSaver(model, folder)
+    total = number_of_steps(source, settings)
+    state = TrainState(model, label_training, saver, settings, CPU, total)
+    training(state, source, folder, resume, events)
     events.close()
 
 

@@ -8,6 +8,7 @@ from corpus.token_store import TokenStore
 from tasks.evaluation import evaluate, predict_logits, predictions_of
 from tasks.glue import find_task
 from tasks.metrics import compute_metrics
+from transformer.encoder import Collect
 from transformer.modeling import TinyBertForSequenceClassification
 
 CPU = torch.device("cpu")
@@ -56,10 +57,10 @@ def test_positions_that_nobody_reads_are_left_out_of_the_last_layer(model, store
     last = model.bert.encoder.layer[-1]
     handle = last.register_forward_hook(lambda *args: widths.append(args[2][0].shape[1]))
     with torch.no_grad():
-        outs = [model(**batch, attention_layers=(), hidden_layers=layers) for layers in ((), (2,))]
-        scored = model(**batch, attention_layers=(1,), hidden_layers=())
+        outs = [model(**batch, collect=Collect(hidden=layers)) for layers in ((), (2,))]
+        scored = model(**batch, collect=Collect(scores=(1,)))
     model.train()
-    model(**batch, attention_layers=(), hidden_layers=())
+    model(**batch)
     model.eval()
     handle.remove()
     length = batch["input_ids"].shape[1]
@@ -85,7 +86,7 @@ def test_evaluation_collects_no_layers(model, store):
     predict_logits(model, store, 8, CPU)
     handle.remove()
     assert len(seen) == 5
-    assert all(out.attentions == out.hidden_states == () for out in seen)
+    assert all(out[1:] == ((), (), (), ()) for out in seen)
 
 
 def test_predictions_are_classes_or_scores():

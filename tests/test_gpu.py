@@ -15,13 +15,13 @@ from cli.augmentation import language_model
 from distillation.checkpoint import ModelSaver
 from distillation.cuda_graphs import CudaGraphs
 from distillation.distributed import Runtime
-from distillation.loss_functions import (
+from distillation.mapping import layer_mapping
+from distillation.objectives import (
+    LayerWeights,
     label_training,
     layer_distillation,
     prediction_distillation,
 )
-from distillation.mapping import layer_mapping
-from distillation.objectives import LayerWeights
 from tasks.evaluation import predict_logits
 from tasks.likely_tokens import likely_tokens
 from tasks.sentence_words import SentenceSplitter
@@ -100,7 +100,7 @@ def test_no_step_waits_for_the_gpu(
 def test_a_step_that_waits_would_be_seen(make_model, tmp_path, watched):
     def waiting(model, batch):
         parts = label_training(model, batch)
-        parts["label_loss"].item()
+        parts.named["label_loss"].item()
         return parts
 
     with pytest.raises(RuntimeError, match="synchroniz"):

@@ -43,7 +43,7 @@ def logits_of_ours(folder):
     store = encode_pairs(tokenizer, *zip(*PAIRS, strict=True), 24)
     with torch.no_grad():
         return TinyBertForSequenceClassification.from_pretrained(folder)(
-            **store.collate(range(len(PAIRS))), attention_layers=(), hidden_layers=()
+            **store.collate(range(len(PAIRS)))
         ).output
 
 

@@ -5,6 +5,7 @@ import torch
 
 from distillation.initialisation import keep_layers
 from files.errors import UserError
+from transformer.encoder import Collect
 from transformer.modeling import BertModel, TinyBertForSequenceClassification
 
 
@@ -33,8 +34,9 @@ def test_the_first_layers_compute_what_the_teachers_first_layers_compute(
 ):
     student = TinyBertForSequenceClassification(tiny_config(num_hidden_layers=2)).eval()
     student.load_state_dict(keep_layers(teacher.state_dict(), (0, 1)))
-    hidden = student(**tiny_batch()).hidden_states
-    assert all(map(torch.equal, hidden, teacher(**tiny_batch()).hidden_states))
+    states = Collect(hidden=(0, 1, 2))
+    hidden = student(**tiny_batch(), collect=states).hidden
+    assert all(map(torch.equal, hidden, teacher(**tiny_batch(), collect=states).hidden))
 
 
 @pytest.mark.parametrize("layers", [(), (6,), (-1,), (0, 2, 4, 6), (0, 10**9)])

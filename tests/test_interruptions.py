@@ -5,14 +5,15 @@ import signal
 import pytest
 import torch
 
-from distillation import resume
+from distillation import state
 from distillation.checkpoint import (
     CHECKPOINT_NAME,
     PREVIOUS_CHECKPOINT_NAME,
     load_checkpoint,
 )
-from distillation.loss_functions import label_training
-from distillation.training import TrainingSettings, make_optimizer
+from distillation.objective import Losses
+from distillation.objectives import label_training
+from distillation.state import TrainingSettings, make_optimizer
 from files.errors import Stopped, UserError
 from tests.training_run import (
     Killed,
@@ -32,8 +33,8 @@ def after_call(number, action):
 
     def losses(model, batch):
         calls.append(1)
-        loss = label_training(model, batch)["label_loss"]
-        return {"label_loss": action(loss) if len(calls) == number else loss}
+        loss = label_training(model, batch).total()
+        return Losses({"label_loss": action(loss) if len(calls) == number else loss})
 
     return losses
 
@@ -87,9 +88,7 @@ def test_a_skipped_batch_changes_nothing_but_the_schedule(make_model, tmp_path):
     optimizer = make_optimizer(by_hand.train(), settings, total=3)
     for rows in source.plan(0)[:2]:
         optimizer.zero_grad()
-        label_training(by_hand, source.collate(0, rows, source.width(0, rows)))[
-            "label_loss"
-        ].backward()
+        label_training(by_hand, source.collate(0, rows, source.width(0, rows))).total().backward()
         optimizer.step()
     assert difference(model, by_hand) == 0
     assert [line["step"] for line in log_of(tmp_path) if "loss" in line] == [1, 2]
@@ -106,7 +105,7 @@ def test_skipping_is_free_where_nothing_is_skipped(make_model, tmp_path):
 
 def test_a_run_of_nothing_but_bad_batches_stops_though_they_are_skipped(make_model, tmp_path):
     def broken(model, batch):
-        return {"label_loss": label_training(model, batch)["label_loss"] * float("nan")}
+        return Losses({"label_loss": label_training(model, batch).total() * float("nan")})
 
     source = make_source(batch_size=2, rows=440)
     with pytest.raises(
@@ -121,8 +120,8 @@ def breaking(numbers):
 
     def losses(model, batch):
         calls.append(1)
-        loss = label_training(model, batch)["label_loss"]
-        return {"label_loss": loss * float("nan") if len(calls) in numbers else loss}
+        loss = label_training(model, batch).total()
+        return Losses({"label_loss": loss * float("nan") if len(calls) in numbers else loss})
 
     return losses
 
@@ -282,9 +281,9 @@ def test_a_checkpoint_computed_on_another_processor_is_resumed_and_that_is_said(
 ):
     """Its bits are not those of an uninterrupted run; on the same processor nothing is said."""
     interrupted(make_model, tmp_path)
-    there = resume.arithmetic(torch.device("cpu"))
+    there = state.arithmetic(torch.device("cpu"))
     if here != "as before":
-        monkeypatch.setattr(resume, "arithmetic", lambda device: here)
+        monkeypatch.setattr(state, "arithmetic", lambda device: here)
     capsys.readouterr()
     assert run(make_model(), tmp_path, resume=True)["steps"] == 6
     told = f"was computed by {there}, this run is by {here}: what follows equals"
@@ -332,9 +331,9 @@ def test_what_does_not_change_what_is_learned_may_change(make_model, tmp_path, f
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(make_model, tmp_path, name, told):
-    interrupted(make_model, tmp_path, told_by={name: "one"})
+    interrupted(make_model, tmp_path, identity={name: "one"})
     with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to a run {told}"):
-        run(make_model(), tmp_path, resume=True, told_by={name: "other"})
+        run(make_model(), tmp_path, resume=True, identity={name: "other"})
 
 
 STATE = ("step", "model", "optimizer", "scaler", "keeper", "log", "log_bytes", "rng", "cuda_rng")

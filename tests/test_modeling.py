@@ -11,6 +11,7 @@ import transformers
 from torch.testing import assert_close as close
 
 from transformer import modeling
+from transformer.encoder import Collect
 from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
 from transformer.modeling import (
     BertForMaskedLM,
@@ -50,6 +51,11 @@ def theirs(tmp_path, randomised):
     return make
 
 
+def everything(model):
+    """A `Collect` of all of every layer."""
+    return Collect.everything(model.config.num_hidden_layers)
+
+
 def all_of(model, batch):
     with torch.no_grad():
         return model(**batch, output_hidden_states=True, output_attentions=True)
@@ -59,21 +65,23 @@ def check_encoder(ours, theirs, batch):
     """Hidden states, pooled vector and attention scores of two encoders with the same weights."""
     expected = all_of(theirs, batch)
     with torch.no_grad():
-        actual = ours(**batch)
-    assert len(actual.hidden_states) == len(expected.hidden_states)
-    assert_close(actual.hidden_states, expected.hidden_states)
+        actual = ours(**batch, collect=everything(ours))
+    assert len(actual.hidden) == len(expected.hidden_states)
+    assert_close(actual.hidden, expected.hidden_states)
     if expected.pooler_output is not None:
         assert_close(actual.output, expected.pooler_output)
     heads = theirs.config.num_attention_heads
     mask = (1 - batch["attention_mask"][:, None, None, :]) * -10000.0
     for i, layer in enumerate(theirs.encoder.layer):
-        query, key = (
+        attention = layer.attention.self
+        query, key, value = (
             linear(expected.hidden_states[i]).unflatten(-1, (heads, -1)).transpose(1, 2)
-            for linear in (layer.attention.self.query, layer.attention.self.key)
+            for linear in (attention.query, attention.key, attention.value)
         )
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]) + mask
-        assert_close(actual.attentions[i], scores)
-        assert_close(actual.attentions[i].softmax(-1), expected.attentions[i])
+        assert_close(actual.scores[i], scores)
+        assert_close(actual.probs[i], expected.attentions[i])
+        assert_close(actual.qkv[i], (query, key, value))
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
@@ -89,9 +97,8 @@ def test_a_model_of_one_layer_and_one_head_equals_theirs(theirs, tiny_batch):
 
 def test_masked_language_model_equals_theirs(theirs, tiny_batch):
     model, folder = theirs("BertForMaskedLM")
-    assert_close(
-        BertForMaskedLM.from_pretrained(folder)(**tiny_batch()), all_of(model, tiny_batch()).logits
-    )
+    ours = BertForMaskedLM.from_pretrained(folder)(**tiny_batch()).output
+    assert_close(ours, all_of(model, tiny_batch()).logits)
 
 
 def test_pretraining_heads_equal_theirs(theirs, tiny_batch):
@@ -101,7 +108,7 @@ def test_pretraining_heads_equal_theirs(theirs, tiny_batch):
     assert_close(words, expected.prediction_logits)
     assert_close(next_sentence, expected.seq_relationship_logits)
     # The same file serves the classes that have one of the two heads.
-    assert_close(BertForMaskedLM.from_pretrained(folder)(**tiny_batch()), words)
+    assert_close(BertForMaskedLM.from_pretrained(folder)(**tiny_batch()).output, words)
     assert_close(
         BertForNextSentencePrediction.from_pretrained(folder)(**tiny_batch()), next_sentence
     )
@@ -148,8 +155,8 @@ def test_real_weights_give_what_theirs_give(tiny_batch):
     ours = BertModel.from_pretrained(REAL_MODEL)
     batch = tiny_batch(vocab_size=ours.config.vocab_size, length=40)
     check_encoder(ours, theirs, batch)
-    fused = ours(**batch, attention_layers=(), hidden_layers=(ours.config.num_hidden_layers,))
-    assert_close(fused.hidden_states[0], all_of(theirs, batch).hidden_states[-1])
+    fused = ours(**batch, collect=Collect(hidden=(ours.config.num_hidden_layers,)))
+    assert_close(fused.hidden[0], all_of(theirs, batch).hidden_states[-1])
 
 
 # What we save, read by them
@@ -174,7 +181,7 @@ def test_encoder_inside_any_saved_model_loads_in_their_auto_class(
     their_model = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager")
     own = model_class.from_pretrained(folder)
     with torch.no_grad():
-        last = own.bert(**tiny_batch()).hidden_states[-1]
+        last = own.bert(**tiny_batch(), collect=everything(own)).hidden[-1]
     assert_close(last, all_of(their_model.eval(), tiny_batch()).last_hidden_state)
 
 
@@ -182,7 +189,7 @@ def test_saved_masked_language_model_loads_in_their_auto_class(tiny_model_dir, t
     folder = tiny_model_dir("model", BertForMaskedLM)
     theirs = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
     ours = BertForMaskedLM.from_pretrained(folder)
-    assert_close(ours(**tiny_batch()), all_of(theirs, tiny_batch()).logits)
+    assert_close(ours(**tiny_batch()).output, all_of(theirs, tiny_batch()).logits)
 
 
 def test_saved_classifier_with_their_head_loads_in_their_auto_class(tiny_model_dir, tiny_batch):
@@ -249,20 +256,43 @@ def test_a_saved_model_comes_back_bit_for_bit(tiny_model_dir, name):
 
 
 @pytest.mark.parametrize(
-    "attention, hidden", [((), ()), ((1,), (3, 0)), ((2, 0), (1,)), ((0, 1, 2), ()), ((), (3,))]
+    "collect",
+    [
+        Collect(),
+        Collect(hidden=(3, 0), scores=(1,)),
+        Collect(hidden=(1,), scores=(2, 0), probs=(0,)),
+        Collect(scores=(0, 1, 2)),
+        Collect(hidden=(3,), qkv=(2, 1)),
+        Collect(probs=(1,), qkv=(0,)),
+    ],
 )
-def test_the_layers_asked_for_come_back_in_the_order_asked(
-    tiny_config, randomised, tiny_batch, attention, hidden
+def test_collected_layers_come_back_in_the_order_wanted(
+    tiny_config, randomised, tiny_batch, collect
 ):
     model = randomised(BertModel(tiny_config(num_hidden_layers=3)))
-    every, some = (
-        model(**tiny_batch()),
-        model(**tiny_batch(), attention_layers=attention, hidden_layers=hidden),
-    )
-    assert len(some.attentions) == len(attention) and len(some.hidden_states) == len(hidden)
-    assert_close(some.attentions, tuple(every.attentions[i] for i in attention))
-    assert_close(some.hidden_states, tuple(every.hidden_states[i] for i in hidden))
+    every = model(**tiny_batch(), collect=everything(model))
+    some = model(**tiny_batch(), collect=collect)
+    for kind, layers in collect._asdict().items():
+        expected = tuple(getattr(every, kind)[i] for i in layers)
+        assert len(getattr(some, kind)) == len(layers)
+        assert_close(getattr(some, kind), expected)
     assert_close(some.output, every.output)
+
+
+def test_what_several_readers_collect_is_united(tiny_config):
+    first, second = Collect((2, 0), (1,)), Collect((0, 1), (), (1,))
+    assert first | second == Collect((2, 0, 1), (1,), (1,), ())
+    assert Collect().depth() == 0 and Collect((2,), qkv=(3,)).depth() == 4
+
+
+def test_masked_word_logits_and_layers_come_from_one_call(tiny_config, randomised, tiny_batch):
+    model, batch = randomised(BertForMaskedLM(tiny_config())), tiny_batch()
+    positions = torch.tensor([0, 0, 2, 3]), torch.tensor([4, 1, 0, 7])
+    wanted = Collect(hidden=(2, 0), probs=(1,))
+    out = model(**batch, masked_positions=positions, collect=wanted)
+    alone = model.bert(**batch, collect=wanted)
+    assert_close(out.output, model(**batch).output[positions])
+    assert_close((out.hidden, out.probs), (alone.hidden, alone.probs))
 
 
 def test_layers_above_the_last_one_asked_for_do_not_run(tiny_config, tiny_batch):
@@ -270,7 +300,7 @@ def test_layers_above_the_last_one_asked_for_do_not_run(tiny_config, tiny_batch)
     ran = []
     for i, layer in enumerate(model.bert.encoder.layer):
         layer.register_forward_hook(lambda *_, i=i: ran.append(i))
-    out = model(**tiny_batch(), attention_layers=(0,), hidden_layers=(2, 0), pool=False)
+    out = model(**tiny_batch(), collect=Collect(hidden=(2, 0), scores=(0,)), pool=False)
     assert out.output is None
     assert ran == [0, 1]
 
@@ -285,7 +315,9 @@ def test_only_layers_whose_scores_are_wanted_leave_the_fused_path(
         "scaled_dot_product_attention",
         lambda *args, **kw: fused.append(1) or original(*args, **kw),
     )
-    BertModel(tiny_config(num_hidden_layers=3))(**tiny_batch(), attention_layers=(1,))
+    BertModel(tiny_config(num_hidden_layers=3))(
+        **tiny_batch(), collect=Collect((0, 1, 2, 3), scores=(1,), qkv=(0, 1, 2))
+    )
     assert len(fused) == 2
 
 
@@ -293,23 +325,24 @@ def test_without_mask_and_segments_all_is_text_of_the_first_segment(
     tiny_config, randomised, tiny_batch
 ):
     model, ids = randomised(BertModel(tiny_config())), tiny_batch()["input_ids"]
-    explicit = model(ids, torch.zeros_like(ids), torch.ones_like(ids))
-    assert_close(model(ids).hidden_states, explicit.hidden_states)
+    every = everything(model)
+    explicit = model(ids, torch.zeros_like(ids), torch.ones_like(ids), every)
+    assert_close(model(ids, collect=every).hidden, explicit.hidden)
 
 
 def test_padding_changes_nothing_for_the_tokens(tiny_config, randomised, tiny_batch):
     model, batch = randomised(BertModel(tiny_config())), tiny_batch()
     row = {name: tensor[3:4, :8] for name, tensor in batch.items()}
     assert row["attention_mask"].all()
-    alone, padded = model(**row), model(**batch)
-    assert_close(alone.hidden_states[-1], padded.hidden_states[-1][3:4, :8])
+    alone, padded = (model(**rows, collect=Collect(hidden=(2,))) for rows in (row, batch))
+    assert_close(alone.hidden[0], padded.hidden[0][3:4, :8])
     assert_close(alone.output, padded.output[3:4])
 
 
 def test_masked_positions_select_rows_of_the_full_logits(tiny_config, randomised, tiny_batch):
     model, batch = randomised(BertForMaskedLM(tiny_config())), tiny_batch()
     places = torch.tensor([0, 0, 2, 3]), torch.tensor([4, 1, 0, 7])
-    assert_close(model(**batch, masked_positions=places), model(**batch)[places])
+    assert_close(model(**batch, masked_positions=places).output, model(**batch).output[places])
 
 
 def test_one_place_of_each_sequence_may_be_asked_alone(tiny_config, randomised, tiny_batch):
@@ -320,7 +353,8 @@ def test_one_place_of_each_sequence_may_be_asked_alone(tiny_config, randomised, 
     model.bert.encoder.layer[2].intermediate.register_forward_hook(
         lambda module, inputs, out: sizes.append(out.shape[:2])
     )
-    assert_close(model(**batch, columns=columns), model(**batch)[torch.arange(5), columns])
+    alone = model(**batch, columns=columns).output
+    assert_close(alone, model(**batch).output[torch.arange(5), columns])
     assert sizes == [(5, 1), (5, 17)]
 
 
@@ -333,28 +367,30 @@ def test_fit_dense_maps_hidden_states_to_the_teachers_width(
 ):
     model = randomised(model_class(tiny_config(fit_size=36)))
     student = {} if model_class is TinyBertForPreTraining else {"is_student": True}
-    out = model(**tiny_batch(), **student)
-    plain = model.bert(**tiny_batch())
-    assert_close(out.hidden_states, tuple(model.fit_dense(h) for h in plain.hidden_states))
-    assert_close(out.attentions, plain.attentions)
-    assert out.hidden_states[0].shape[-1] == 36
+    out = model(**tiny_batch(), collect=everything(model), **student)
+    plain = model.bert(**tiny_batch(), collect=everything(model))
+    assert_close(out.hidden, tuple(model.fit_dense(h) for h in plain.hidden))
+    assert_close(out.scores, plain.scores)
+    assert out.hidden[0].shape[-1] == 36
 
 
 def test_per_layer_projections_go_with_the_layers_asked_for(tiny_config, randomised, tiny_batch):
     config = tiny_config(fit_size=36, fit_dense="per_layer")
     model = randomised(TinyBertForPreTraining(config))
     assert len(model.fit_denses) == 3
-    plain = model.bert(**tiny_batch()).hidden_states
-    out = model(**tiny_batch(), attention_layers=(), hidden_layers=(2, 0))
+    plain = model.bert(**tiny_batch(), collect=everything(model)).hidden
+    out = model(**tiny_batch(), collect=Collect(hidden=(2, 0)))
     expected = model.fit_denses[2](plain[2]), model.fit_denses[0](plain[0])
-    assert_close(out.hidden_states, expected)
+    assert_close(out.hidden, expected)
 
 
 def test_classifier_without_is_student_returns_its_own_hidden_states(
     tiny_config, randomised, tiny_batch
 ):
     model = randomised(TinyBertForSequenceClassification(tiny_config(fit_size=36)))
-    assert_close(model(**tiny_batch()).hidden_states, model.bert(**tiny_batch()).hidden_states)
+    every = everything(model)
+    own, plain = (part(**tiny_batch(), collect=every) for part in (model, model.bert))
+    assert_close(own.hidden, plain.hidden)
 
 
 def test_pretraining_student_assumes_bert_base_as_teacher(tiny_config):

@@ -1,23 +1,24 @@
 """Each loss against a plain loop written from the paper's equation."""
 
+import argparse
+import functools
 import math
+from operator import or_
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from distillation.objectives import (
-    LayerWeights,
-    attention_losses,
-    check_heads,
-    hidden_losses,
-    label_loss,
-    layer_losses,
-    logit_mse,
-    soft_cross_entropy,
-)
+from cli.flags import layer_objectives, objective_weights
+from distillation.mapping import LayerMapping, layer_mapping
+from distillation.objective import Setup
+from distillation.objectives import LayerWeights, make_objectives
+from distillation.objectives.attention import attention_losses
+from distillation.objectives.hidden import hidden_losses
+from distillation.objectives.logits import label_loss, logit_mse, soft_cross_entropy
 from files.errors import UserError
-from transformer.modeling import BertModel, EncoderOutput
+from transformer.encoder import Collect, EncoderOutput
+from transformer.modeling import BertModel
 
 
 def normal(*shape, seed=0, scale=1.0):
@@ -128,7 +129,8 @@ def test_attention_loss_of_real_models_sees_tokens_only(tiny_config, randomised,
     student, teacher = (randomised(BertModel(tiny_config()), seed) for seed in (1, 2))
     batch = tiny_batch()
     with torch.no_grad():
-        layers = student(**batch).attentions, teacher(**batch).attentions
+        every = Collect(scores=(0, 1))
+        layers = [model(**batch, collect=every).scores for model in (student, teacher)]
     expected = attention_loop(*layers, batch["attention_mask"])
     assert attention_loss(*layers).item() == pytest.approx(expected, rel=1e-4)
 
@@ -221,74 +223,107 @@ def test_different_numbers_of_layers_are_a_fault():
 
 
 OUTPUTS = [
-    EncoderOutput(None, (scores(s, MASK),), (normal(2, 4, 6, seed=s), normal(2, 4, 6, seed=s + 9)))
+    EncoderOutput(None, (normal(2, 4, 6, seed=s), normal(2, 4, 6, seed=s + 9)), (scores(s, MASK),))
     for s in (0, 1)
 ]
+
+
+def layer_losses(student, teacher, weights):
+    """The layer losses of two outputs, of which each layer is matched with its like."""
+    mapping = LayerMapping(
+        *(tuple((i, i) for i in range(len(kind))) for kind in (student.hidden, student.scores))
+    )
+    objectives = make_objectives(weights.by_objective(), Setup(mapping=mapping))
+    needs = functools.reduce(or_, (part.needs("student") for part in objectives.parts))
+    kept = [
+        EncoderOutput(
+            None,
+            tuple(out.hidden[i] for i in needs.hidden),
+            tuple(out.scores[i] for i in needs.scores),
+        )
+        for out in (student, teacher)
+    ]
+    return objectives.compare(*kept, {})
 
 
 def test_intermediate_loss_is_the_sum_of_both_with_weight_1():
     losses = layer_losses(*OUTPUTS, LayerWeights())
     student, teacher = OUTPUTS
-    assert losses == {
-        "attention_loss": attention_loss(student.attentions, teacher.attentions),
-        "hidden_loss": hidden_loss(student.hidden_states, teacher.hidden_states),
+    assert losses.named == {
+        "attention_loss": attention_loss(student.scores, teacher.scores),
+        "hidden_loss": hidden_loss(student.hidden, teacher.hidden),
     }
 
 
 def test_weights_scale_losses_and_a_weight_of_0_leaves_one_out():
-    plain = layer_losses(*OUTPUTS, LayerWeights())
-    assert layer_losses(*OUTPUTS, LayerWeights(0.5, 0, 0)) == {
+    plain = layer_losses(*OUTPUTS, LayerWeights()).named
+    assert layer_losses(*OUTPUTS, LayerWeights(0.5, 0, 0)).named == {
         "attention_loss": 0.5 * plain["attention_loss"]
     }
-    assert layer_losses(*OUTPUTS, LayerWeights(0, 4, 4)) == {
+    assert layer_losses(*OUTPUTS, LayerWeights(0, 4, 4)).named == {
         "hidden_loss": 4 * plain["hidden_loss"]
     }
 
 
 def test_hidden_states_and_embeddings_have_weights_of_their_own():
-    student, teacher = (output.hidden_states for output in OUTPUTS)
+    student, teacher = (output.hidden for output in OUTPUTS)
     layers = [F.mse_loss(s, t) for s, t in zip(student, teacher, strict=True)]
     for weights, expected in (
         (LayerWeights(0, 1, 3), 3 * layers[0] + layers[1]),
         (LayerWeights(0, 2, 1), layers[0] + 2 * layers[1]),
+        (LayerWeights(0, 2, 0), 2 * layers[1]),
+        (LayerWeights(0, 0, 2), 2 * layers[0]),
     ):
-        assert layer_losses(*OUTPUTS, weights)["hidden_loss"] == expected
-    inner = [output._replace(hidden_states=output.hidden_states[1:]) for output in OUTPUTS]
-    assert layer_losses(*inner, LayerWeights(0, 2, 0))["hidden_loss"] == 2 * layers[1]
-    outer = [output._replace(hidden_states=output.hidden_states[:1]) for output in OUTPUTS]
-    assert layer_losses(*outer, LayerWeights(0, 0, 2))["hidden_loss"] == 2 * layers[0]
+        assert layer_losses(*OUTPUTS, weights).named["hidden_loss"] == expected
 
 
 def test_losses_are_told_by_layer_and_without_a_gradient():
     student, teacher = OUTPUTS
-    student = student._replace(hidden_states=[h.clone().requires_grad_() for h in student[2]])
+    student = student._replace(hidden=[h.clone().requires_grad_() for h in student.hidden])
     losses = layer_losses(student, teacher, LayerWeights(2, 4, 8))
-    layers = [F.mse_loss(s, t).item() for s, t in zip(student[2], teacher[2], strict=True)]
+    layers = [F.mse_loss(s, t).item() for s, t in zip(student.hidden, teacher.hidden, strict=True)]
     assert losses.by_layer["hidden_loss"].tolist() == [8 * layers[0], 4 * layers[1]]
-    assert losses.by_layer["attention_loss"].tolist() == [losses["attention_loss"].item()]
-    assert losses["hidden_loss"].requires_grad
+    assert losses.by_layer["attention_loss"].tolist() == [losses.named["attention_loss"].item()]
+    assert losses.named["hidden_loss"].requires_grad
     assert not any(values.requires_grad for values in losses.by_layer.values())
 
 
 def test_telling_losses_by_layer_changes_no_bit_of_the_total():
     pairs = [[normal(2, 4, 6, seed=s + side) for s in range(7)] for side in (0, 20)]
-    outputs = [EncoderOutput(None, (), tuple(side)) for side in pairs]
+    outputs = [EncoderOutput(None, tuple(side)) for side in pairs]
     total: torch.Tensor | float = 0.0
     for s, t in zip(*pairs, strict=True):
         total = total + F.mse_loss(s, t)
-    assert torch.equal(layer_losses(*outputs, LayerWeights(0))["hidden_loss"], total)
+    assert torch.equal(layer_losses(*outputs, LayerWeights(0)).named["hidden_loss"], total)
+
+
+def flags(**given):
+    chosen = {"att_weight": 1.0, "rep_weight": 1.0, "emb_weight": 1.0, "objectives": None}
+    return argparse.Namespace(**chosen | given)
 
 
 def test_heads_that_differ_are_refused_with_both_counts(tiny_config):
     student, teacher = tiny_config(num_attention_heads=4), tiny_config(num_attention_heads=6)
+    setup = Setup(student, teacher, layer_mapping("uniform", 2, 2))
     with pytest.raises(
         UserError, match="student has 4 attention heads, the teacher 6.*--att_weight 0"
     ):
-        check_heads(student, teacher, LayerWeights())
-    check_heads(student, teacher, LayerWeights(attention=0))
-    check_heads(student, student, LayerWeights())
+        layer_objectives(flags(), setup)
+    layer_objectives(flags(att_weight=0.0), setup)
+    layer_objectives(flags(), setup._replace(teacher=student))
 
 
 def test_nothing_to_learn_is_refused(tiny_config):
+    setup = Setup(tiny_config(), tiny_config(), layer_mapping("uniform", 2, 2))
     with pytest.raises(UserError, match="--emb_weight are all 0: nothing would be learned"):
-        check_heads(tiny_config(), tiny_config(), LayerWeights(0, 0, 0))
+        layer_objectives(flags(att_weight=0.0, rep_weight=0.0, emb_weight=0.0), setup)
+    with pytest.raises(UserError, match="--objectives .*are all 0: nothing would be learned"):
+        layer_objectives(flags(objectives={"att_mse": 0.0}), setup)
+    with pytest.raises(UserError, match="--att_weight and --objectives: give one of them"):
+        layer_objectives(flags(objectives={"att_mse": 1.0}, att_weight=2.0), setup)
+
+
+@pytest.mark.parametrize("text", ["", "mse:1", "att_mse:1,att_mse:2", "att_mse:much"])
+def test_a_list_of_objectives_that_cannot_be_read_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        objective_weights(text)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from cli.precision import add_bf16_flags, computed_on, precision_from
 from distillation.distributed import Runtime
-from distillation.objectives import attention_losses, hidden_losses
+from distillation.objectives.attention import attention_losses
+from distillation.objectives.hidden import hidden_losses
 from files.errors import UserError
 from transformer.modeling import BertModel, TinyBertForSequenceClassification
 from transformer.precision import (

@@ -11,7 +11,8 @@ import torch
 
 import report
 from distillation.mapping import layer_mapping
-from distillation.objectives import attention_losses, hidden_losses
+from distillation.objectives.attention import attention_losses
+from distillation.objectives.hidden import hidden_losses
 from reporting import models as report_models
 from reporting.results import read_results
 from tests.patience import PATIENCE
@@ -202,16 +203,17 @@ def test_distances_are_the_training_losses_of_the_same_rows(run):
         for folder in (lineage.stages["after the layers"], lineage.teacher)
     )
     from corpus.token_store import encode_pairs
+    from transformer.encoder import Collect
     from transformer.tokenization import BertTokenizer
 
     tokenizer = BertTokenizer.from_pretrained(lineage.teacher)
     batch = encode_pairs(tokenizer, SENTENCES, None, 64).collate([0, 1, 2])
     with torch.inference_mode():
-        own = student(**batch, attention_layers=[0, 1], hidden_layers=[0, 1, 2], is_student=True)
-        its = teacher(**batch, attention_layers=[1, 3], hidden_layers=[0, 2, 4])
+        own = student(**batch, collect=Collect((0, 1, 2), (0, 1)), is_student=True)
+        its = teacher(**batch, collect=Collect((0, 2, 4), (1, 3)))
     for values, losses in (
-        (found.attention, attention_losses(own.attentions, its.attentions)),
-        (found.hidden, hidden_losses(own.hidden_states, its.hidden_states)),
+        (found.attention, attention_losses(own.scores, its.scores)),
+        (found.hidden, hidden_losses(own.hidden, its.hidden)),
     ):
         assert values["after the layers"] == pytest.approx(
             [loss.item() for loss in losses], rel=1e-5

@@ -14,6 +14,7 @@ from cli.augmentation import language_model
 from cli.training import check_vocabulary
 from files.errors import UserError
 from transformer import modeling
+from transformer.encoder import Collect
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, VOCAB_NAME, WEIGHTS_NAME
 from transformer.modeling import BertForMaskedLM, BertModel, TinyBertForSequenceClassification
 from transformer.tokenization import BertTokenizer
@@ -72,12 +73,15 @@ def theirs_of(name, randomised, **fields):
 
 def outputs(model, batch):
     """The tensors that a model of theirs or of ours answers with."""
+    wanted = {}
+    if isinstance(model, modeling.BertModel):
+        wanted["collect"] = Collect(hidden=(model.config.num_hidden_layers,))
     with torch.no_grad():
-        out = model(**batch)
+        out = model(**batch, **wanted)
     if isinstance(out, torch.Tensor):
         return [out]
-    if isinstance(model, modeling.BertModel):
-        return [out.hidden_states[-1], out.output]
+    if wanted:
+        return [out.hidden[0], out.output]
     if isinstance(model, modeling.BertPreTrainedModel):
         return list(out) if isinstance(model, modeling.BertForPreTraining) else [out.output]
     return list(out.values())

@@ -9,9 +9,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
+from distillation.distributed import Runtime
+from distillation.global_batches import GlobalBatch
+from distillation.objective import Losses
 from distillation.run_log import RunLog
 from files.errors import UserError
 
+CPU = Runtime(torch.device("cpu"))
 FINE, BROKEN = torch.tensor(False), torch.tensor(True)
 
 
@@ -25,13 +29,13 @@ class NoReading(TorchDispatchMode):
 
 @pytest.fixture
 def log():
-    return RunLog(io.StringIO(), tqdm(file=io.StringIO()))
+    return RunLog(io.StringIO(), tqdm(file=io.StringIO()), CPU)
 
 
 def count(log, step, loss=1.0, layers=(0.25, 0.75), tokens=40, bad=FINE, rescaled=False):
     losses = {"attention_loss": torch.tensor(loss), "hidden_loss": torch.tensor(2.0)}
-    by_layer = {"attention_loss": torch.tensor(layers)}
-    log.count(step, 0, np.arange(4), tokens, losses, by_layer, bad, rescaled)
+    losses = Losses(losses, {"attention_loss": torch.tensor(layers)})
+    log.count(step, GlobalBatch(0, False, np.arange(4), tokens, []), losses, bad, rescaled)
 
 
 def lines(log):
@@ -63,16 +67,17 @@ def test_rows_and_tokens_are_counted_by_the_second(log, monkeypatch):
 
 def test_counting_a_step_reads_no_value_from_the_device(log):
     count(log, 1)
+    batch = GlobalBatch(0, False, np.arange(4), 40, [])
     losses, by_layer = {"a_loss": torch.tensor(1.0)}, {"a_loss": torch.tensor([0.5, 0.5])}
     with NoReading():
         for step in range(2, 5):
-            log.count(step, 0, np.arange(4), 40, losses, by_layer, FINE)
+            log.count(step, batch, Losses(losses, by_layer), FINE)
     with pytest.raises(AssertionError, match="local_scalar"), NoReading():
         losses["a_loss"].item()
 
 
 def test_a_step_left_out_counts_in_no_layer_either():
-    log = RunLog(io.StringIO(), tqdm(file=io.StringIO()), skip_nonfinite=True)
+    log = RunLog(io.StringIO(), tqdm(file=io.StringIO()), CPU, skip_nonfinite=True)
     count(log, 1, 1.0, (0.25, 0.75))
     count(log, 2, float("nan"), (float("nan"), 1.0), bad=BROKEN)
     log.write_losses(2, 0, 1e-3)
@@ -83,7 +88,7 @@ def test_a_log_goes_on_with_what_it_had_added_up(log):
     count(log, 1, 1.0, (0.25, 0.75))
     state = log.state_dict()
     RunLog.check_state(state)
-    again = RunLog(io.StringIO(), tqdm(file=io.StringIO()))
+    again = RunLog(io.StringIO(), tqdm(file=io.StringIO()), CPU)
     again.load_state_dict(state, torch.device("cpu"))
     for each in (log, again):
         count(each, 2, 3.0, (0.75, 2.25))
@@ -95,7 +100,7 @@ def test_a_log_goes_on_with_what_it_had_added_up(log):
 @pytest.mark.parametrize(("skipped", "stops"), [(20, False), (31, False), (32, True)])
 def test_a_scaler_may_leave_out_steps_until_a_scale_fits_and_not_for_ever(skipped, stops):
     """Looked at one by one; 15 steps of use come first."""
-    log = RunLog(io.StringIO(), tqdm(file=io.StringIO()), scaled=True)
+    log = RunLog(io.StringIO(), tqdm(file=io.StringIO()), CPU, scaled=True)
     for step in range(1, 16):
         count(log, step)
     for step in range(16, 15 + skipped):

@@ -8,7 +8,7 @@ import torch
 
 from cli.plan import show_plan
 from corpus.token_store import TokenStore
-from distillation.training import TrainingSettings
+from distillation.state import TrainingSettings
 
 
 @pytest.mark.parametrize(

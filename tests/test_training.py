@@ -7,15 +7,15 @@ import torch.nn.functional as F
 
 from distillation.checkpoint import LAST_WEIGHTS_NAME, ModelSaver
 from distillation.distributed import Runtime
-from distillation.loss_functions import (
+from distillation.mapping import layer_mapping
+from distillation.objectives import (
+    LayerWeights,
     label_training,
     layer_distillation,
     prediction_distillation,
 )
-from distillation.mapping import layer_mapping
-from distillation.objectives import LayerWeights
 from distillation.records import METRICS_NAME
-from distillation.training import TrainingSettings, make_optimizer
+from distillation.state import TrainingSettings, make_optimizer
 from tests.training_run import (
     Killed,
     difference,
@@ -72,7 +72,7 @@ def test_the_loop_is_the_plain_one(make_model, tmp_path):
             labels = batch.pop("labels")
             for p in plain.parameters():
                 p.grad = None
-            F.cross_entropy(plain(**batch, attention_layers=()).output, labels).backward()
+            F.cross_entropy(plain(**batch).output, labels).backward()
             optimizer.step()
     assert difference(model, plain) == 0
 
@@ -82,7 +82,7 @@ def test_logged_losses_are_those_of_the_batches_whatever_the_micro_steps(make_mo
 
     def losses(model, batch):
         parts = label_training(model, batch)
-        seen.append((parts["label_loss"].item(), len(batch["labels"])))
+        seen.append((parts.named["label_loss"].item(), len(batch["labels"])))
         return parts
 
     run(make_model(), tmp_path, losses=losses, accumulation=2)
@@ -394,7 +394,7 @@ def test_the_teacher_is_not_touched_and_builds_no_graph(make_model, tmp_path):
     assert len(outputs) == 4
     for was_training, out in outputs:
         assert not was_training
-        tensors = (out.output, *out.attentions, *out.hidden_states)
+        tensors = (out.output, *out.scores, *out.hidden)
         assert not any(t.requires_grad or t.grad_fn for t in tensors)
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
     assert all(p.grad is None for p in teacher.parameters())
@@ -408,14 +408,14 @@ def test_only_the_mapped_teacher_layers_are_collected(make_model, tmp_path):
         teacher, layer_mapping("1:1,2:3", 2, 4), LayerWeights(), is_student=True
     )
     run(make_model(fit_size=24), tmp_path, losses=losses, max_steps=1)
-    assert (len(seen[0].attentions), len(seen[0].hidden_states)) == (2, 3)
+    assert (len(seen[0].scores), len(seen[0].hidden)) == (2, 3)
 
 
 def gap(losses, student, source):
     """The losses over all rows."""
     rows = np.arange(len(source.store(0)))
     with torch.no_grad():
-        return losses(student.eval(), source.collate(0, rows, source.width(0, rows)))
+        return losses(student.eval(), source.collate(0, rows, source.width(0, rows))).named
 
 
 def test_a_student_ends_nearer_to_its_teachers_layers(

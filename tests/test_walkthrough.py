@@ -9,7 +9,7 @@ from demo.walkthrough.losses import layer_values, plain_cross_entropy
 from demo.walkthrough.page import ROOT, TEMPLATE, agreed, fill, quote, quotes_in, stale
 from distillation import objectives
 from distillation.mapping import layer_mapping
-from distillation.objectives import soft_cross_entropy
+from distillation.objectives.logits import soft_cross_entropy
 from files.errors import UserError
 from transformer.modeling import BertModel, TinyBertForPreTraining
 

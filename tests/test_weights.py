@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from files.errors import UserError, run_script
+from transformer.encoder import Collect
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformer.modeling import (
     BertForMaskedLM,
@@ -183,12 +184,13 @@ def test_projections_per_layer_of_the_second_release_are_loaded_and_used(folder,
     )
     model = TinyBertForPreTraining.from_pretrained(folder)
     assert (model.config.fit_dense, model.config.fit_size) == ("per_layer", 30)
-    hidden = model.bert(**tiny_batch()).hidden_states
+    states = Collect.everything(model.config.num_hidden_layers)
+    hidden = model.bert(**tiny_batch(), collect=states).hidden
     expected = tuple(h @ w.T + b for h, (w, b) in zip(hidden, projections, strict=True))
-    assert_close(model(**tiny_batch()).hidden_states, expected, rtol=1e-5, atol=1e-5)
+    assert_close(model(**tiny_batch(), collect=states).hidden, expected, rtol=1e-5, atol=1e-5)
     model.save_pretrained(folder)
     again = TinyBertForPreTraining.from_pretrained(folder)
-    assert_close(again(**tiny_batch()).hidden_states, expected, rtol=1e-5, atol=1e-5)
+    assert_close(again(**tiny_batch(), collect=states).hidden, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_projection_to_another_teachers_width_is_refused(folder):

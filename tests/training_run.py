@@ -18,9 +18,10 @@ from corpus.token_store import TokenStore
 from distillation.checkpoint import ModelSaver
 from distillation.distributed import Runtime
 from distillation.gradients import Gradients
-from distillation.loss_functions import label_training
+from distillation.objectives import label_training
 from distillation.records import METRICS_NAME
-from distillation.training import TrainingSettings, train
+from distillation.state import TrainingSettings, TrainState
+from distillation.training import number_of_steps, train
 from transformer.modeling import TinyBertForSequenceClassification
 
 CPU = Runtime(torch.device("cpu"))
@@ -39,7 +40,7 @@ def make_source(batch_size=8, rows=ROWS, drop_last=False, classes=2):
 
 
 def run(
-    model, folder, source=None, losses=label_training, resume=False, keeper=None, told_by=None,
+    model, folder, source=None, losses=label_training, resume=False, keeper=None, identity=None,
     runtime=CPU, **settings,
 ):  # fmt: skip
     """Train and return the facts; the folder is made."""
@@ -49,7 +50,9 @@ def run(
     )
     source = source or make_source()
     keeper = keeper or ModelSaver(model, folder)
-    return train(model, losses, source, settings, runtime, folder, keeper, resume, told_by or {})
+    total = number_of_steps(source, settings)
+    state = TrainState(model, losses, keeper, settings, runtime, total, identity or {})
+    return train(state, source, folder, resume)
 
 
 def difference(model, other):

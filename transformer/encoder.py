@@ -7,7 +7,6 @@ Parameter names are those of Google's and Hugging Face's checkpoints, so that fi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,20 +22,64 @@ MASKED_SCORE = -10000.0  # added to the attention scores of padding
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
 
 
-class EncoderOutput(NamedTuple):
-    """What a model call returns.
+class Collect(NamedTuple):
+    """What a model call is to return besides its output: of each kind the layers, in the order wanted.
+
+    A layer whose scores and probabilities are not wanted takes fused attention, which never holds an
+    L × L matrix.
 
     Attributes:
-        output: pooled vector [B, H], logits [B, C], or None where a model has neither.
-        attentions: attention scores [B, A, L, L] before the softmax, mask added, one tensor for each
-            layer asked for, in the order asked.
-        hidden_states: [B, L, H] (or [B, L, fit_size] after `fit_dense`), likewise; index 0 is the
-            embedding output, index i the output of layer i.
+        hidden: hidden states 0 … N; 0 is the embedding output, i the output of layer i.
+        scores: layers (0 … N-1) whose attention scores to return, before the softmax, mask added.
+        probs: layers whose attention probabilities to return, after the softmax.
+        qkv: layers whose queries, keys and values to return.
+    """
+
+    hidden: tuple[int, ...] = ()
+    scores: tuple[int, ...] = ()
+    probs: tuple[int, ...] = ()
+    qkv: tuple[int, ...] = ()
+
+    @classmethod
+    def everything(cls, layers: int) -> Collect:
+        """All of every layer of an encoder of so many layers."""
+        return cls(tuple(range(layers + 1)), *[tuple(range(layers))] * 3)
+
+    def depth(self) -> int:
+        """The number of layers that have to run."""
+        return max([0, *self.hidden, *(i + 1 for i in (*self.scores, *self.probs, *self.qkv))])
+
+    def __or__(self, other: Collect) -> Collect:
+        """What either of the two wants, each layer once."""
+        return Collect(*(tuple(dict.fromkeys(a + b)) for a, b in zip(self, other, strict=True)))
+
+
+NOTHING = Collect()
+
+
+class Attended(NamedTuple):
+    """What a layer's attention showed, or which of these is wanted."""
+
+    scores: Tensor | bool | None = None
+    probs: Tensor | bool | None = None
+    qkv: tuple[Tensor, Tensor, Tensor] | bool | None = None
+
+
+class EncoderOutput(NamedTuple):
+    """What a model call returns: its output, and what its `Collect` names, in that order.
+
+    Attributes:
+        output: pooled vector [B, H], logits [B, C] or [.., V], or None where a model has none.
+        hidden: [B, L, H] each (or [B, L, fit_size] after `fit_dense`).
+        scores, probs: [B, A, L, L] each.
+        qkv: queries, keys and values of each layer, [B, A, L, H / A] each.
     """
 
     output: Tensor | None
-    attentions: tuple[Tensor, ...]
-    hidden_states: tuple[Tensor, ...]
+    hidden: tuple[Tensor, ...] = ()
+    scores: tuple[Tensor, ...] = ()
+    probs: tuple[Tensor, ...] = ()
+    qkv: tuple[tuple[Tensor, Tensor, Tensor], ...] = ()
 
 
 class Dropout(nn.Module):
@@ -111,34 +154,40 @@ class BertSelfAttention(nn.Module):
         self.dropout = Dropout(config.attention_probs_dropout_prob)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, with_scores: bool, asking: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the context [B, L, H] and the scores [B, A, L, L] or None.
+        self, hidden: Tensor, mask: Tensor, wanted: Attended, queried: Tensor | None = None
+    ) -> tuple[Tensor, Attended]:
+        """Return the context [B, L, H], and of the attention what is wanted.
 
         Args:
-            asking: the states [B, Q, H] of the places whose context is wanted; None for all L.
+            queried: the states [B, Q, H] of the positions whose context is wanted; None for all L.
         """
-        asking = hidden if asking is None else asking
-        batch = asking.shape[0]
+        queried = hidden if queried is None else queried
+        batch = queried.shape[0]
         query, key, value = (
             linear(states).view(batch, states.shape[1], self.heads, -1).transpose(1, 2)
             for linear, states in (
-                (self.query, asking),
+                (self.query, queried),
                 (self.key, hidden),
                 (self.value, hidden),
             )
         )
-        if with_scores or self._fused_is_slower(query):
+        scores = probs = None
+        if wanted.scores or wanted.probs or self._fused_is_slower(query):
             scores = (query @ key.transpose(-1, -2)).div_(math.sqrt(query.shape[-1]))
             scores += mask.to(query.dtype)
-            context = self.dropout(scores.softmax(dim=-1)) @ value
+            probs = scores.softmax(dim=-1)
+            context = self.dropout(probs) @ value
         else:
             dropout = self.dropout.p if self.training else 0.0
             context = F.scaled_dot_product_attention(
                 query, key, value, mask.to(query.dtype), dropout
             )
         context = context.transpose(1, 2).flatten(-2)
-        return context, scores if with_scores else None
+        return context, Attended(
+            scores if wanted.scores else None,
+            probs if wanted.probs else None,
+            (query, key, value) if wanted.qkv else None,
+        )
 
     def _fused_is_slower(self, query: Tensor) -> bool:
         """On a CPU torch has no fused dropout, and its bfloat16 kernel takes 1.5 times as long."""
@@ -167,10 +216,10 @@ class BertAttention(nn.Module):
         self.output = BertResidual(config.hidden_size, config)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, with_scores: bool, asking: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        context, scores = self.self(hidden, mask, with_scores, asking)
-        return self.output(context, hidden if asking is None else asking), scores
+        self, hidden: Tensor, mask: Tensor, wanted: Attended, queried: Tensor | None = None
+    ) -> tuple[Tensor, Attended]:
+        context, seen = self.self(hidden, mask, wanted, queried)
+        return self.output(context, hidden if queried is None else queried), seen
 
 
 class BertIntermediate(nn.Module):
@@ -193,10 +242,10 @@ class BertLayer(nn.Module):
         self.output = BertResidual(config.intermediate_size, config)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, with_scores: bool, asking: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        attended, scores = self.attention(hidden, mask, with_scores, asking)
-        return self.output(self.intermediate(attended), attended), scores
+        self, hidden: Tensor, mask: Tensor, wanted: Attended, queried: Tensor | None = None
+    ) -> tuple[Tensor, Attended]:
+        attended, seen = self.attention(hidden, mask, wanted, queried)
+        return self.output(self.intermediate(attended), attended), seen
 
 
 class BertEncoder(nn.Module):
@@ -230,8 +279,7 @@ class BertBody(nn.Module):
         input_ids: Tensor,
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        attention_layers: Sequence[int] | None = None,
-        hidden_layers: Sequence[int] | None = None,
+        collect: Collect = NOTHING,
         pool: bool = True,
         columns: Tensor | None = None,
     ) -> EncoderOutput:
@@ -241,18 +289,13 @@ class BertBody(nn.Module):
             input_ids: int64 [B, L].
             token_type_ids: int64 [B, L], segment 0 or 1; None means all 0.
             attention_mask: [B, L], 1 for tokens and 0 for padding; None means no padding.
-            attention_layers: layers (0 … N-1) whose attention scores to return; None means all. Layers
-                not named use fused attention, which never holds an L × L matrix.
-            hidden_layers: hidden states (0 … N, 0 = embeddings) to return; None means all.
-            pool: whether the pooled vector is wanted; if not, layers above the last one asked for
-                are not run.
-            columns: int64 [B], the one place of each sequence that the last layer is asked about: its
-                hidden state is then [B, 1, H], and nothing is computed there for the other places.
+            pool: whether the pooled vector is wanted; if not, layers above the last one collected are
+                not run.
+            columns: int64 [B], the one position of each sequence that the last layer computes: its
+                hidden state is then [B, 1, H].
         """
         count = len(self.encoder.layer)
-        attention_layers = range(count) if attention_layers is None else attention_layers
-        hidden_layers = range(count + 1) if hidden_layers is None else hidden_layers
-        depth = count if pool else max([0, *hidden_layers, *(i + 1 for i in attention_layers)])
+        depth = count if pool else collect.depth()
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         if attention_mask is None:
@@ -261,20 +304,22 @@ class BertBody(nn.Module):
         mask = (
             1.0 - attention_mask[:, None, None, :].to(hidden.dtype)
         ) * MASKED_SCORE  # [B, 1, 1, L]
-        hidden_states, attentions = {0: hidden}, {}
+        states, seen = [hidden], []
         for i in range(depth):
-            asking = None
+            wanted = Attended(i in collect.scores, i in collect.probs, i in collect.qkv)
+            queried = None
             if columns is not None and i == depth - 1:
-                asking = hidden[torch.arange(hidden.shape[0], device=hidden.device), columns, None]
-            elif i == count - 1 and not (
-                self.training or count in hidden_layers or i in attention_layers
-            ):
-                # The pooler reads one place alone. Training computes all, lest dropout draw again.
-                asking = hidden[:, :1]
-            hidden, scores = self.encoder.layer[i](hidden, mask, i in attention_layers, asking)
-            hidden_states[i + 1], attentions[i] = hidden, scores
+                queried = hidden[torch.arange(hidden.shape[0], device=hidden.device), columns, None]
+            elif i == count - 1 and not (self.training or count in collect.hidden or any(wanted)):
+                # The pooler reads one position alone. Training computes all, lest dropout draw again.
+                queried = hidden[:, :1]
+            hidden, attended = self.encoder.layer[i](hidden, mask, wanted, queried)
+            states.append(hidden)
+            seen.append(attended)
         return EncoderOutput(
             self.pooler(hidden) if pool else None,
-            tuple(attentions[i] for i in attention_layers),
-            tuple(hidden_states[i] for i in hidden_layers),
+            tuple(states[i] for i in collect.hidden),
+            tuple(seen[i].scores for i in collect.scores),
+            tuple(seen[i].probs for i in collect.probs),
+            tuple(seen[i].qkv for i in collect.qkv),
         )

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.configuration import BertConfig
-from transformer.encoder import ACTIVATIONS, BertBody, Dropout, EncoderOutput
+from transformer.encoder import ACTIVATIONS, NOTHING, BertBody, Collect, Dropout, EncoderOutput
 from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
 from transformer.head_kind import Head
 from transformer.linear import Linear, linear
@@ -154,14 +154,11 @@ class BertModel(BertPreTrainedModel):
         input_ids: Tensor,
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        attention_layers: Sequence[int] | None = None,
-        hidden_layers: Sequence[int] | None = None,
+        collect: Collect = NOTHING,
         pool: bool = True,
     ) -> EncoderOutput:
-        """Return the pooled vector [B, H], attention scores and hidden states; see `BertBody`."""
-        return self.bert(
-            input_ids, token_type_ids, attention_mask, attention_layers, hidden_layers, pool
-        )
+        """Return the pooled vector [B, H], and what is collected; see `BertBody`."""
+        return self.bert(input_ids, token_type_ids, attention_mask, collect, pool)
 
 
 class BertForMaskedLM(BertPreTrainedModel):
@@ -182,23 +179,26 @@ class BertForMaskedLM(BertPreTrainedModel):
         attention_mask: Tensor | None = None,
         masked_positions: tuple[Tensor, Tensor] | None = None,
         columns: Tensor | None = None,
-    ) -> Tensor:
+        collect: Collect = NOTHING,
+    ) -> EncoderOutput:
         """Return logits [B, L, V], or [K, V] at `masked_positions` = (rows int64 [K], columns int64 [K]).
 
-        Only the places asked for pass through the vocabulary projection. Where it is one place of each
-        sequence, `columns` (int64 [B]) names them instead: the last layer then leaves the others out,
-        too, and the logits are [B, V].
+        Only the positions asked for pass through the vocabulary projection. Where it is one position of
+        each sequence, `columns` (int64 [B]) names them instead: the last layer then leaves the others
+        out, too, and the logits are [B, V].
         """
         last = len(self.bert.encoder.layer)
+        wanted = collect._replace(hidden=(*collect.hidden, last))
         out = self.bert(
-            input_ids, token_type_ids, attention_mask, (), (last,), pool=False, columns=columns
+            input_ids, token_type_ids, attention_mask, wanted, pool=False, columns=columns
         )
-        hidden = out.hidden_states[0]
+        *collected, hidden = out.hidden
         if columns is not None:
             hidden = hidden[:, 0]
         if masked_positions is not None:
             hidden = hidden[masked_positions]
-        return self.cls.predictions(hidden, self.bert.embeddings.word_embeddings.weight)
+        logits = self.cls.predictions(hidden, self.bert.embeddings.word_embeddings.weight)
+        return out._replace(output=logits, hidden=tuple(collected))
 
 
 class BertForPreTraining(BertPreTrainedModel):
@@ -212,10 +212,8 @@ class BertForPreTraining(BertPreTrainedModel):
 
     def forward(self, input_ids, token_type_ids=None, attention_mask=None) -> tuple[Tensor, Tensor]:
         last = len(self.bert.encoder.layer)
-        out = self.bert(input_ids, token_type_ids, attention_mask, (), (last,))
-        words = self.cls.predictions(
-            out.hidden_states[0], self.bert.embeddings.word_embeddings.weight
-        )
+        out = self.bert(input_ids, token_type_ids, attention_mask, Collect(hidden=(last,)))
+        words = self.cls.predictions(out.hidden[0], self.bert.embeddings.word_embeddings.weight)
         return words, self.cls.seq_relationship(out.output)
 
 
@@ -230,7 +228,7 @@ class BertForNextSentencePrediction(BertPreTrainedModel):
 
     def forward(self, input_ids, token_type_ids=None, attention_mask=None) -> Tensor:
         return self.cls.seq_relationship(
-            self.bert(input_ids, token_type_ids, attention_mask, (), ()).output
+            self.bert(input_ids, token_type_ids, attention_mask).output
         )
 
 
@@ -248,12 +246,12 @@ class StudentModel(BertPreTrainedModel):
                 Linear(config.hidden_size, config.fit_size) for _ in range(states)
             )
 
-    def _project(self, out: EncoderOutput, hidden_layers: Sequence[int] | None) -> EncoderOutput:
+    def _project(self, out: EncoderOutput, states: Sequence[int]) -> EncoderOutput:
+        """Map hidden states, those of the named layers, to the teacher's width."""
         if self.config.fit_dense == "shared":
-            return out._replace(hidden_states=tuple(self.fit_dense(h) for h in out.hidden_states))
-        layers = range(len(self.fit_denses)) if hidden_layers is None else hidden_layers
-        projected = (self.fit_denses[i](h) for i, h in zip(layers, out.hidden_states, strict=True))
-        return out._replace(hidden_states=tuple(projected))
+            return out._replace(hidden=tuple(self.fit_dense(h) for h in out.hidden))
+        projected = (self.fit_denses[i](h) for i, h in zip(states, out.hidden, strict=True))
+        return out._replace(hidden=tuple(projected))
 
 
 class TinyBertForPreTraining(StudentModel):
@@ -279,14 +277,11 @@ class TinyBertForPreTraining(StudentModel):
         input_ids: Tensor,
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        attention_layers: Sequence[int] | None = None,
-        hidden_layers: Sequence[int] | None = None,
+        collect: Collect = NOTHING,
     ) -> EncoderOutput:
-        """Return (None, attention scores, hidden states [B, L, fit_size])."""
-        out = self.bert(
-            input_ids, token_type_ids, attention_mask, attention_layers, hidden_layers, pool=False
-        )
-        return self._project(out, hidden_layers)
+        """Return what is collected, hidden states as [B, L, fit_size]; there is no output."""
+        out = self.bert(input_ids, token_type_ids, attention_mask, collect, pool=False)
+        return self._project(out, collect.hidden)
 
 
 class TinyBertForSequenceClassification(StudentModel):
@@ -342,20 +337,19 @@ class TinyBertForSequenceClassification(StudentModel):
         input_ids: Tensor,
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        attention_layers: Sequence[int] | None = None,
-        hidden_layers: Sequence[int] | None = None,
+        collect: Collect = NOTHING,
         is_student: bool = False,
     ) -> EncoderOutput:
-        """Return (logits [B, C], attention scores, hidden states).
+        """Return logits [B, C], and what is collected.
 
         Args:
             is_student: send the hidden states through `fit_dense`: [B, L, fit_size] instead of [B, L, H].
         """
-        out = self.bert(input_ids, token_type_ids, attention_mask, attention_layers, hidden_layers)
+        out = self.bert(input_ids, token_type_ids, attention_mask, collect)
         pooled = (
             F.relu(out.output)
             if self.config.classifier_head == "tinybert"
             else self.dropout(out.output)
         )
         out = out._replace(output=self.classifier(pooled))
-        return self._project(out, hidden_layers) if is_student else out
+        return self._project(out, collect.hidden) if is_student else out

@@ -133,8 +133,8 @@ class OnnxClassifier:
         if names != set(INPUTS):
             raise UserError(f"{path}: takes {sorted(names)}; expected {sorted(INPUTS)}")
 
-    def __call__(self, attention_layers=(), hidden_layers=(), **batch: Tensor) -> EncoderOutput:
+    def __call__(self, **batch: Tensor) -> EncoderOutput:
         """Return the logits [B, C]; inputs int64 [B, L] by name. A graph gives no layers."""
         inputs = {name: tensor.cpu().numpy() for name, tensor in batch.items()}
         (logits,) = self._session.run(["logits"], inputs)
-        return EncoderOutput(torch.from_numpy(logits), (), ())
+        return EncoderOutput(torch.from_numpy(logits))

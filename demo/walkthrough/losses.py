@@ -13,11 +13,10 @@ from corpus.epochs import open_epoch
 from demo.walkthrough.page import TOLERANCE, agreed, number, table
 from demo.walkthrough.run import DemoRun
 from distillation.global_batches import Batch
-from distillation.loss_functions import layer_distillation, prediction_distillation
 from distillation.mapping import LayerMapping, layer_mapping
-from distillation.objectives import LayerWeights
+from distillation.objectives import LayerWeights, layer_distillation, prediction_distillation
 from tasks.classifiers import load_classifier
-from transformer.encoder import EncoderOutput
+from transformer.encoder import Collect, EncoderOutput
 from transformer.modeling import (
     BertPreTrainedModel,
     TinyBertForPreTraining,
@@ -57,7 +56,7 @@ def plain_cross_entropy(student: list[float], teacher: list[float], t: float) ->
 def all_layers(model: BertPreTrainedModel, batch: Batch) -> EncoderOutput:
     """Every attention and hidden state as the encoder gives them, without a projection."""
     with torch.no_grad():
-        return model.bert(**batch)
+        return model.bert(**batch, collect=Collect.everything(depth_of(model)))
 
 
 def depth_of(model: BertPreTrainedModel) -> int:
@@ -84,14 +83,14 @@ def layer_values(
     values: list[Value] = []
     for m, by_code in enumerate(losses.by_layer["attention_loss"].tolist(), 1):
         # g(m) = m · M/N of the uniform mapping; attention is counted from 0.
-        plain = plain_attention(ours.attentions[m - 1], theirs.attentions[m * step - 1])
+        plain = plain_attention(ours.scores[m - 1], theirs.scores[m * step - 1])
         values.append((f"attention, layer {m} and {m * step}", by_code, plain))
     for m, by_code in enumerate(losses.by_layer["hidden_loss"].tolist()):
         projection = student.fit_dense.weight, student.fit_dense.bias
-        plain = plain_hidden(ours.hidden_states[m], theirs.hidden_states[m * step], *projection)
+        plain = plain_hidden(ours.hidden[m], theirs.hidden[m * step], *projection)
         name = f"hidden state, layer {m} and {m * step}" if m else "embeddings"
         values.append((name, by_code, plain))
-    total = sum(loss.item() for loss in losses.values())
+    total = sum(loss.item() for loss in losses.named.values())
     return [*values, ("sum", total, sum(plain for *_, plain in values))]
 
 
@@ -110,7 +109,7 @@ def general_facts(run: DemoRun, row: int) -> dict[str, str]:
         raise ArithmeticError(f"run.json: {noted}, but the code maps {mapping}")
     theirs, ours = all_layers(teacher, batch), all_layers(student, batch)
     with torch.no_grad():
-        projected = student(**batch).hidden_states
+        projected = student(**batch, collect=Collect.everything(depth_of(student))).hidden
     layer = mapping.attention[0]
     values = layer_values(student, teacher, mapping, batch)
     return {
@@ -121,9 +120,9 @@ def general_facts(run: DemoRun, row: int) -> dict[str, str]:
             ("tensor", "teacher", "student"),
             (
                 ("input_ids, token_type_ids, attention_mask", *[shape(batch["input_ids"])] * 2),
-                ("hidden states", *(several(out.hidden_states) for out in (theirs, ours))),
+                ("hidden states", *(several(out.hidden) for out in (theirs, ours))),
                 ("hidden states after `fit_dense`", "–", several(projected)),
-                ("attention scores", *(several(out.attentions) for out in (theirs, ours))),
+                ("attention scores", *(several(out.scores) for out in (theirs, ours))),
             ),
         ),
         "numbers": table(
@@ -131,18 +130,18 @@ def general_facts(run: DemoRun, row: int) -> dict[str, str]:
             (
                 (
                     "embedding output of [CLS]",
-                    some(theirs.hidden_states[0]),
-                    some(ours.hidden_states[0]),
+                    some(theirs.hidden[0]),
+                    some(ours.hidden[0]),
                 ),
                 ("the same after `fit_dense`", "–", some(projected[0])),
                 (
                     f"attention scores of [CLS], head 1, layer {layer[1] + 1} and {layer[0] + 1}",
-                    some(theirs.attentions[layer[1]][:, HEAD]),
-                    some(ours.attentions[layer[0]][:, HEAD]),
+                    some(theirs.scores[layer[1]][:, HEAD]),
+                    some(ours.scores[layer[0]][:, HEAD]),
                 ),
             ),
         ),
-        "masked_scores": f"{theirs.attentions[0][1, HEAD, 0, -1].item():.1f}",
+        "masked_scores": f"{theirs.scores[0][1, HEAD, 0, -1].item():.1f}",
         **score_facts(run, batch, theirs),
         "mapping": mapping.table(),
         "general_values": table(
@@ -155,7 +154,7 @@ def general_facts(run: DemoRun, row: int) -> dict[str, str]:
 def score_facts(run: DemoRun, batch: Batch, out: EncoderOutput) -> dict[str, str]:
     """One attention score of the teacher's first layer from its weights."""
     attention = run.bert.bert.encoder.layer[0].attention.self
-    hidden = out.hidden_states[0][0].double()  # [L, H]
+    hidden = out.hidden[0][0].double()  # [L, H]
     width = hidden.shape[1] // attention.heads
     part = slice(HEAD * width, (HEAD + 1) * width)
     query, key = (
@@ -164,7 +163,7 @@ def score_facts(run: DemoRun, batch: Batch, out: EncoderOutput) -> dict[str, str
     )
     plain = sum(q * k for q, k in zip(query.tolist(), key.tolist(), strict=True))
     plain /= math.sqrt(width)
-    by_code = out.attentions[0][0, HEAD, ASKING, ASKED].item()
+    by_code = out.scores[0][0, HEAD, ASKING, ASKED].item()
     code, formula = agreed("attention score", by_code, plain, absolute=TOLERANCE)
     ids = batch["input_ids"][0]
     return {
@@ -238,7 +237,7 @@ def prediction_facts(
     for name, model in {"the teacher itself": teacher, **students}.items():
         with torch.no_grad():
             logits = model(**batch).output[0]
-            by_code = losses(model, batch)["prediction_loss"].item()
+            by_code = losses(model, batch).named["prediction_loss"].item()
         plain = plain_cross_entropy(logits.tolist(), target, temperature)
         odds = ", ".join(f"{p:.3f}" for p in logits.softmax(0).tolist())
         rows.append((name, some(logits[None, None]), odds, *agreed(name, by_code, plain)))
