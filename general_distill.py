@@ -18,19 +18,15 @@ import torch
 
 from cli.flags import (
     add_drop_flags,
-    add_layer_flags,
     add_model_flags,
     add_training_flags,
     advising_drops,
-    batching_from,
     dropped_parts,
-    layer_objectives,
-    mapping_from,
-    mention_ignored_flags,
-    settings_from,
 )
 from cli.help import script_parser
+from cli.objectives import add_layer_flags, layer_objectives, mapping_from
 from cli.plan import show_plan
+from cli.settings import batching_from, mention_ignored_flags, settings_from
 from cli.training import (
     Training,
     check_length,

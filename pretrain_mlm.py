@@ -15,16 +15,10 @@ from dataclasses import replace
 
 import torch
 
-from cli.flags import (
-    add_model_flags,
-    add_training_flags,
-    batching_from,
-    mention_ignored_flags,
-    proportion,
-    settings_from,
-)
+from cli.flags import add_model_flags, add_training_flags, proportion
 from cli.help import script_parser
 from cli.plan import show_plan
+from cli.settings import batching_from, mention_ignored_flags, settings_from
 from cli.training import (
     Training,
     check_length,

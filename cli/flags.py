@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
-import math
-import sys
 from collections.abc import Iterator
-from typing import Any
 
 from cli.plan import add_dry_run_flag
-from cli.precision import add_bf16_flags, precision_from
-from distillation.distributed import Runtime
-from distillation.mapping import LayerMapping, layer_mapping
-from distillation.objective import Objectives, Setup
-from distillation.objectives import OBJECTIVES, make_objectives
-from distillation.state import TrainingSettings
+from cli.precision import add_bf16_flags
 from files.errors import UserError
 from reporting.curves import PACKAGES
-from transformer.configuration import BertConfig
 from transformer.head_kind import CLASSIFIER_HEADS
 from transformer.optimization import CLIPS, OPTIMIZERS
 from transformer.weights import WeightsMismatch
 
-MOST_EPOCHS = 100_000  # the steps of each are counted before the first
+SCHEDULE_NAMES = {
+    "linear": "warmup_linear",
+    "polynomial": "warmup_polynomial",
+    "cosine": "warmup_cosine",
+    "constant": "warmup_constant",
+    "none": "none",
+}
 
 
 def whole_number(text: str) -> int:
@@ -92,6 +88,17 @@ def add_training_flags(
         help="stop after this many steps; the schedule then ends there",
     )
     training.add_argument(
+        "--max_minutes",
+        type=float,
+        help="end the run after the first step that so many minutes of training are over at",
+    )
+    if not on_corpus:
+        training.add_argument(
+            "--patience",
+            type=whole_number,
+            help="end the run after so many evaluations in a row without a better score",
+        )
+    training.add_argument(
         "--learning_rate", type=float, default=learning_rate, help="peak learning rate"
     )
     training.add_argument(
@@ -99,6 +106,17 @@ def add_training_flags(
         type=proportion,
         default=0.1,
         help="fraction of the steps over which the learning rate rises" + warmup_of,
+    )
+    training.add_argument(
+        "--warmup_steps",
+        type=whole_number,
+        help="in place of --warmup_proportion: steps over which the learning rate rises",
+    )
+    training.add_argument(
+        "--schedule",
+        choices=tuple(SCHEDULE_NAMES),
+        help="how the learning rate falls after its rise (default: linear"
+        + (", or none where there is no warm-up)" if warmup_of else ")"),
     )
     training.add_argument(
         "--weight_decay", "--wd", type=float, default=0.01, help="decay of weight matrices"
@@ -114,6 +132,18 @@ def add_training_flags(
         choices=CLIPS,
         help="limit the norm of each tensor's gradient to 1, or that of all together (default: tensor "
         "with bertadam, as published, global with adamw)",
+    )
+    training.add_argument(
+        "--max_grad_norm", type=float, default=1.0, help="that norm; 0 leaves gradients as they are"
+    )
+    training.add_argument(
+        "--adam_betas", type=float, nargs=2, default=[0.9, 0.999], metavar=("B1", "B2"),
+        help="decay of the optimiser's moments",
+    )  # fmt: skip
+    training.add_argument(
+        "--adam_epsilon",
+        type=float,
+        help="added to the root of the second moment (default: 1e-6 with bertadam, 1e-8 with adamw)",
     )
     training.add_argument(
         "--seed", type=int, default=42, help="random seed for data order, dropout and new weights"
@@ -250,84 +280,6 @@ def add_feature_cache_flag(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_layer_flags(group: argparse._ArgumentGroup) -> None:
-    """Add what distillation of the layers takes."""
-    group.add_argument(
-        "--layer_map",
-        default="uniform",
-        help="uniform, top, bottom, or student:teacher pairs such as 1:3,2:6,3:9,4:12",
-    )
-    group.add_argument("--att_weight", type=float, default=1.0, help="weight of the attention loss")
-    group.add_argument(
-        "--rep_weight", type=float, default=1.0, help="weight of the hidden-state loss"
-    )
-    group.add_argument("--emb_weight", type=float, default=1.0, help="weight of the embedding loss")
-    group.add_argument(
-        "--objectives",
-        metavar="NAME:WEIGHT,…",
-        type=objective_weights,
-        help="what the student learns, in place of the three weights: any of "
-        f"{', '.join(OBJECTIVES)}, each with its weight",
-    )
-    group.add_argument(
-        "--teacher_dropout",
-        action="store_true",
-        help="leave dropout on in the teacher, as the original does by mistake",
-    )
-
-
-def objective_weights(text: str) -> dict[str, float]:
-    """Read a flag such as `att_mse:1,hidden_mse:0.5`."""
-    weights: dict[str, float] = {}
-    for item in text.split(","):
-        name, _, weight = item.partition(":")
-        if name not in OBJECTIVES or name in weights:
-            again = "is named twice" if name in weights else "is not an objective"
-            raise argparse.ArgumentTypeError(f"{name} {again}; there are {', '.join(OBJECTIVES)}")
-        try:
-            weights[name] = float(weight or 1)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{item}: expected a name and a number") from None
-    return weights
-
-
-LAYER_WEIGHTS = {"--att_weight": "att_mse", "--emb_weight": "emb_mse", "--rep_weight": "hidden_mse"}
-
-
-def layer_objectives(args: argparse.Namespace, setup: Setup) -> Objectives:
-    """The objectives of `--objectives`, or of the three published weights.
-
-    Raises:
-        UserError: a weight is out of its range, both kinds of flags are given, or the models do not fit.
-    """
-    given = {flag: getattr(args, flag[2:]) for flag in LAYER_WEIGHTS}
-    if args.objectives is not None:
-        if other := [flag for flag, weight in given.items() if weight != 1]:
-            raise UserError(f"{other[0]} and --objectives: give one of them")
-        with about("--objectives"):
-            return make_objectives(args.objectives, setup)
-    for flag, weight in given.items():
-        if not 0 <= weight < math.inf:
-            raise UserError(f"{flag} {weight}: expected a number from 0")
-    if not any(given.values()):
-        raise UserError(
-            "--att_weight, --rep_weight, --emb_weight are all 0: nothing would be learned"
-        )
-    try:
-        return make_objectives({LAYER_WEIGHTS[f]: w for f, w in given.items()}, setup)
-    except UserError as error:
-        raise UserError(f"{error} with --att_weight 0") from None
-
-
-def mapping_from(
-    args: argparse.Namespace, student: BertConfig, teacher: BertConfig
-) -> LayerMapping:
-    """The layers that `--layer_map` pairs."""
-    with about("--layer_map"):
-        depths = student.num_hidden_layers, teacher.num_hidden_layers
-        return layer_mapping(args.layer_map, *depths)
-
-
 def add_head_flag(
     group: argparse._ArgumentGroup, flag: str = "--head", of: str = "the model's"
 ) -> None:
@@ -363,15 +315,6 @@ def dropped_parts(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def about(flag: str) -> Iterator[None]:
-    """Name, before a message of what knows no flags, the one that it is about."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{flag} {error}") from None
-
-
-@contextlib.contextmanager
 def advising_drops() -> Iterator[None]:
     """Add to a message about a weight that does not fit which flag would leave it out."""
     advice = {
@@ -394,74 +337,6 @@ def add_ignored_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     return group
 
 
-def mention_ignored_flags(args: argparse.Namespace) -> None:
-    """Say that `--data_url` did nothing, if it was given."""
-    if args.data_url:
-        print("note: --data_url served a private cloud and is ignored", file=sys.stderr)
-
-
-def settings_from(args: argparse.Namespace, schedule: str, runtime: Runtime) -> TrainingSettings:
-    """Check the flags against each other and turn them into settings; `--clip` follows the optimiser.
-
-    Raises:
-        UserError: a package is missing, flags exclude each other, a batch is smaller than its
-            micro-steps, a number is out of its range, or see `precision_from`.
-    """
-    check_targets(args.report_to)
-    if args.train_batch_size < args.gradient_accumulation_steps:
-        raise UserError(
-            f"--train_batch_size {args.train_batch_size}: smaller than --gradient_accumulation_steps "
-            f"{args.gradient_accumulation_steps}; a micro-step needs at least one row"
-        )
-    if not 0 < args.learning_rate < math.inf:
-        raise UserError(f"--learning_rate {args.learning_rate}: expected a number above 0")
-    if not 0 <= args.weight_decay < math.inf:
-        raise UserError(f"--weight_decay {args.weight_decay}: expected a number from 0")
-    if not args.save_minutes >= 0:
-        raise UserError(f"--save_minutes {args.save_minutes}: expected a number from 0")
-    if args.num_train_epochs > MOST_EPOCHS:
-        raise UserError(
-            f"--num_train_epochs {args.num_train_epochs}: expected at most {MOST_EPOCHS:,}; --max_steps "
-            "ends a run sooner"
-        )
-    if args.warmup_proportion == 1:
-        raise UserError("--warmup_proportion 1: expected less; no step would be left after it")
-    if not -(2**63) <= args.seed < 2**63:
-        raise UserError(f"--seed {args.seed}: expected a number of at most 64 bits")
-    if args.clip is None:
-        args.clip = "global" if args.optimizer == "adamw" else "tensor"
-    return TrainingSettings(
-        epochs=args.num_train_epochs,
-        learning_rate=args.learning_rate,
-        schedule=schedule,
-        warmup_proportion=args.warmup_proportion,
-        weight_decay=args.weight_decay,
-        accumulation=args.gradient_accumulation_steps,
-        precision=precision_from(args, runtime),
-        seed=args.seed,
-        max_steps=args.max_steps,
-        eval_step=args.eval_step or sys.maxsize,
-        save_minutes=args.save_minutes,
-        save_steps=args.save_steps,
-        nan_policy=args.nan_policy,
-        compiled=args.compile,
-        recorded=not args.no_cuda_graphs,
-        optimizer_name=args.optimizer,
-        clip=args.clip,
-    )
-
-
-def batching_from(args: argparse.Namespace, length: int) -> dict[str, Any]:
-    """The options of `StoreBatches` that the flags set."""
-    return {
-        "batch_size": args.train_batch_size,
-        "seed": args.seed,
-        "pad_to": length if args.pad_to_max_length else None,
-        "drop_last": args.drop_last,
-        "pool": 1 if args.random_batches else 100,
-    }
-
-
 def report_targets(text: str) -> list[str]:
     """Read a flag such as `png,tensorboard` or `none`."""
     names = [] if text == "none" else text.split(",")
@@ -471,18 +346,3 @@ def report_targets(text: str) -> list[str]:
                 f"{name}: expected none, or some of {', '.join(PACKAGES)}"
             )
     return names
-
-
-def check_targets(targets: list[str]) -> None:
-    """Refuse a target whose package is not there, before a run and not after it.
-
-    Raises:
-        UserError: it says what to install.
-    """
-    for name in targets:
-        package = PACKAGES[name]
-        if importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"--report_to {name}: the package {package} is missing; pip install {package}, or "
-                f"leave it out (--report_to none; report.py draws the curves later)"
-            )

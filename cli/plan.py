@@ -85,9 +85,14 @@ def show_plan(
         length = f"by --max_steps; an epoch has {epoch}"
     rate = f"learning rate {settings.learning_rate:g}, constant"
     if settings.schedule != "none":
+        rise = f"{settings.warmup_proportion:.3g} of the"
+        if settings.warmup_steps is not None:
+            rise = f"{settings.warmup_steps:,}"
+        fall = {"linear": "down to 0", "constant": "constant"}
+        shape = settings.schedule.removeprefix("warmup_")
         rate = (
-            f"learning rate up to {settings.learning_rate:g} in {settings.warmup_proportion:.3g} of the "
-            "steps, then down to 0"
+            f"learning rate up to {settings.learning_rate:g} in {rise} steps, then "
+            f"{fall.get(shape, f'down to 0 ({shape})')}"
         )
     clipped = {"tensor": "tensor by tensor", "global": "together"}[settings.clip]
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

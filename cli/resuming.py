@@ -15,13 +15,19 @@ from transformer.modeling import BertPreTrainedModel
 from transformer.tokenization import BertTokenizer
 
 INPUT_FLAGS = ("teacher_model", "student_model", "bert_model", "vocab_model", "cache_dir", "config")
+# What the settings of a run are made of: compared there where a checkpoint is resumed.
+SETTING_FLAGS = (
+    "eval_step", "optimizer", "clip", "schedule", "warmup_steps", "max_grad_norm", "adam_betas",
+    "adam_epsilon",
+)  # fmt: skip
 # In these a resumed run may differ from what it was: they say where something is (what matters of it is
 # compared by content), what is told and kept, how the same numbers are computed, and what the settings hold.
 FREE_FLAGS = {
     *INPUT_FLAGS, "data_dir", "task_name", "pregenerated_data", "output_dir", "feature_cache",
     "do_lower_case", "allow_weak_teacher", "dry_run", "resume", "overwrite_output_dir", "report_to",
-    "eval_step", "eval_batch_size", "save_minutes", "save_steps", "nan_policy",
-    "gradient_accumulation_steps", "optimizer", "clip", "no_cuda", "no_cuda_graphs", "local_rank",
+    *SETTING_FLAGS, "eval_batch_size", "save_minutes", "save_steps", "nan_policy", "max_minutes",
+    "patience",
+    "gradient_accumulation_steps", "no_cuda", "no_cuda_graphs", "local_rank",
     "reduce_memory", "do_eval", "data_url",
     "bf16", "force_bf16", "fp16",  # the precision they lead to is compared
 }  # fmt: skip
@@ -115,7 +121,7 @@ def differences(
                 f"{now['path']} ({_short(now['sha256'])})"
             )
     known = recorded["arguments"] | recorded.get("identity", {})
-    also = {name: getattr(args, name) for name in ("eval_step", "optimizer", "clip")}
+    also = {name: getattr(args, name) for name in SETTING_FLAGS}
     changed = {
         name: (known[name], value)
         for name, value in (facts["identity"] | also).items()

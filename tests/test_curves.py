@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import flags
+from cli import flags, settings
 from distillation.checkpoint import ModelSaver
 from distillation.records import METRICS_NAME
 from files.errors import UserError
@@ -162,10 +162,10 @@ def test_targets_are_names_with_commas_or_none():
 
 
 def test_a_missing_package_is_named_before_the_run(monkeypatch):
-    monkeypatch.setattr(flags.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(settings.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="--report_to tensorboard: .* pip install tensorboard"):
-        flags.check_targets(["tensorboard"])
-    flags.check_targets([])
+        settings.check_targets(["tensorboard"])
+    settings.check_targets([])
 
 
 def test_training_imports_matplotlib_only_to_draw():

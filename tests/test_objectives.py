@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cli.flags import layer_objectives, objective_weights
+from cli.objectives import layer_objectives, objective_weights
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objective import Setup
 from distillation.objectives import LayerWeights, make_objectives

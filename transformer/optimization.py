@@ -36,6 +36,11 @@ def warmup_cosine(x: float, warmup: float = 0.002) -> float:
     return x / warmup if x < warmup else 0.5 * (1.0 + math.cos(math.pi * min(x, 1.0)))
 
 
+def warmup_polynomial(x: float, warmup: float = 0.002, power: float = 2.0) -> float:
+    """Rise from 0 to 1 over the first `warmup` of progress `x`, then fall to 0 at x = 1 by a power."""
+    return x / warmup if x < warmup else max(0.0, (x - 1.0) / (warmup - 1.0)) ** power
+
+
 def constant(x: float, warmup: float = 0.002) -> float:
     """Return 1 whatever the progress."""
     return 1.0
@@ -49,6 +54,7 @@ SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "warmup_constant": warmup_constant,
     "warmup_cosine": warmup_cosine,
     "warmup_linear": warmup_linear,
+    "warmup_polynomial": warmup_polynomial,
 }
 
 
