@@ -221,7 +221,7 @@ def augment(
     job |= {"model_checksum": weights_checksum(model.state_dict(), model.MAY_INIT)}
     allowed = replacement_tokens(tokenizer)
     predict = language_model(model.to(runtime.device), allowed, job["bf16"])
-    max_positions = model.config.max_position_embeddings
+    max_positions = model.config.max_length
     splitter = SentenceSplitter(tokenizer, max_positions)
 
     vectors = read_word_vectors(glove, args.glove_limit)

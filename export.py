@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if set(args.to) - {"hf"}:
         check_packages(TO_WRITE, f"--to {' '.join(args.to)}")
     tokenizer, config = load_tokenizer(args, args.model), read_config(args.model, args.cache_dir)
-    args.max_seq_length = args.max_seq_length or min(128, config.max_position_embeddings)
+    args.max_seq_length = args.max_seq_length or min(128, config.max_length)
     check_vocabulary(tokenizer, config, args.model, args.cache_dir)
     check_length(config, args.max_seq_length, args.model)
     task, dev = None, {}
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         measure(rows, runners, args.max_seq_length, model.config.vocab_size)
         for name, runner in runners.items() if task else ():
             rows[name]["metrics"] = evaluate(task, runner, dev, args.eval_batch_size, CPU)
-        tokenizer.save_pretrained(folder, plain.config.max_position_embeddings)
+        tokenizer.save_pretrained(folder, plain.config.max_length)
         plain.config.to_json_file(folder / CONFIG_NAME, plain.architecture())
         save_flags(args, folder)
         for kind, name in FILES.items():
@@ -187,7 +187,7 @@ def batch_of(rows: int, length: int, vocab_size: int) -> dict[str, torch.Tensor]
 @torch.inference_mode()
 def largest_difference(runner: Callable, model: TinyBertForSequenceClassification) -> float:
     """Largest absolute difference of a logit over batches of several sizes and lengths."""
-    longest = model.config.max_position_embeddings
+    longest = model.config.max_length
     differences = []
     for rows, length in ((1, 1), (1, longest), (2, 9), (7, 33), (32, 16)):
         batch = batch_of(rows, min(length, longest), model.config.vocab_size)

@@ -128,7 +128,7 @@ def fix_teacher(folder: Path, head: str | None, new_seed: int | None) -> None:
     save_weights(weights, folder / WEIGHTS_NAME)
     write_config_file(folder / CONFIG_NAME, values)
     if has_tokenizer(folder):
-        limit_max_length(folder, config.max_position_embeddings)
+        limit_max_length(folder, config.max_length)
     # Last, because they are the source: until here a second run starts again.
     for path in replaced:
         path.unlink()

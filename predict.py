@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = read_config(folder, args.cache_dir)
     tokenizer = load_tokenizer(args, folder)
     check_vocabulary(tokenizer, config, folder, args.cache_dir)
-    args.max_seq_length = args.max_seq_length or min(128, config.max_position_embeddings)
+    args.max_seq_length = args.max_seq_length or min(128, config.max_length)
     check_length(config, args.max_seq_length, folder)
     if graph is not None:
         if args.head:

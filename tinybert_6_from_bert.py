@@ -153,7 +153,7 @@ def write_student(
     architecture = config.classifier_architecture if is_classifier else BertModel.__name__
     with atomic_folder(target) as folder:
         tokenizer = BertTokenizer.from_pretrained(source)
-        tokenizer.save_pretrained(folder, config.max_position_embeddings)
+        tokenizer.save_pretrained(folder, config.max_length)
         save_weights(state, folder / WEIGHTS_NAME)
         config.to_json_file(folder / CONFIG_NAME, architecture)
         save_flags(args, folder)

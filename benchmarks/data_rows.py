@@ -100,10 +100,10 @@ class SentenceWork:
 
     def __init__(self, bench: Bench, texts: list[str]) -> None:
         self.tokenizer, config = bench.work.tokenizer, bench.sizes.teacher
-        splitter = SentenceSplitter(self.tokenizer, config.max_position_embeddings)
+        splitter = SentenceSplitter(self.tokenizer, config.max_length)
         self.sentences = [splitter(text) for text in texts]
         lengths = [
-            min(2 * len(sentence.ids) + 3, config.max_position_embeddings)
+            min(2 * len(sentence.ids) + 3, config.max_length)
             for sentence in self.sentences
             for _ in sentence.masked
         ]
@@ -117,7 +117,7 @@ class SentenceWork:
             key=lambda sentence: abs(2 * len(sentence.ids) + 3 - self.length),
         )[:3]
         self.plain_gflop = sum(
-            2e-9 * masked_word_macs(config, min(2 * len(s.ids) + 3, config.max_position_embeddings))
+            2e-9 * masked_word_macs(config, min(2 * len(s.ids) + 3, config.max_length))
             for s in self.nearest
             for _ in s.masked[:4]
         )

@@ -121,10 +121,8 @@ def check_length(
     config: BertConfig, length: int, source: str | os.PathLike, asker: str = "--max_seq_length"
 ) -> None:
     """Refuse sequences longer than a model has positions for; `asker` is what wants that length."""
-    if length > config.max_position_embeddings:
-        raise UserError(
-            f"{asker} {length}: {source} has positions for {config.max_position_embeddings} tokens"
-        )
+    if length > config.max_length:
+        raise UserError(f"{asker} {length}: {source} has positions for {config.max_length} tokens")
 
 
 def check_start(
@@ -209,7 +207,7 @@ def run_training(run: Training) -> None:
         saver = run.make_saver(folder)
 
         def begin() -> None:
-            run.tokenizer.save_pretrained(folder, model.config.max_position_embeddings)
+            run.tokenizer.save_pretrained(folder, model.config.max_length)
             save_flags(args, folder)
             model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
 

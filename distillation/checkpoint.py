@@ -87,14 +87,14 @@ class ModelSaver:
             self.without_gain = 0
             self.best_model = {
                 name: value.detach().to("cpu", copy=True)
-                for name, value in self.model.state_dict().items()
+                for name, value in self.model.weights().items()
             }
             _copy(self.folder / LAST_WEIGHTS_NAME, self.folder / WEIGHTS_NAME)
         return self.last
 
     def _save(self, name: str) -> None:
         path = self.folder / name
-        save_weights(self.model.state_dict(), path)
+        save_weights(self.model.weights(), path)
         if self.keep_steps:
             _copy(path, self.folder / f"step_{self.step}_{WEIGHTS_NAME}")
         for abandoned in self.folder.glob(f"{ABANDONED_NAME}*/*"):

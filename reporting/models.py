@@ -87,7 +87,7 @@ def _measure(shapes: Mapping[str, BertConfig]) -> dict[str, dict[str, float]]:
             for shape, model in models.items():
                 if sum(times[shape]) > SECONDS:
                     continue
-                length = min(LENGTH, model.config.max_position_embeddings)
+                length = min(LENGTH, model.config.max_length)
                 generator = torch.Generator().manual_seed(0)
                 ids = torch.randint(model.config.vocab_size, (batch, length), generator=generator)
                 started = time.perf_counter()

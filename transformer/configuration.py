@@ -1,4 +1,4 @@
-"""The shape of a BERT model, as read from and written to `config.json`."""
+"""The shape of an encoder of BERT's kind, as read from and written to `config.json`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from files.atomic import atomic_open
 from files.errors import UserError
@@ -18,8 +18,6 @@ FIT_DENSES = ("shared", "per_layer")
 # That class for `transformers`; a copy goes with every model that is one. Not imported here.
 MODELING_FILE = Path(__file__).with_name("modeling_tinybert.py")
 
-# What a size may be at least where that is more than 1: there is always a second segment to number.
-_SMALLEST = {"type_vocab_size": 2}
 # And at most: far above any BERT, far below what would exhaust memory by a typing error.
 _LARGEST = {
     "vocab_size": 2_000_000,
@@ -37,9 +35,65 @@ _MOST_LABELS = 10_000
 _ONLY = {"position_embedding_type": "absolute", "is_decoder": False}
 
 
+class Family(NamedTuple):
+    """What sets a family of encoders apart; transformer/names.py has the names of its weights.
+
+    Attributes:
+        prefix: of the names of its classes in `transformers`.
+        pad_id: token id of padding.
+        segments: how many there are at least; 0 for no segment embeddings.
+        after_padding: positions are counted from `pad_id` + 1, and padding has the position `pad_id`.
+        pooler: whether an encoder without a classifier has a pooler.
+        pooler_activation: of the layer between the first token's state and the classifier.
+        attention_dropout_out: whether dropout follows the attention's output layer.
+        keys: field -> its key in the family's `config.json`, where that is another.
+        constants: further keys of that file.
+    """
+
+    prefix: str = "Bert"
+    pad_id: int = 0
+    segments: int = 2
+    after_padding: bool = False
+    pooler: bool = True
+    pooler_activation: str = "tanh"
+    attention_dropout_out: bool = True
+    keys: Mapping[str, str] = {}
+    constants: Mapping[str, Any] = {}
+
+
+FAMILIES = {
+    "bert": Family(),
+    "roberta": Family(
+        "Roberta",
+        pad_id=1,
+        segments=1,
+        after_padding=True,
+        constants={"bos_token_id": 0, "eos_token_id": 2},
+    ),
+    "distilbert": Family(
+        "DistilBert",
+        segments=0,
+        pooler=False,
+        pooler_activation="relu",
+        attention_dropout_out=False,
+        keys={
+            "hidden_size": "dim",
+            "num_hidden_layers": "n_layers",
+            "num_attention_heads": "n_heads",
+            "intermediate_size": "hidden_dim",
+            "hidden_act": "activation",
+            "hidden_dropout_prob": "dropout",
+            "attention_probs_dropout_prob": "attention_dropout",
+            "classifier_dropout": "seq_classif_dropout",
+        },
+        constants={"sinusoidal_pos_embds": False, "tie_weights_": True},
+    ),
+}
+
+
 @dataclasses.dataclass
-class BertConfig:
-    """Sizes and settings of a BERT encoder and of the heads on it.
+class EncoderConfig:
+    """Sizes and settings of an encoder and of the heads on it.
 
     The first twelve fields carry the names of Google's and Hugging Face's `config.json`; the rest are:
 
@@ -50,6 +104,8 @@ class BertConfig:
         fit_size: width that `fit_dense` maps hidden states to (the teacher's), or None.
         fit_dense: `"shared"`, one projection for all layers, or `"per_layer"` as in the released
             second-version models (`fit_denses.0` … `fit_denses.N`).
+        model_type: a key of `FAMILIES`.
+        pad_token_id: token id of padding; None for the family's own.
     """
 
     vocab_size: int = 30522
@@ -69,13 +125,22 @@ class BertConfig:
     id2label: list[str] | None = None
     fit_size: int | None = None
     fit_dense: str = "shared"
+    model_type: str = "bert"
+    pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
+        if self.model_type not in FAMILIES:
+            raise not_a_choice("model_type", self.model_type, FAMILIES)
+        if self.pad_token_id is None:
+            self.pad_token_id = self.family.pad_id
+        if self.model_type != "bert":
+            self.classifier_head = "hf"
         for name, largest in _LARGEST.items():
             value = getattr(self, name)
             if name == "fit_size" and value is None:
                 continue
-            least = _SMALLEST.get(name, 1)
+            # There is always a second segment to number, where segments are numbered.
+            least = self.family.segments or 1 if name == "type_vocab_size" else 1
             if type(value) is not int or not least <= value <= largest:
                 raise UserError(
                     f"{name} is {value!r}; expected a whole number from {least} to {largest}"
@@ -115,6 +180,17 @@ class BertConfig:
                 raise not_a_choice(name, getattr(self, name), choices)
 
     @property
+    def family(self) -> Family:
+        """What sets the encoder apart from BERT."""
+        return FAMILIES[self.model_type]
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens of a sequence."""
+        before = self.pad_token_id + 1 if self.family.after_padding else 0
+        return self.max_position_embeddings - before
+
+    @property
     def num_labels(self) -> int:
         """Width of the classifier; 2 when no labels are recorded, as in the published code."""
         return len(self.id2label) if self.id2label else 2
@@ -123,13 +199,13 @@ class BertConfig:
     def classifier_architecture(self) -> str:
         """The class to record for a classifier: that of `transformers` where the head is its own."""
         if self.classifier_head == "hf":
-            return "BertForSequenceClassification"
+            return f"{self.family.prefix}ForSequenceClassification"
         return TINYBERT_CLASSIFIER
 
     @classmethod
     def from_dict(
         cls, values: Mapping[str, Any], weights: Mapping[str, Any] | None = None
-    ) -> BertConfig:
+    ) -> EncoderConfig:
         """Build a config from a parsed `config.json`; keys of other programs are passed over.
 
         Args:
@@ -142,6 +218,9 @@ class BertConfig:
         for name, value in _ONLY.items():
             if values.get(name, value) != value:
                 raise UserError(f"{name} is {values[name]!r}; expected {value!r}")
+        family = FAMILIES.get(values.get("model_type", "bert"), Family())
+        given = {key: name for name, key in family.keys.items()}
+        values = {given.get(key, key): value for key, value in values.items()}
         known = {field.name for field in dataclasses.fields(cls)}
         chosen = {name: value for name, value in values.items() if name in known}
         chosen["id2label"] = _labels(values, _rows(weights, "classifier.weight"))
@@ -157,7 +236,7 @@ class BertConfig:
         return cls(**chosen)
 
     @classmethod
-    def from_json_file(cls, path: str | os.PathLike) -> BertConfig:
+    def from_json_file(cls, path: str | os.PathLike) -> EncoderConfig:
         """Read a `config.json`.
 
         Raises:
@@ -170,11 +249,9 @@ class BertConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `config.json` holds, in the form `transformers` reads too."""
-        values: dict[str, Any] = {
-            "model_type": "bert",
-            **dataclasses.asdict(self),
-            "pad_token_id": 0,
-        }
+        fields = dataclasses.asdict(self)
+        first, last = fields.pop("model_type"), fields.pop("pad_token_id")
+        values: dict[str, Any] = {"model_type": first, **fields, "pad_token_id": last}
         if self.id2label is None:
             del values["id2label"]
         else:
@@ -184,7 +261,10 @@ class BertConfig:
             del values["fit_size"], values["fit_dense"]
         if self.classifier_dropout is None:
             del values["classifier_dropout"]
-        return values
+        if not self.family.segments:
+            del values["type_vocab_size"]
+        keys = self.family.keys
+        return {keys.get(name, name): v for name, v in values.items()} | dict(self.family.constants)
 
     def to_json_file(self, path: str | os.PathLike, architecture: str) -> None:
         """Write `config.json`, naming the class whose weights stand beside it.
@@ -193,6 +273,9 @@ class BertConfig:
         file beside, which `AutoModelForSequenceClassification` finds by the config's `auto_map`.
         """
         write_config_file(Path(path), {"architectures": [architecture], **self.to_dict()})
+
+
+BertConfig = EncoderConfig  # the published name
 
 
 def write_config_file(path: Path, values: dict[str, Any]) -> None:
@@ -223,8 +306,8 @@ def read_config_file(path: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"not JSON ({error})") from None
     if not isinstance(values, dict):
         raise UserError("expected a JSON object with the model's sizes")
-    if values.get("model_type", "bert") != "bert":
-        raise UserError(f"model_type is {values['model_type']!r}; expected 'bert'")
+    if values.get("model_type", "bert") not in (*FAMILIES,):
+        raise not_a_choice("model_type", values["model_type"], FAMILIES)
     return values
 
 

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer.configuration import BertConfig
+from transformer.configuration import EncoderConfig
 from transformer.linear import Linear
 
 MASKED_SCORE = -10000.0  # added to the attention scores of padding
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "tanh": torch.tanh}
 
 
 class Collect(NamedTuple):
@@ -122,30 +122,39 @@ class _Dropped(torch.autograd.Function):
 
 
 class BertEmbeddings(nn.Module):
-    """Word + position + segment embeddings, LayerNorm, dropout."""
+    """Word + position + segment embeddings (where a family has those), LayerNorm, dropout."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=0)
+        self.pad_id, self.after_padding = config.pad_token_id, config.family.after_padding
+        self.word_embeddings = nn.Embedding(
+            config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
+        )
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        if config.family.segments:
+            self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        positions = self.position_embeddings.weight[
-            : input_ids.shape[1]
-        ]  # [L, H], no gather needed
-        embedded = (
-            self.word_embeddings(input_ids) + positions + self.token_type_embeddings(token_type_ids)
-        )
+        if self.after_padding:
+            tokens = input_ids != self.pad_id
+            positions = self.position_embeddings(tokens.cumsum(1) * tokens + self.pad_id)
+        else:
+            # [L, H], no gather needed
+            positions = self.position_embeddings.weight[: input_ids.shape[1]]
+        embedded = self.word_embeddings(input_ids) + positions
+        if hasattr(self, "token_type_embeddings"):
+            if self.token_type_embeddings.num_embeddings == 1:
+                token_type_ids = torch.zeros_like(token_type_ids)
+            embedded = embedded + self.token_type_embeddings(token_type_ids)
         return self.dropout(self.LayerNorm(embedded))
 
 
 class BertSelfAttention(nn.Module):
     """Multi-head attention that shows its scores when asked and takes the faster path when not."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
         self.heads = config.num_attention_heads
         self.query = Linear(config.hidden_size, config.hidden_size)
@@ -199,21 +208,21 @@ class BertSelfAttention(nn.Module):
 class BertResidual(nn.Module):
     """Linear, dropout, then LayerNorm of the sum with what went around (post-LN)."""
 
-    def __init__(self, width: int, config: BertConfig):
+    def __init__(self, width: int, config: EncoderConfig, dropout: bool = True):
         super().__init__()
         self.dense = Linear(width, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob if dropout else 0.0)
 
     def forward(self, hidden: Tensor, around: Tensor) -> Tensor:
         return self.LayerNorm(self.dropout(self.dense(hidden)) + around)
 
 
 class BertAttention(nn.Module):
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
         self.self = BertSelfAttention(config)
-        self.output = BertResidual(config.hidden_size, config)
+        self.output = BertResidual(config.hidden_size, config, config.family.attention_dropout_out)
 
     def forward(
         self, hidden: Tensor, mask: Tensor, wanted: Attended, queried: Tensor | None = None
@@ -223,7 +232,7 @@ class BertAttention(nn.Module):
 
 
 class BertIntermediate(nn.Module):
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
         self.dense = Linear(config.hidden_size, config.intermediate_size)
         self.activation = ACTIVATIONS[config.hidden_act]
@@ -235,7 +244,7 @@ class BertIntermediate(nn.Module):
 class BertLayer(nn.Module):
     """One post-LN Transformer layer."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
         self.attention = BertAttention(config)
         self.intermediate = BertIntermediate(config)
@@ -248,31 +257,47 @@ class BertLayer(nn.Module):
         return self.output(self.intermediate(attended), attended), seen
 
 
+def classifier_dropout(config: EncoderConfig) -> float:
+    """The dropout before a classifier."""
+    given = config.classifier_dropout
+    return config.hidden_dropout_prob if given is None else given
+
+
 class BertEncoder(nn.Module):
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
         self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
 
 
 class BertPooler(nn.Module):
-    """tanh(W · h_[CLS] + b)."""
+    """tanh(W · h_[CLS] + b); before a family's classifier with its activation and dropout."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig, dropout: float = 0.0):
         super().__init__()
         self.dense = Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACTIVATIONS[config.family.pooler_activation]
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return torch.tanh(self.dense(hidden[:, 0]))
+        return self.activation(self.dense(self.dropout(hidden[:, 0])))
 
 
 class BertBody(nn.Module):
     """Embeddings, layers and pooler: the part of every model that stands under `bert.`."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig, classifies: bool = False):
+        """
+        Args:
+            classifies: whether a classifier reads the pooled vector.
+        """
         super().__init__()
         self.embeddings = BertEmbeddings(config)
         self.encoder = BertEncoder(config)
-        self.pooler = BertPooler(config)
+        self.pooler = None
+        if classifies or config.family.pooler:
+            # RoBERTa's classifier drops out parts of the state before its dense layer as well.
+            before = classifies and config.family.after_padding
+            self.pooler = BertPooler(config, classifier_dropout(config) if before else 0.0)
 
     def forward(
         self,
@@ -294,7 +319,7 @@ class BertBody(nn.Module):
             columns: int64 [B], the one position of each sequence that the last layer computes: its
                 hidden state is then [B, 1, H].
         """
-        count = len(self.encoder.layer)
+        count, pool = len(self.encoder.layer), pool and self.pooler is not None
         depth = count if pool else collect.depth()
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)

@@ -18,6 +18,8 @@ _CLASSIFIERS = {
     "BertForSequenceClassification": "hf",
     "TFBertForSequenceClassification": "hf",
     "FlaxBertForSequenceClassification": "hf",
+    "RobertaForSequenceClassification": "hf",
+    "DistilBertForSequenceClassification": "hf",
 }
 # Their `classifier` goes by the same name and reads something else.
 _OTHER_CLASSIFIERS = {
@@ -51,6 +53,8 @@ def find_head(values: Mapping[str, Any], weights: Container[str] | None = None) 
     Raises:
         UserError: `classifier_head` is not one of the two.
     """
+    if (family := values.get("model_type", "bert")) != "bert":
+        return Head("hf", f"config.json says {family}, which has one kind alone")
     recorded = values.get("classifier_head")
     if "classifier_head" in values and recorded not in (*CLASSIFIER_HEADS,):
         raise not_a_choice("classifier_head", recorded, CLASSIFIER_HEADS)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from files.errors import UserError
-from transformer.configuration import BertConfig, read_config_file
+from transformer.configuration import EncoderConfig, read_config_file
 from transformer.file_utils import CONFIG_NAME
 from transformer.head_kind import Head, check_classifier, find_head
 from transformer.hub import find_model_file
@@ -28,14 +28,14 @@ class Checkpoint(NamedTuple):
     weights: Path
     left_out: frozenset[str] = frozenset()  # names that are in the file and were not to be read
 
-    def config(self) -> BertConfig:
+    def config(self) -> EncoderConfig:
         """The configuration that file and weights describe together.
 
         Raises:
-            UserError: see `BertConfig.from_dict`.
+            UserError: see `EncoderConfig.from_dict`.
         """
         try:
-            return BertConfig.from_dict(self.values, self.state)
+            return EncoderConfig.from_dict(self.values, self.state)
         except UserError as error:
             raise UserError(f"{self.config_file}: {error}") from None
 
@@ -89,6 +89,6 @@ def read_checkpoint(
 
 def read_config(
     source: str | os.PathLike, cache_dir: str | os.PathLike | None = None
-) -> BertConfig:
+) -> EncoderConfig:
     """Read a model's `config.json` without its weights."""
-    return BertConfig.from_json_file(find_model_file(source, CONFIG_NAME, cache_dir))
+    return EncoderConfig.from_json_file(find_model_file(source, CONFIG_NAME, cache_dir))

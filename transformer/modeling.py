@@ -1,4 +1,4 @@
-"""BERT's models: the encoder with each of its heads, and the two TinyBERT models.
+"""The encoder with each of its heads, in every family, and the two TinyBERT models.
 
 Shapes: B sequences in the batch, L positions, H hidden width, V vocabulary, C classes.
 """
@@ -14,17 +14,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer.configuration import BertConfig
-from transformer.encoder import ACTIVATIONS, NOTHING, BertBody, Collect, Dropout, EncoderOutput
+from transformer.configuration import EncoderConfig
+from transformer.encoder import (
+    ACTIVATIONS,
+    NOTHING,
+    BertBody,
+    Collect,
+    Dropout,
+    EncoderOutput,
+    classifier_dropout,
+)
 from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
 from transformer.head_kind import Head
 from transformer.linear import Linear, linear
 from transformer.loading import CLASSIFIER, Checkpoint, read_checkpoint
+from transformer.names import family_names
 from transformer.weights import load_weights, report_fresh, save_weights
 
 
 class BertPredictionHeadTransform(nn.Module):
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
         self.dense = Linear(config.hidden_size, config.hidden_size)
         self.activation = ACTIVATIONS[config.hidden_act]
@@ -37,7 +46,7 @@ class BertPredictionHeadTransform(nn.Module):
 class BertLMPredictionHead(nn.Module):
     """Scores over the vocabulary; the projection is the word-embedding matrix itself."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
         self.transform = BertPredictionHeadTransform(config)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
@@ -49,7 +58,7 @@ class BertLMPredictionHead(nn.Module):
 class BertHeads(nn.Module):
     """`cls`: the masked-language-model head, the next-sentence head, or both."""
 
-    def __init__(self, config: BertConfig, predictions: bool, next_sentence: bool):
+    def __init__(self, config: EncoderConfig, predictions: bool, next_sentence: bool):
         super().__init__()
         if predictions:
             self.predictions = BertLMPredictionHead(config)
@@ -62,7 +71,7 @@ class BertPreTrainedModel(nn.Module):
 
     MAY_INIT: tuple[str, ...] = ()  # name prefixes a checkpoint may lack (kept fresh, and said)
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
         self.config = config
 
@@ -77,14 +86,14 @@ class BertPreTrainedModel(nn.Module):
                 nn.init.zeros_(module.bias)
 
     @classmethod
-    def from_scratch(cls, config: str | os.PathLike | BertConfig, **settings) -> Self:
-        """Build a model with fresh weights from a folder's `config.json` (or a `BertConfig`).
+    def from_scratch(cls, config: str | os.PathLike | EncoderConfig, **settings) -> Self:
+        """Build a model with fresh weights from a folder's `config.json` (or a `EncoderConfig`).
 
         Args:
             settings: fields of the config to set, such as `fit_size=768`.
         """
-        if not isinstance(config, BertConfig):
-            config = BertConfig.from_json_file(Path(config) / CONFIG_NAME)
+        if not isinstance(config, EncoderConfig):
+            config = EncoderConfig.from_json_file(Path(config) / CONFIG_NAME)
         return cls(_with_settings(config, settings))
 
     @classmethod
@@ -124,16 +133,20 @@ class BertPreTrainedModel(nn.Module):
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write `config.json` and `pytorch_model.bin`; the folder loads in `transformers` as it is."""
-        save_weights(self.state_dict(), Path(folder) / WEIGHTS_NAME)
+        save_weights(self.weights(), Path(folder) / WEIGHTS_NAME)
         self.config.to_json_file(Path(folder) / CONFIG_NAME, self.architecture())
+
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict under the names of the model's family, as checkpoints have them."""
+        return family_names(self.state_dict(), self.config.model_type)
 
     def architecture(self) -> str:
         """The class name to record in `config.json`."""
-        return type(self).__name__
+        return type(self).__name__.replace("Bert", self.config.family.prefix, 1)
 
 
-def _with_settings(config: BertConfig, settings: dict) -> BertConfig:
-    return BertConfig(**{**vars(config), **settings})
+def _with_settings(config: EncoderConfig, settings: dict) -> EncoderConfig:
+    return EncoderConfig(**{**vars(config), **settings})
 
 
 class BertModel(BertPreTrainedModel):
@@ -144,7 +157,7 @@ class BertModel(BertPreTrainedModel):
 
     MAY_INIT = ("bert.pooler.",)
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__(config)
         self.bert = BertBody(config)
         self._init_weights()
@@ -166,7 +179,7 @@ class BertForMaskedLM(BertPreTrainedModel):
 
     MAY_INIT = ("bert.pooler.",)
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__(config)
         self.bert = BertBody(config)
         self.cls = BertHeads(config, predictions=True, next_sentence=False)
@@ -204,7 +217,7 @@ class BertForMaskedLM(BertPreTrainedModel):
 class BertForPreTraining(BertPreTrainedModel):
     """Encoder with both pre-training heads; returns (logits [B, L, V], next-sentence logits [B, 2])."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__(config)
         self.bert = BertBody(config)
         self.cls = BertHeads(config, predictions=True, next_sentence=True)
@@ -220,7 +233,7 @@ class BertForPreTraining(BertPreTrainedModel):
 class BertForNextSentencePrediction(BertPreTrainedModel):
     """Encoder with the next-sentence head; returns logits [B, 2]."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__(config)
         self.bert = BertBody(config)
         self.cls = BertHeads(config, predictions=False, next_sentence=True)
@@ -235,7 +248,7 @@ class BertForNextSentencePrediction(BertPreTrainedModel):
 class StudentModel(BertPreTrainedModel):
     """A model whose hidden states can be mapped to a teacher's width by `fit_dense` (the paper's W_h)."""
 
-    def _add_projection(self, config: BertConfig) -> None:
+    def _add_projection(self, config: EncoderConfig) -> None:
         if config.fit_size is None:
             return
         if config.fit_dense == "shared":
@@ -263,12 +276,12 @@ class TinyBertForPreTraining(StudentModel):
 
     MAY_INIT = ("cls.", "fit_dense.", "fit_denses.", "bert.pooler.")
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         if config.fit_size is None:
             config = _with_settings(config, {"fit_size": 768})
         super().__init__(config)
         self.bert = BertBody(config)
-        self.cls = BertHeads(config, predictions=True, next_sentence=True)
+        self.cls = BertHeads(config, predictions=True, next_sentence=config.model_type == "bert")
         self._add_projection(config)
         self._init_weights()
 
@@ -283,6 +296,11 @@ class TinyBertForPreTraining(StudentModel):
         out = self.bert(input_ids, token_type_ids, attention_mask, collect, pool=False)
         return self._project(out, collect.hidden)
 
+    def architecture(self) -> str:
+        if self.config.model_type == "bert":
+            return type(self).__name__
+        return f"{self.config.family.prefix}ForMaskedLM"
+
 
 class TinyBertForSequenceClassification(StudentModel):
     """Encoder and classifier: the teacher and the student of task distillation.
@@ -294,12 +312,11 @@ class TinyBertForSequenceClassification(StudentModel):
 
     MAY_INIT = ("fit_dense.", "fit_denses.")
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__(config)
         self.head = Head(config.classifier_head, "it is a new one")
-        self.bert = BertBody(config)
-        dropout = config.classifier_dropout
-        self.dropout = Dropout(config.hidden_dropout_prob if dropout is None else dropout)
+        self.bert = BertBody(config, classifies=True)
+        self.dropout = Dropout(classifier_dropout(config))
         self.classifier = Linear(config.hidden_size, config.num_labels)
         self._add_projection(config)
         self._init_weights()

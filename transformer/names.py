@@ -1,4 +1,4 @@
-"""The names that weights go by in other programs' checkpoints, brought to one form."""
+"""The names that weights go by in checkpoints: of each family, and of other programs, brought to one form."""
 
 from __future__ import annotations
 
@@ -32,6 +32,57 @@ DECODER, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decod
 BIAS = "cls.predictions.bias"
 
 
+# Of each family but BERT: its name for a part, and ours, which is BERT's. The longer of ours come first.
+FAMILY_NAMES = {
+    "roberta": (
+        ("lm_head.dense.", "cls.predictions.transform.dense."),
+        ("lm_head.layer_norm.", "cls.predictions.transform.LayerNorm."),
+        ("lm_head.decoder.", "cls.predictions.decoder."),
+        ("lm_head.bias", "cls.predictions.bias"),
+        ("classifier.dense.", "bert.pooler.dense."),  # of a classifier; else it has BERT's pooler
+        ("classifier.out_proj.", "classifier."),
+        ("roberta.", "bert."),
+    ),
+    "distilbert": (
+        ("vocab_transform.", "cls.predictions.transform.dense."),
+        ("vocab_layer_norm.", "cls.predictions.transform.LayerNorm."),
+        ("vocab_projector.weight", "cls.predictions.decoder.weight"),
+        ("vocab_projector.bias", "cls.predictions.bias"),
+        ("pre_classifier.", "bert.pooler.dense."),
+        ("distilbert.transformer.layer.", "bert.encoder.layer."),
+        ("distilbert.", "bert."),
+        (".attention.q_lin.", ".attention.self.query."),
+        (".attention.k_lin.", ".attention.self.key."),
+        (".attention.v_lin.", ".attention.self.value."),
+        (".attention.out_lin.", ".attention.output.dense."),
+        (".sa_layer_norm.", ".attention.output.LayerNorm."),
+        (".ffn.lin1.", ".intermediate.dense."),
+        (".ffn.lin2.", ".output.dense."),
+        (".output_layer_norm.", ".output.LayerNorm."),
+    ),
+}
+# Of encoders that were saved by themselves, without the prefix of their family.
+_BARE = {"transformer.layer.": "distilbert.transformer.layer."}
+
+
+def family_names(state: dict[str, Tensor], family: str) -> dict[str, Tensor]:
+    """Weights under canonical names, renamed as a family's checkpoints have them."""
+    if family not in FAMILY_NAMES:
+        return dict(state)
+    classifies = "classifier.weight" in state
+    return {_family_name(name, family, classifies): value for name, value in state.items()}
+
+
+def _family_name(name: str, family: str, classifies: bool) -> str:
+    found = False
+    for theirs, ours in FAMILY_NAMES[family]:
+        if ours.startswith("."):
+            name = name.replace(ours, theirs)
+        elif name.startswith(ours) and not found and (classifies or "pooler" not in ours):
+            name, found = theirs + name[len(ours) :], True
+    return name
+
+
 def canonical_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename parameters to `bert.…`, `cls.…`, `classifier.…`, `fit_dense.…` with `weight`/`bias`.
 
@@ -43,6 +94,10 @@ def canonical_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         UserError: two weights would go by one name, or the file holds an adapter.
     """
     renamed: dict[str, Tensor] = {}
+    if any(
+        "classifier.dense." in name for name in state
+    ):  # RoBERTa's classifier has no other pooler
+        state = {name: value for name, value in state.items() if "roberta.pooler." not in name}
     for given, value in state.items():
         if ".lora_" in given or ".base_layer." in given:
             raise UserError(
@@ -69,6 +124,16 @@ def canonical_name(name: str) -> str:
                 name, shorter = name[len(holder) :], True
         if name.startswith("bert.") and name[len("bert.") :].startswith(_OUTSIDE):
             name, shorter = name.removeprefix("bert."), True
+    for bare, whole in _BARE.items():
+        if name.startswith(bare):
+            name = whole + name[len(bare) :]
+    for pairs in FAMILY_NAMES.values():
+        if name.startswith(tuple(theirs for theirs, _ in pairs)):
+            for theirs, ours in pairs:
+                if theirs.startswith("."):
+                    name = name.replace(theirs, ours)
+                elif name.startswith(theirs):
+                    name = ours + name[len(theirs) :]
     if name.startswith(_PARTS):
         name = "bert." + name
     if name.endswith("LayerNorm.gamma"):

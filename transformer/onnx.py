@@ -50,7 +50,7 @@ def write_onnx(model: TinyBertForSequenceClassification, path: Path) -> None:
 
     Inputs: int64 [batch, length] each, named as in `INPUTS`; output: `logits`, float32 [batch, C].
     """
-    shape = (2, min(8, model.config.max_position_embeddings))
+    shape = (2, min(8, model.config.max_length))
     # Three tensors: one that is given twice would become one input.
     example = tuple(torch.ones(shape, dtype=torch.long) for _ in INPUTS)
     axes = {0: "batch", 1: "length"}

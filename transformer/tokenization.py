@@ -272,7 +272,7 @@ class BertTokenizer:
         """Write vocab.txt, tokenizer.json and tokenizer_config.json, as `transformers` reads them.
 
         Args:
-            positions: the model's `max_position_embeddings`, the most tokens of a text.
+            positions: the model's `max_length`.
         """
         backend = json.loads(self._tokenizer.to_str())
         write_settings(Path(folder), self.settings, backend, positions)

@@ -136,7 +136,7 @@ def augmentation_facts(run: DemoRun) -> dict[str, str]:
     predict = language_model(model, allowed, bf16=False)
 
     def likely(asked):
-        length = model.config.max_position_embeddings
+        length = model.config.max_length
         return likely_tokens(asked, predict, run.tokenizer, count, 64, length)
 
     compounds = {s.words[index] for s in sentences.values() for index in s.compound}

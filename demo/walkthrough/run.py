@@ -111,7 +111,7 @@ class DemoRun:
 
     @cached_property
     def splitter(self) -> SentenceSplitter:
-        return SentenceSplitter(self.tokenizer, self.bert.config.max_position_embeddings)
+        return SentenceSplitter(self.tokenizer, self.bert.config.max_length)
 
     @cached_property
     def train(self) -> Examples:
