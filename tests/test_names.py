@@ -33,7 +33,8 @@ def test_what_holds_a_model_leaves_its_names(prefix):
         ("pooler.dense.bias", "bert.pooler.dense.bias"),
         ("bert.encoder._orig_mod.LayerNorm.gamma", "bert.encoder.LayerNorm.weight"),
         ("bert.embeddings.LayerNorm.beta", "bert.embeddings.LayerNorm.bias"),
-        ("roberta.embeddings.word_embeddings.weight", "roberta.embeddings.word_embeddings.weight"),
+        ("roberta.embeddings.word_embeddings.weight", "bert.embeddings.word_embeddings.weight"),
+        ("transformer.layer.0.ffn.lin2.bias", "bert.encoder.layer.0.output.dense.bias"),
         ("vit.model.weight", "vit.model.weight"),
     ],
 )  # fmt: skip
