@@ -32,10 +32,12 @@ from files.atomic import RUN_RECORD_NAME, atomic_open, check_inputs_stay, lies_i
 from files.errors import UserError
 from reporting.curves import EventFiles, draw_curves
 from reporting.model_card import write_card
+from transformer.byte_bpe import ByteBPETokenizer, find_byte_bpe
 from transformer.configuration import BertConfig
 from transformer.file_utils import CONFIG_NAME, VOCAB_NAME
 from transformer.modeling import BertPreTrainedModel
 from transformer.tokenization import BertTokenizer
+from transformer.tokenization import load_tokenizer as load
 from transformer.tokenizer_files import TOKENIZER_NAME, find_tokenizer, has_tokenizer
 from transformer.vocabulary import say_once
 from transformer.weights import weights_checksum
@@ -44,7 +46,9 @@ from transformer.weights import weights_checksum
 MOST_PADDING = 1024
 
 
-def load_tokenizer(args: argparse.Namespace, *sources: str | os.PathLike | None) -> BertTokenizer:
+def load_tokenizer(
+    args: argparse.Namespace, *sources: str | os.PathLike | None
+) -> BertTokenizer | ByteBPETokenizer:
     """Load the tokenizer of the first source that has a vocabulary.
 
     Args:
@@ -56,7 +60,7 @@ def load_tokenizer(args: argparse.Namespace, *sources: str | os.PathLike | None)
     given = [source for source in sources if source is not None]
     for source in given:
         if Path(source).is_file() or has_tokenizer(source, args.cache_dir):
-            return BertTokenizer.from_pretrained(source, args.do_lower_case or None, args.cache_dir)
+            return load(source, args.do_lower_case or None, args.cache_dir)
     raise UserError(
         f"{' and '.join(map(str, given))}: no {VOCAB_NAME} or {TOKENIZER_NAME}; copy the teacher's there"
     )
@@ -92,9 +96,11 @@ def check_vocabulary(
         )
     if not has_tokenizer(source, cache_dir):
         return
-    files = find_tokenizer(source, cache_dir)
-    own = BertTokenizer(files, tokenizer.do_lower_case)
-    where = files.get(VOCAB_NAME) or files[TOKENIZER_NAME]
+    if (bpe := find_byte_bpe(source, cache_dir)) is not None:
+        own = ByteBPETokenizer(bpe)
+    else:
+        own = BertTokenizer(find_tokenizer(source, cache_dir), tokenizer.do_lower_case)
+    where = own.vocab_file
     if own.vocab_hash != tokenizer.vocab_hash:
         raise UserError(
             f"{where}: different tokens from the vocabulary in use; teacher and student must share "

@@ -252,6 +252,8 @@ def encode_pairs(
 ) -> TokenStore:
     """Tokenise sentences, or pairs of them, into a store.
 
+    A pair is `[CLS] a [SEP] b [SEP]`, or as the tokenizer's family has it `<s> a </s></s> b </s>`.
+
     A pair that is too long loses tokens from the end of its longer side, one at a time, from the
     second where both are equal, as in the original; the result is computed without the loop. A pair
     whose second text has no tokens is stored as a single sentence.
@@ -270,8 +272,11 @@ def encode_pairs(
             ids_b, offsets_b = ids_a[:0], np.zeros_like(offsets_a)
         else:
             ids_b, offsets_b = tokenizer.encode_flat(text_b[rows])
-        keep_a, keep_b = keep_longest_first(np.diff(offsets_a), np.diff(offsets_b), max_length)
-        boundary = keep_a + 2
+        between = tokenizer.separators
+        keep_a, keep_b = keep_longest_first(
+            np.diff(offsets_a), np.diff(offsets_b), max_length, between
+        )
+        boundary = keep_a + 1 + np.where(keep_b > 0, between, 1)
         length = boundary + keep_b + (keep_b > 0)
         begin = np.cumsum(length) - length
         # Whatever is not written below is a separator.
@@ -289,10 +294,14 @@ def encode_pairs(
 
 
 def keep_longest_first(
-    length_a: np.ndarray, length_b: np.ndarray, max_length: int
+    length_a: np.ndarray, length_b: np.ndarray, max_length: int, between: int = 1
 ) -> tuple[np.ndarray, ...]:
-    """Tokens each side keeps once the longer has been shortened until both fit."""
-    room = max_length - 2 - (length_b > 0)
+    """Tokens each side keeps once the longer has been shortened until both fit.
+
+    Args:
+        between: separators between the two.
+    """
+    room = max_length - 2 - between * (length_b > 0)
     return (
         np.minimum(length_a, np.maximum((room + 1) // 2, room - length_b)),
         np.minimum(length_b, np.maximum(room // 2, room - length_a)),

@@ -9,7 +9,6 @@ each word is cut into the longest tokens that the vocabulary holds (WordPiece).
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import os
@@ -36,6 +35,7 @@ from transformer.basic_tokenizer import (
     bert_normalizer,
     without_surrogates,
 )
+from transformer.byte_bpe import ByteBPETokenizer, encode_spans, find_byte_bpe
 from transformer.file_utils import VOCAB_NAME
 from transformer.known_words import WORDS_KEPT, KnownWords
 from transformer.tokenizer_files import (
@@ -64,6 +64,7 @@ __all__ = [
     "BertTokenizer",
     "WordpieceTokenizer",
     "is_uncased",
+    "load_tokenizer",
     "load_vocab",
 ]
 
@@ -76,6 +77,24 @@ logger = logging.getLogger(__name__)
 def load_vocab(vocab_file: str | os.PathLike) -> dict[str, int]:
     """Read a vocabulary file, one token a line, into a dictionary token -> id (see `read_tokens`)."""
     return number(read_tokens(vocab_file))
+
+
+def load_tokenizer(
+    source: str | os.PathLike,
+    do_lower_case: bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+) -> BertTokenizer | ByteBPETokenizer:
+    """Load a model's tokenizer, of whichever kind: WordPiece, or RoBERTa's byte-level BPE.
+
+    Raises:
+        UserError: it has none, or byte-level BPE was to be lower-cased.
+    """
+    files = None if Path(source).is_file() else find_byte_bpe(source, cache_dir)
+    if files is None:
+        return BertTokenizer.from_pretrained(source, do_lower_case, cache_dir)
+    if do_lower_case:
+        raise UserError(f"{source}: its tokenizer is byte-level BPE, which lowers no letters")
+    return ByteBPETokenizer(files)
 
 
 class BertTokenizer:
@@ -97,6 +116,8 @@ class BertTokenizer:
     Raises:
         UserError: the files are not valid, or are those of another kind of tokenizer.
     """
+
+    separators = 1  # between the two texts of a pair
 
     def __init__(
         self,
@@ -236,16 +257,14 @@ class BertTokenizer:
         flat_ids = np.concatenate(ids) if ids else np.empty(0, dtype=np.int32)
         return flat_ids, np.cumsum(np.concatenate(lengths))
 
+    def encode_spans(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See `encode_spans`."""
+        return encode_spans(self._tokenizer, texts)
+
     def _encode_texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """The ids of all texts, int32 [T], and the length of each, int64 [n]; by the library."""
-        try:
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        except TypeError:  # a lone surrogate somewhere; rare, so not looked for beforehand
-            texts = list(map(without_surrogates, texts))
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
-        flat = itertools.chain.from_iterable(encoding.ids for encoding in encodings)
-        return np.fromiter(flat, np.int32, int(lengths.sum())), lengths
+        ids, offsets, _ = encode_spans(self._tokenizer, texts, spans=False)
+        return ids, np.diff(offsets)
 
     def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
         """Return the id of each token; `KeyError` for one that the vocabulary lacks."""

@@ -128,7 +128,7 @@ def find_tokenizer(
 
 def has_tokenizer(source: str | os.PathLike, cache_dir: str | os.PathLike | None = None) -> bool:
     """Whether a model has a vocabulary of its own."""
-    return any(_find(source, name, cache_dir) for name in VOCABULARIES)
+    return any(_find(source, name, cache_dir) for name in (*VOCABULARIES, "vocab.json"))
 
 
 def _find(source: str | os.PathLike, name: str, cache_dir: str | os.PathLike | None) -> Path | None:
