@@ -136,10 +136,13 @@ def add_training_flags(
     training.add_argument(
         "--max_grad_norm", type=float, default=1.0, help="that norm; 0 leaves gradients as they are"
     )
-    training.add_argument(
-        "--adam_betas", type=float, nargs=2, default=[0.9, 0.999], metavar=("B1", "B2"),
-        help="decay of the optimiser's moments",
-    )  # fmt: skip
+    for number, beta in ((1, 0.9), (2, 0.999)):
+        training.add_argument(
+            f"--adam_beta{number}",
+            type=float,
+            default=beta,
+            help=f"decay of the optimiser's moment {number}",
+        )
     training.add_argument(
         "--adam_epsilon",
         type=float,

@@ -17,8 +17,8 @@ from transformer.tokenization import BertTokenizer
 INPUT_FLAGS = ("teacher_model", "student_model", "bert_model", "vocab_model", "cache_dir", "config")
 # What the settings of a run are made of: compared there where a checkpoint is resumed.
 SETTING_FLAGS = (
-    "eval_step", "optimizer", "clip", "schedule", "warmup_steps", "max_grad_norm", "adam_betas",
-    "adam_epsilon",
+    "eval_step", "optimizer", "clip", "schedule", "warmup_steps", "max_grad_norm", "adam_beta1",
+    "adam_beta2", "adam_epsilon",
 )  # fmt: skip
 # In these a resumed run may differ from what it was: they say where something is (what matters of it is
 # compared by content), what is told and kept, how the same numbers are computed, and what the settings hold.

@@ -52,10 +52,9 @@ def settings_from(args: argparse.Namespace, schedule: str, runtime: Runtime) -> 
         raise UserError(f"--max_minutes {args.max_minutes}: expected a number above 0")
     if not 0 <= args.max_grad_norm < math.inf:
         raise UserError(f"--max_grad_norm {args.max_grad_norm}: expected a number from 0")
-    if not all(0 <= beta < 1 for beta in args.adam_betas):
-        raise UserError(
-            f"--adam_betas {args.adam_betas}: expected numbers from 0 up to, not including, 1"
-        )
+    for flag, beta in (("--adam_beta1", args.adam_beta1), ("--adam_beta2", args.adam_beta2)):
+        if not 0 <= beta < 1:
+            raise UserError(f"{flag} {beta}: expected a number from 0 up to, not including, 1")
     if args.adam_epsilon is not None and not 0 <= args.adam_epsilon < math.inf:
         raise UserError(f"--adam_epsilon {args.adam_epsilon}: expected a number from 0")
     if args.clip is None:
@@ -80,7 +79,7 @@ def settings_from(args: argparse.Namespace, schedule: str, runtime: Runtime) -> 
         clip=args.clip,
         max_grad_norm=args.max_grad_norm or -1,
         warmup_steps=args.warmup_steps,
-        betas=tuple(args.adam_betas),
+        betas=(args.adam_beta1, args.adam_beta2),
         epsilon=args.adam_epsilon,
         max_minutes=args.max_minutes,
         patience=getattr(args, "patience", None),

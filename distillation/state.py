@@ -132,7 +132,7 @@ class TrainState:
             "seconds": self.seconds,
             "arithmetic": arithmetic(device),
             "model": self.model.state_dict(),
-            "objectives": objectives,
+            "losses": objectives,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "keeper": self.saver.state_dict(),
@@ -155,7 +155,7 @@ class TrainState:
         try:
             self.model.load_state_dict(past["model"])
             for module in trained_by(self.losses):
-                module.load_state_dict(past["objectives"])
+                module.load_state_dict(past["losses"])
             self.optimizer.load_state_dict(past["optimizer"])
             self.scaler.load_state_dict(past["scaler"])
             for log in past["log"]:

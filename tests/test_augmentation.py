@@ -91,7 +91,7 @@ def slow_candidates(text, tokenizer, model, count, limit=POSITIONS):
         with torch.inference_mode():
             scores = model(
                 torch.tensor([tokenizer.convert_tokens_to_ids(sequence)]), torch.tensor([segments])
-            )[0, group[0]]
+            ).output[0, group[0]]
         ranked = [tokenizer.ids_to_tokens[i] for i in scores.argsort(descending=True).tolist()]
         whole = [p for p in ranked if not p.startswith("##") and p not in VOCAB[:7] and p.strip()]
         result[index] = set(whole[:count])

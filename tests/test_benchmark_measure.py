@@ -20,6 +20,7 @@ from benchmarks.shapes import (
 from distillation.mapping import layer_mapping
 from distillation.objectives import LayerWeights, layer_distillation, prediction_distillation
 from transformer.configuration import BertConfig
+from transformer.encoder import Collect
 from transformer.modeling import (
     BertForMaskedLM,
     BertModel,
@@ -165,11 +166,13 @@ def test_multiply_accumulates_are_those_that_torch_counts(tiny_config):
     config = tiny_config(num_hidden_layers=3)
     batch = batch_of(config, 2, 11)
     encoder, words = BertModel(config), BertForMaskedLM(config).eval()
+    last = Collect(hidden=(3,))
     classifier = TinyBertForSequenceClassification(config)
     answer = partial(classifier, **batch)
     with torch.no_grad():
         for seen, expected in (
-            (counted_gflop(lambda: encoder(**batch, pool=False)), encoder_macs(config, 11)),
+            (counted_gflop(lambda: encoder(**batch, collect=last, pool=False)),
+             encoder_macs(config, 11)),
             (counted_gflop(answer), classifier_macs(config, 11, training=True)),
             (counted_gflop(lambda: words(**batch, columns=torch.tensor([4, 5]))),
              masked_word_macs(config, 11)),
@@ -188,7 +191,7 @@ def test_the_work_of_a_distillation_step_is_what_torch_counts(tiny_config):
         layer_mapping("uniform", 2, 4),
         LayerWeights(),
     )
-    seen = counted_gflop(lambda: sum(losses(student, batch).values()).backward())
+    seen = counted_gflop(lambda: losses(student, batch).total().backward())
     assert seen == pytest.approx(layer_step_gflop(student.config, teacher.config, [9] * 3))
 
 
@@ -197,7 +200,7 @@ def test_the_work_of_prediction_distillation_is_what_torch_counts(tiny_config):
     student = TinyBertForSequenceClassification(tiny_config(hidden_size=16))
     batch = batch_of(teacher.config, 3, 9)
     losses = prediction_distillation(teacher, regression=False)
-    seen = counted_gflop(lambda: sum(losses(student, batch).values()).backward())
+    seen = counted_gflop(lambda: losses(student, batch).total().backward())
     assert seen == pytest.approx(
         prediction_gflop(student.config, teacher.config, [9] * 3, epochs=1)
     )

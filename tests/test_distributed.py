@@ -18,10 +18,10 @@ import pretrain_mlm
 import task_distill
 from corpus.epoch_writing import write_epoch, write_json_epoch
 from corpus.sentence_pairs import Examples
-from distillation import resume
 from distillation.checkpoint import CHECKPOINT_NAME, Checkpoints
 from distillation.distributed import Runtime, start_runtime
 from distillation.records import METRICS_NAME
+from distillation.state import log_of as sums_of
 from files.atomic import RUN_RECORD_NAME
 from files.errors import UserError
 from tests.patience import PATIENCE, wait_until
@@ -419,8 +419,8 @@ def test_what_several_processes_had_added_up_is_not_lost_when_fewer_go_on():
         }
         for x in (1.0, 2.0, 4.0)
     ]
-    first = resume.log_of({"log": logs}, Runtime(torch.device("cpu"), 0, 2))
+    first = sums_of({"log": logs}, Runtime(torch.device("cpu"), 0, 2))
     assert first["sums"] == {"a_loss": torch.tensor(7.0)} and first["steps"] == 3
     assert first["by_layer"]["a_loss"].tolist() == [7.0, 0.0]
-    second = resume.log_of({"log": logs}, Runtime(torch.device("cpu"), 1, 2))
+    second = sums_of({"log": logs}, Runtime(torch.device("cpu"), 1, 2))
     assert (second["sums"], second["by_layer"], second["steps"]) == ({}, {}, 3)

@@ -69,6 +69,7 @@ def typed(action: argparse.Action):
             "_shard": "2/3",
             "proportion": 0.5,
             "_mirror": "http://x",
+            "objective_weights": "hidden_mse:2",
         }
         value = special.get(name, 7 if action.type else "a b")
     return [value, value] if action.nargs == "+" else value

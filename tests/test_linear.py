@@ -81,6 +81,9 @@ def test_gradients_have_gradients(calls):
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
 
 
+NONE = (False, False, False)  # neither scores nor probabilities nor queries are wanted
+
+
 @pytest.mark.parametrize("how", ["export", "strict export", "trace"])
 def test_a_graph_of_few_rows_holds_for_many(tiny_config, monkeypatch, how):
     monkeypatch.setattr(module, "SMALL", 2**21)
@@ -91,13 +94,13 @@ def test_a_graph_of_few_rows_holds_for_many(tiny_config, monkeypatch, how):
     few, many = ((normal(rows, 8, 64), torch.zeros(rows, 1, 1, 8)) for rows in (2, 64))
     assert many[0].numel() * 64 >= module.SMALL > few[0].numel() * 256
     if how == "trace":
-        graph = torch.jit.trace(lambda *inputs: layer(*inputs, False)[0], few)
+        graph = torch.jit.trace(lambda *inputs: layer(*inputs, NONE)[0], few)
     else:
         rows = {0: torch.export.Dim("rows", min=1, max=512)}
         graph = torch.export.export(
-            layer, (*few, False), dynamic_shapes=(rows, rows, None), strict="strict" in how
+            layer, (*few, NONE), dynamic_shapes=(rows, rows, (None,) * 3), strict="strict" in how
         ).module()
-    expected, output = layer(*many, False)[0], graph(*many, *[False] * (how != "trace"))
+    expected, output = layer(*many, NONE)[0], graph(*many, *[NONE] * (how != "trace"))
     torch.testing.assert_close(
         output if how == "trace" else output[0], expected, rtol=1e-4, atol=1e-5
     )
@@ -111,7 +114,7 @@ def test_a_layer_of_bert_trains_alike(calls, tiny_config, monkeypatch):
     for small in (0, 2**62):
         monkeypatch.setattr(module, "SMALL", small)
         twin = copy.deepcopy(layer)
-        twin(hidden, mask, True)[0].square().sum().backward()
+        twin(hidden, mask, (True, False, False))[0].square().sum().backward()
         gradients.append({name: p.grad for name, p in twin.named_parameters()})
     assert len(calls) == 6 * 3 - 3  # the hidden state itself needs no gradient
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)

@@ -17,6 +17,7 @@ def schedule_factor(name, x, w):
         return x / w
     return {
         "warmup_linear": max((x - 1) / (w - 1), 0.0),
+        "warmup_polynomial": max((x - 1) / (w - 1), 0.0) ** 2,
         "warmup_constant": 1.0,
         "warmup_cosine": 0.5 * (1 + math.cos(math.pi * x)),
     }[name]

@@ -88,8 +88,8 @@ def test_plain_attention_of_bf16_is_the_fused_one(teacher, tiny_batch):
     hidden = torch.randn(2, 9, 24, generator=torch.Generator().manual_seed(0)).bfloat16()
     mask = torch.zeros(2, 1, 1, 9)
     mask[1, :, :, 5:] = -10000.0
-    plain, scores = attention(hidden, mask, False)
-    assert scores is None
+    plain, seen = attention(hidden, mask, (False, False, False))
+    assert seen == (None, None, None)
     query, key, value = (
         linear(hidden).view(2, 9, 4, 6).transpose(1, 2)
         for linear in (attention.query, attention.key, attention.value)

@@ -7,7 +7,6 @@ from demo.walkthrough import page
 from demo.walkthrough.__main__ import main
 from demo.walkthrough.losses import layer_values, plain_cross_entropy
 from demo.walkthrough.page import ROOT, TEMPLATE, agreed, fill, quote, quotes_in, stale
-from distillation import objectives
 from distillation.mapping import layer_mapping
 from distillation.objectives.logits import soft_cross_entropy
 from files.errors import UserError
@@ -131,16 +130,16 @@ def test_code_and_formulas_agree_on_a_padded_batch(values):
 @pytest.mark.parametrize(
     "name, wrong, loss",
     [
-        ("PADDING_THRESHOLD", -1e9, "attention, layer 1 and 2"),  # masked scores count
+        ("attention.PADDING_THRESHOLD", -1e9, "attention, layer 1 and 2"),  # masked scores count
         (
-            "hidden_losses",
+            "hidden.hidden_losses",
             lambda s, t: [(a - b).abs().mean() for a, b in zip(s, t, strict=True)],
             "hidden state, layer 2 and 4",
         ),
     ],
 )
 def test_a_wrong_loss_is_caught(values, monkeypatch, name, wrong, loss):
-    monkeypatch.setattr(objectives, name, wrong)
+    monkeypatch.setattr(f"distillation.objectives.{name}", wrong)
     caught = set()
     for title, *both in values():
         try:

@@ -180,8 +180,9 @@ class BertSelfAttention(nn.Module):
                 (self.value, hidden),
             )
         )
+        with_scores, with_probs, with_qkv = wanted
         scores = probs = None
-        if wanted.scores or wanted.probs or self._fused_is_slower(query):
+        if with_scores or with_probs or self._fused_is_slower(query):
             scores = (query @ key.transpose(-1, -2)).div_(math.sqrt(query.shape[-1]))
             scores += mask.to(query.dtype)
             probs = scores.softmax(dim=-1)
@@ -193,9 +194,9 @@ class BertSelfAttention(nn.Module):
             )
         context = context.transpose(1, 2).flatten(-2)
         return context, Attended(
-            scores if wanted.scores else None,
-            probs if wanted.probs else None,
-            (query, key, value) if wanted.qkv else None,
+            scores if with_scores else None,
+            probs if with_probs else None,
+            (query, key, value) if with_qkv else None,
         )
 
     def _fused_is_slower(self, query: Tensor) -> bool:
@@ -319,6 +320,7 @@ class BertBody(nn.Module):
             columns: int64 [B], the one position of each sequence that the last layer computes: its
                 hidden state is then [B, 1, H].
         """
+        collect = Collect(*collect)  # of which tracing makes a plain tuple
         count, pool = len(self.encoder.layer), pool and self.pooler is not None
         depth = count if pool else collect.depth()
         if token_type_ids is None:
@@ -344,7 +346,8 @@ class BertBody(nn.Module):
         return EncoderOutput(
             self.pooler(hidden) if pool else None,
             tuple(states[i] for i in collect.hidden),
-            tuple(seen[i].scores for i in collect.scores),
-            tuple(seen[i].probs for i in collect.probs),
-            tuple(seen[i].qkv for i in collect.qkv),
+            *(
+                tuple(seen[i][kind] for i in layers)
+                for kind, layers in enumerate((collect.scores, collect.probs, collect.qkv))
+            ),
         )
