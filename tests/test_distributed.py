@@ -25,7 +25,7 @@ from distillation.state import log_of as sums_of
 from files.atomic import RUN_RECORD_NAME
 from files.errors import UserError
 from tests.patience import PATIENCE, wait_until
-from tests.training_run import make_source, run
+from tests.training_run import make_source, probing, run
 from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
 from transformer.modeling import (
     BertForMaskedLM,
@@ -395,11 +395,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_two_processes_whose_steps_can_be_recorded_give_the_weights_of_one(
     make_model, tmp_path, device
 ):
-    """They exchange their gradients between passes and update; on a GPU they share the card."""
+    """They exchange their gradients, an objective's own too, between passes and update.
+
+    On a GPU they share the card.
+    """
     model = make_model()
     model.save_pretrained(tmp_path / "start")
     source = make_source(rows=41)  # the last batch holds 1 row: one process then adds nothing
-    run(model.to(device), tmp_path / "one", source, runtime=Runtime(device))
+    losses = probing(model.config).to(device)
+    run(model.to(device), tmp_path / "one", source, losses, runtime=Runtime(device))
     done = subprocess.run(
         [sys.executable, *TORCHRUN, "-m", "tests.training_run", tmp_path / "start", tmp_path / "two",
          device.type],
@@ -407,7 +411,12 @@ def test_two_processes_whose_steps_can_be_recorded_give_the_weights_of_one(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "kernel by kernel" not in done.stderr
-    assert same_weights(tmp_path / "one", tmp_path / "two", 1e-6 if device.type == "cpu" else 1e-5)
+    close = 1e-6 if device.type == "cpu" else 1e-5
+    assert same_weights(tmp_path / "one", tmp_path / "two", close)
+    probe = torch.load(tmp_path / "two" / "probe.pt", weights_only=True)["parts.1.probe.weight"]
+    own = losses.parts[1].probe.weight
+    assert (own - probe.to(own.device)).abs().max() < close
+    assert not torch.equal(own.cpu(), probing(model.config).parts[1].probe.weight)
 
 
 def test_what_several_processes_had_added_up_is_not_lost_when_fewer_go_on():

@@ -18,10 +18,13 @@ from corpus.token_store import TokenStore
 from distillation.checkpoint import ModelSaver
 from distillation.distributed import Runtime
 from distillation.gradients import Gradients
+from distillation.objective import Objective, Objectives, Setup
 from distillation.objectives import label_training
+from distillation.objectives.logits import Labels
 from distillation.records import METRICS_NAME
 from distillation.state import TrainingSettings, TrainState
 from distillation.training import number_of_steps, train
+from transformer.encoder import Collect
 from transformer.modeling import TinyBertForSequenceClassification
 
 CPU = Runtime(torch.device("cpu"))
@@ -86,6 +89,32 @@ def killing(losses, after):
     return wrapped
 
 
+class ProbeObjective(Objective):
+    """Names the label from the first layer's mean state, by a projection of its own."""
+
+    log_name = "probe_loss"
+
+    def __init__(self, setup):
+        super().__init__(setup)
+        self.probe = torch.nn.Linear(setup.student.hidden_size, 2)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def needs(self, side):
+        return Collect(hidden=(1,)) if side == "student" else Collect()
+
+    def forward(self, student, teacher, batch):
+        self.seen += len(batch["labels"])
+        logits = self.probe(student.hidden[0].mean(1))
+        return [torch.nn.functional.cross_entropy(logits, batch["labels"])]
+
+
+def probing(config):
+    """Labels, and a probe whose weights are the same each time."""
+    torch.manual_seed(7)
+    setup = Setup(config)
+    return Objectives([(Labels(setup), 1.0), (ProbeObjective(setup), 0.5)])
+
+
 def run_as_recorded(start, output, device):
     """One of several processes; by gloo, so that they may share a card."""
     dist.init_process_group("gloo")
@@ -95,8 +124,11 @@ def run_as_recorded(start, output, device):
     def recorded(*arguments):
         return Gradients(*arguments[:-1], recorded=True)
 
+    losses = probing(model.config).to(device)
     with mock.patch("distillation.training.Gradients", recorded):
-        run(model, Path(output), make_source(rows=41), runtime=runtime, accumulation=2)
+        run(model, Path(output), make_source(rows=41), losses, runtime=runtime, accumulation=2)
+    if runtime.is_main:
+        torch.save(losses.state_dict(), Path(output) / "probe.pt")
     dist.destroy_process_group()
 
 

@@ -480,6 +480,30 @@ def test_continue_train_starts_from_the_students_weights():
     assert not torch.allclose(weights("fresh")[name], before[name], atol=1e-3)
 
 
+def test_published_weights_are_short_for_objectives():
+    weights_of = {"short": "--att_weight 2 --rep_weight 0.5 --emb_weight 0", "long":
+                  "--objectives att_mse:2,hidden_mse:0.5"}  # fmt: skip
+    for name, flags in weights_of.items():
+        succeed(f"{GENERAL} --max_steps 2 {flags} --output_dir {name}")
+    assert same(weights("short"), weights("long"))
+
+
+def test_several_objectives_teach_layers_and_predictions_at_once():
+    succeed(
+        f"{DISTIL} --max_steps 2 --objectives soft_ce:1,labels:0.5,hidden_mse:1 --output_dir out"
+    )
+    lines = [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+    losses = next(line for line in lines if "loss" in line)
+    assert {"prediction_loss", "label_loss", "hidden_loss"} <= set(losses)
+    assert any("dev" in line for line in lines)
+
+
+def test_objectives_of_logits_have_no_place_in_general_distillation():
+    status, _, told = run_line(f"{GENERAL} --objectives soft_ce:1 --output_dir out")
+    assert status == 2 and "--objectives: expected objectives of layers" in told
+    assert not Path("out").exists()
+
+
 def test_accumulation_changes_nothing_but_rounding():
     write_student(  # dropout would depend on how a batch is split
         Path("still"), **STUDENT, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
