@@ -87,14 +87,14 @@ class ModelSaver:
             self.without_gain = 0
             self.best_model = {
                 name: value.detach().to("cpu", copy=True)
-                for name, value in self.model.weights().items()
+                for name, value in _weights(self.model).items()
             }
             _copy(self.folder / LAST_WEIGHTS_NAME, self.folder / WEIGHTS_NAME)
         return self.last
 
     def _save(self, name: str) -> None:
         path = self.folder / name
-        save_weights(self.model.weights(), path)
+        save_weights(_weights(self.model), path)
         if self.keep_steps:
             _copy(path, self.folder / f"step_{self.step}_{WEIGHTS_NAME}")
         for abandoned in self.folder.glob(f"{ABANDONED_NAME}*/*"):
@@ -152,6 +152,11 @@ class ModelSaver:
     def _is_later(self, path: Path) -> bool:
         step = path.name.split("_")[1]
         return step.isdecimal() and int(step) > self.step
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights under the names that its files have."""
+    return model.weights() if hasattr(model, "weights") else model.state_dict()
 
 
 def first_free(path: str | os.PathLike) -> Path:

@@ -25,7 +25,7 @@ WORDS = st.lists(st.text("abcde", max_size=12), max_size=8)
 class LetterTokenizer:
     """One token a letter, so that expected ids can be written down."""
 
-    cls_id, sep_id = CLS, SEP
+    cls_id, sep_id, separators = CLS, SEP, 1
 
     def __init__(self, size=30):
         self.size = size

@@ -222,7 +222,7 @@ def test_a_missing_encoder_weight_stops_the_program(folder, name):
     [
         "bert.encoder.layer.2.output.dense.weight",
         "bert.encoder.layer.0.attention.self.distance_embedding.weight",
-        "roberta.embeddings.word_embeddings.weight",
+        "albert.embeddings.word_embeddings.weight",
         "bert.embeddings.other",
     ],
 )

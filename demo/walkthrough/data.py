@@ -198,7 +198,7 @@ def model_rows(run: DemoRun, model, allowed: np.ndarray, sentence: Sentence, fou
         ids = torch.tensor([[run.tokenizer.vocab[token] for token in read]])
         segments = (torch.arange(ids.shape[1]) >= len(sentence.ids) + 2).long()[None]
         with torch.no_grad():
-            odds = model(ids, segments)[0, place].double().softmax(0).numpy()
+            odds = model(ids, segments).output[0, place].double().softmax(0).numpy()
         best = np.argsort(-np.where(allowed, odds, -1))[: len(ours)]
         if set(best.tolist()) != set(ours.tolist()):
             raise ArithmeticError(f"{sentence.words[index]}: other candidates than the program's")
