@@ -28,12 +28,16 @@ from cli.flags import (
     add_head_flag,
     add_model_flags,
     add_training_flags,
-    advising_drops,
-    dropped_parts,
 )
 from cli.help import script_parser
 from cli.plan import show_plan
-from cli.settings import batching_from, mention_ignored_flags, settings_from
+from cli.settings import (
+    advising_drops,
+    batching_from,
+    dropped_parts,
+    mention_ignored_flags,
+    settings_from,
+)
 from cli.training import (
     Training,
     check_length,

@@ -16,17 +16,17 @@ from functools import partial
 
 import torch
 
-from cli.flags import (
-    add_drop_flags,
-    add_model_flags,
-    add_training_flags,
-    advising_drops,
-    dropped_parts,
-)
+from cli.flags import add_drop_flags, add_model_flags, add_training_flags
 from cli.help import script_parser
 from cli.objectives import add_layer_flags, layer_objectives, mapping_from
 from cli.plan import show_plan
-from cli.settings import batching_from, mention_ignored_flags, settings_from
+from cli.settings import (
+    advising_drops,
+    batching_from,
+    dropped_parts,
+    mention_ignored_flags,
+    settings_from,
+)
 from cli.training import (
     Training,
     check_length,

@@ -16,7 +16,6 @@ and to score a student: --do_eval; to write a GLUE submission: --do_predict.
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -25,7 +24,6 @@ from pathlib import Path
 import torch
 
 from cli.classification import (
-    freeze_unused,
     load_student,
     score_student,
     score_teacher,
@@ -39,7 +37,7 @@ from cli.flags import (
     add_training_flags,
 )
 from cli.help import script_parser
-from cli.objectives import add_layer_flags, layer_objectives, mapping_from
+from cli.objectives import add_layer_flags, check_choices, choose_objectives, is_of_predictions
 from cli.plan import show_plan
 from cli.precision import precision_from
 from cli.settings import batching_from, mention_ignored_flags, settings_from
@@ -54,9 +52,6 @@ from cli.training import (
 from corpus.batches import StoreBatches
 from distillation.checkpoint import ModelSaver
 from distillation.distributed import Runtime, start_runtime
-from distillation.mapping import LayerMapping
-from distillation.objective import Objectives, Setup
-from distillation.objectives import make_objectives
 from distillation.records import RunRecord
 from distillation.state import TrainingSettings
 from distillation.training import number_of_steps, prepare_teacher
@@ -149,7 +144,9 @@ def resolve_defaults(args: argparse.Namespace, task: GlueTask) -> None:
     if args.max_seq_length is None:
         args.max_seq_length = task.max_length
     if args.num_train_epochs is None:
-        args.num_train_epochs = PREDICTION_EPOCHS if args.pred_distill else task.intermediate_epochs
+        args.num_train_epochs = (
+            PREDICTION_EPOCHS if is_of_predictions(args) else task.intermediate_epochs
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -175,7 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.teacher_model is None:
         raise UserError("--teacher_model: expected for training; for scores alone add --do_eval")
-    settings = settings_from(args, "warmup_linear" if args.pred_distill else "none", runtime)
+    check_choices(args, task)
+    settings = settings_from(args, "warmup_linear" if is_of_predictions(args) else "none", runtime)
     check_start(args, settings, runtime, Path(args.data_dir))
     with feature_cache(args.feature_cache, args.output_dir) as cache:
         train_student(args, settings, task, runtime, cache)
@@ -190,7 +188,7 @@ def train_student(
     cache: Path,
 ) -> None:
     """Distil one stage; the training data are kept in the folder `cache`."""
-    stage = "prediction" if args.pred_distill else "intermediate"
+    stage = "prediction" if is_of_predictions(args) else "intermediate"
     tokenizer = load_tokenizer(args, args.student_model, args.teacher_model)
     teacher_config = read_config(args.teacher_model, args.cache_dir)
     student_config = read_config(args.student_model, args.cache_dir)
@@ -237,6 +235,7 @@ def train_student(
         # A row is met again from the second epoch on; a teacher with dropout answers again each time.
         if (
             "teacher" in objectives.reads
+            and not objectives.reads_layers  # for which the teacher runs at every step anyway
             and number_of_steps(source, settings) > source.count(0)
             and not args.teacher_dropout
         ):
@@ -268,48 +267,6 @@ def train_student(
             scored=bool(objectives.reads),
         )
     )  # fmt: skip
-
-
-def choose_objectives(
-    args: argparse.Namespace,
-    task: GlueTask,
-    student: TinyBertForSequenceClassification,
-    teacher: TinyBertForSequenceClassification,
-) -> tuple[Objectives, str, LayerMapping | None]:
-    """What the student learns, in words too, and which layers are compared.
-
-    Parameters that no loss of the stage reads are frozen: they stay as they are.
-    """
-    if not 0 < args.temperature < math.inf:
-        raise UserError(f"--temperature {args.temperature}: expected a number above 0")
-    regression = task.labels is None
-    if args.hard_labels and not regression:
-        raise UserError(
-            f"--hard_labels: is for STS-B; {task.folder} always learns from the teacher"
-        )
-    setup = Setup(
-        student.config, teacher.config, None, args.temperature, args.ce_reduction, args.compile
-    )
-    if args.pred_distill and args.objectives is None:
-        freeze_unused(student, "fit_dense", "fit_denses")
-        if args.hard_labels:
-            return make_objectives({"labels": 1.0}, setup), "labels", None
-        name = "logit_mse" if regression else "soft_ce"
-        return make_objectives({name: 1.0}, setup).attach(teacher), "the teacher's logits", None
-    mapping = mapping_from(args, student.config, teacher.config)
-    objectives = layer_objectives(args, setup._replace(mapping=mapping)).to(
-        next(student.parameters()).device
-    )
-    layers = objectives.reads_layers
-    if not objectives.reads:
-        freeze_unused(student, "classifier", "bert.pooler")
-    if not layers:
-        freeze_unused(student, "fit_dense", "fit_denses")
-    learns = "the teacher's layers\n" + mapping.table()
-    if args.objectives is not None:
-        weighted = ", ".join(f"{name} × {weight:g}" for name, weight in args.objectives.items())
-        learns = f"{weighted}\n{mapping.table()}" if layers else weighted
-    return objectives.attach(teacher, is_student=layers), learns, mapping if layers else None
 
 
 def make_keeper(

@@ -40,7 +40,7 @@ from transformer.configuration import BertConfig
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "scaling.md"
 TEMPLATE = Path(__file__).with_name("scaling.template.md")
-# Words of the paper's corpus; pieces a word and pieces a sequence as seen in docs/results-small.md.
+# Words of the paper's corpus; tokens a word and tokens a sequence as seen in docs/results-small.md.
 WORDS, PIECES_PER_WORD, SEQUENCE = 2.5e9, 1.63, 118
 FULL_LENGTH = 128  # what the published scripts pad every row to
 GENERAL_EPOCHS, SMART_EPOCHS = 3, 1  # the profile's

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from cli.flags import advising_drops, dropped_parts
+from cli.settings import advising_drops, dropped_parts
 from cli.training import (
     check_length,
     check_vocabulary,

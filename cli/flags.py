@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Iterator
 
 from cli.plan import add_dry_run_flag
 from cli.precision import add_bf16_flags
-from files.errors import UserError
 from reporting.curves import PACKAGES
 from transformer.head_kind import CLASSIFIER_HEADS
 from transformer.optimization import CLIPS, OPTIMIZERS
-from transformer.weights import WeightsMismatch
 
 SCHEDULE_NAMES = {
     "linear": "warmup_linear",
@@ -99,6 +95,35 @@ def add_training_flags(
             help="end the run after so many evaluations in a row without a better score",
         )
     training.add_argument(
+        "--seed", type=int, default=42, help="random seed for data order, dropout and new weights"
+    )
+    _add_optimiser_flags(training, learning_rate, warmup_of)
+    batches = _add_batch_flags(parser)
+    _add_running_flags(parser, eval_step, on_corpus)
+    _add_checkpoint_flags(parser)
+    ignored = add_ignored_flags(parser)
+    (ignored if on_corpus else batches).add_argument(
+        "--max_seq_length",
+        type=whole_number,
+        default=max_seq_length,
+        help="sequences are as long as the data were made"
+        if on_corpus
+        else "longest sequence in tokens; longer ones are truncated"
+        + own * (max_seq_length is None),
+    )
+    (ignored if on_corpus else batches).add_argument(
+        "--eval_batch_size",
+        type=whole_number,
+        default=eval_batch_size,
+        help="there is no dev set" if on_corpus else "rows in a batch of an evaluation",
+    )
+    return ignored
+
+
+def _add_optimiser_flags(
+    training: argparse._ArgumentGroup, learning_rate: float, warmup_of: str
+) -> None:
+    training.add_argument(
         "--learning_rate", type=float, default=learning_rate, help="peak learning rate"
     )
     training.add_argument(
@@ -148,9 +173,9 @@ def add_training_flags(
         type=float,
         help="added to the root of the second moment (default: 1e-6 with bertadam, 1e-8 with adamw)",
     )
-    training.add_argument(
-        "--seed", type=int, default=42, help="random seed for data order, dropout and new weights"
-    )
+
+
+def _add_batch_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     batches = parser.add_argument_group("batches")
     batches.add_argument(
         "--drop_last",
@@ -168,25 +193,7 @@ def add_training_flags(
         action="store_true",
         help="batches of random rows, as the original's, instead of rows of like length",
     )
-    _add_running_flags(parser, eval_step, on_corpus)
-    _add_checkpoint_flags(parser)
-    ignored = add_ignored_flags(parser)
-    (ignored if on_corpus else batches).add_argument(
-        "--max_seq_length",
-        type=whole_number,
-        default=max_seq_length,
-        help="sequences are as long as the data were made"
-        if on_corpus
-        else "longest sequence in tokens; longer ones are truncated"
-        + own * (max_seq_length is None),
-    )
-    (ignored if on_corpus else batches).add_argument(
-        "--eval_batch_size",
-        type=whole_number,
-        default=eval_batch_size,
-        help="there is no dev set" if on_corpus else "rows in a batch of an evaluation",
-    )
-    return ignored
+    return batches
 
 
 def _add_running_flags(
@@ -309,26 +316,6 @@ def add_drop_flags(group: argparse._ArgumentGroup, head: bool = True) -> None:
         help="leave out the model's fit_dense, which leads to its own teacher's width; where one is needed "
         "a new one is made",
     )
-
-
-def dropped_parts(args: argparse.Namespace) -> tuple[str, ...]:
-    """Prefixes of the weights that the flags of `add_drop_flags` leave out."""
-    head = ("classifier.",) if getattr(args, "drop_head", False) else ()
-    return head + (("fit_dense.", "fit_denses.") if args.drop_projection else ())
-
-
-@contextlib.contextmanager
-def advising_drops() -> Iterator[None]:
-    """Add to a message about a weight that does not fit which flag would leave it out."""
-    advice = {
-        "classifier.": "; --drop_head starts with a new classifier",
-        "fit_dense": "; --drop_projection starts with a new projection",
-    }
-    try:
-        yield
-    except WeightsMismatch as error:
-        told = next((advice[part] for part in advice if error.name.startswith(part)), "")
-        raise UserError(f"{error}{told}") from None
 
 
 def add_ignored_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -7,11 +7,14 @@ import contextlib
 import math
 from collections.abc import Iterator
 
+from cli.classification import freeze_unused
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objective import Objectives, Setup
 from distillation.objectives import OBJECTIVES, make_objectives
 from files.errors import UserError
+from tasks.glue import GlueTask
 from transformer.configuration import BertConfig
+from transformer.modeling import TinyBertForSequenceClassification
 
 LAYER_WEIGHTS = {"--att_weight": "att_mse", "--emb_weight": "emb_mse", "--rep_weight": "hidden_mse"}
 
@@ -98,3 +101,66 @@ def about(flag: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{flag} {error}") from None
+
+
+def is_of_predictions(args: argparse.Namespace) -> bool:
+    """Whether the student learns predictions, alone or beside layers: it is scored then."""
+    return args.pred_distill or any(OBJECTIVES[name].reads for name in args.objectives or ())
+
+
+def check_choices(args: argparse.Namespace, task: GlueTask) -> None:
+    """Refuse flags of what to learn that contradict each other or the task.
+
+    Raises:
+        UserError: it names them.
+    """
+    if args.objectives is not None:
+        for flag in ("pred_distill", "hard_labels"):
+            if getattr(args, flag):
+                raise UserError(f"--{flag} and --objectives: give one of them")
+        if task.labels is None and "soft_ce" in args.objectives:
+            raise UserError(
+                f"--objectives soft_ce: is for classes; {task.folder} has one score: logit_mse"
+            )
+    if is_of_predictions(args) and not 0 < args.temperature < math.inf:
+        raise UserError(f"--temperature {args.temperature}: expected a number above 0")
+    if args.pred_distill and args.hard_labels and task.labels is not None:
+        raise UserError(
+            f"--hard_labels: is for STS-B; {task.folder} always learns from the teacher"
+        )
+
+
+def choose_objectives(
+    args: argparse.Namespace,
+    task: GlueTask,
+    student: TinyBertForSequenceClassification,
+    teacher: TinyBertForSequenceClassification,
+) -> tuple[Objectives, str, LayerMapping | None]:
+    """What the student learns, in words too, and which layers are compared.
+
+    Parameters that no loss of the stage reads are frozen: they stay as they are.
+    """
+    mapping = None
+    setup = Setup(
+        student.config, teacher.config, None, args.temperature, args.ce_reduction, args.compile
+    )
+    if args.pred_distill:
+        name = "logit_mse" if task.labels is None else "soft_ce"
+        objectives = make_objectives({"labels" if args.hard_labels else name: 1.0}, setup)
+        learns = "labels" if args.hard_labels else "the teacher's logits"
+    else:
+        mapping = mapping_from(args, student.config, teacher.config)
+        objectives = layer_objectives(args, setup._replace(mapping=mapping))
+        weighted = [f"{name} × {weight:g}" for name, weight in (args.objectives or {}).items()]
+        learns = ", ".join(weighted) or "the teacher's layers"
+    layers = objectives.reads_layers
+    if not objectives.reads:
+        freeze_unused(student, "classifier", "bert.pooler")
+    if not layers:
+        freeze_unused(student, "fit_dense", "fit_denses")
+    objectives.to(next(student.parameters()).device).attach(teacher, is_student=layers)
+    return (
+        objectives,
+        f"{learns}\n{mapping.table()}" if layers else learns,
+        mapping if layers else None,
+    )

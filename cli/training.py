@@ -23,7 +23,7 @@ from distillation.checkpoint import Checkpoints, ModelSaver
 from distillation.distributed import Runtime
 from distillation.forecast import ON_TOP, duration, time_of
 from distillation.global_batches import BatchSource
-from distillation.gradients import LossFunction
+from distillation.objective import Objectives
 from distillation.records import RunRecord, check_output_dir, claim_output_dir, write_record
 from distillation.run_log import scores_text
 from distillation.state import TrainingSettings, TrainState
@@ -32,18 +32,19 @@ from files.atomic import RUN_RECORD_NAME, atomic_open, check_inputs_stay, lies_i
 from files.errors import UserError
 from reporting.curves import EventFiles, draw_curves
 from reporting.model_card import write_card
-from transformer.byte_bpe import ByteBPETokenizer, find_byte_bpe
+from transformer.byte_bpe import ByteBPETokenizer
 from transformer.configuration import BertConfig
 from transformer.file_utils import CONFIG_NAME, VOCAB_NAME
 from transformer.modeling import BertPreTrainedModel
-from transformer.tokenization import BertTokenizer
-from transformer.tokenization import load_tokenizer as load
-from transformer.tokenizer_files import TOKENIZER_NAME, find_tokenizer, has_tokenizer
+from transformer.tokenization import BertTokenizer, open_tokenizer
+from transformer.tokenizer_files import TOKENIZER_NAME, has_tokenizer
 from transformer.vocabulary import say_once
-from transformer.weights import weights_checksum
+from transformer.weights import save_weights, weights_checksum
 
 # Word embeddings that may have no token. Between the vocabularies of two BERTs there are more.
 MOST_PADDING = 1024
+# What objectives have learned beside the student, where they have weights of their own.
+OBJECTIVES_NAME = "objectives.bin"
 
 
 def load_tokenizer(
@@ -60,7 +61,7 @@ def load_tokenizer(
     given = [source for source in sources if source is not None]
     for source in given:
         if Path(source).is_file() or has_tokenizer(source, args.cache_dir):
-            return load(source, args.do_lower_case or None, args.cache_dir)
+            return open_tokenizer(source, args.do_lower_case or None, args.cache_dir)
     raise UserError(
         f"{' and '.join(map(str, given))}: no {VOCAB_NAME} or {TOKENIZER_NAME}; copy the teacher's there"
     )
@@ -96,10 +97,7 @@ def check_vocabulary(
         )
     if not has_tokenizer(source, cache_dir):
         return
-    if (bpe := find_byte_bpe(source, cache_dir)) is not None:
-        own = ByteBPETokenizer(bpe)
-    else:
-        own = BertTokenizer(find_tokenizer(source, cache_dir), tokenizer.do_lower_case)
+    own = open_tokenizer(source, tokenizer.do_lower_case, cache_dir, quiet=True)
     where = own.vocab_file
     if own.vocab_hash != tokenizer.vocab_hash:
         raise UserError(
@@ -171,7 +169,7 @@ class Training:
     record: RunRecord
     model: BertPreTrainedModel
     tokenizer: BertTokenizer
-    losses: LossFunction
+    losses: Objectives
     source: BatchSource
     settings: TrainingSettings
     runtime: Runtime
@@ -187,6 +185,8 @@ def run_training(run: Training) -> None:
     """
     args, record, model, runtime = run.args, run.record, run.model, run.runtime
     folder = Path(args.output_dir)
+    if run.settings.patience is not None and not run.scored:
+        raise UserError(f"--patience {run.settings.patience}: nothing is scored in this stage")
     start = weights_checksum({name: value.cpu() for name, value in model.state_dict().items()})
     record.facts["start_weights"] = start
     identity = record.facts["identity"] = identity_of_run(
@@ -224,6 +224,8 @@ def run_training(run: Training) -> None:
         state = TrainState(model, run.losses, saver, run.settings, runtime, total, identity)
         facts = train(state, run.source, folder, args.resume, tell, begin)
         if runtime.is_main:
+            if own := run.losses.state_dict():
+                save_weights(own, folder / OBJECTIVES_NAME)
             facts |= {
                 "model": describe_model(model),
                 "precision": run.settings.precision,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,6 @@ from distillation.distributed import Runtime
 from distillation.global_batches import Batch
 from distillation.objective import Losses, Objectives, Step
 from transformer.precision import autocast
-
-# (model, batch on the model's device) -> losses; mostly `Objectives`. A recorded one must not wait for
-# the GPU.
-LossFunction = Callable[[nn.Module, Batch], Losses]
 
 # Smaller gradients are exchanged in one copy of up to so many elements; larger ones without a copy.
 BUCKET_ELEMENTS = 2**19
@@ -35,7 +31,7 @@ class Gradients:
     def __init__(
         self,
         model: nn.Module,
-        losses: LossFunction,
+        losses: Objectives,
         runtime: Runtime,
         scaler: torch.amp.GradScaler,
         precision: str = "fp32",
@@ -44,15 +40,15 @@ class Gradients:
         """
         Args:
             model: on `runtime.device` already.
-            losses: see `LossFunction`.
+            losses: what is minimised; their own parameters are trained too.
             precision: of the forward passes.
             recorded: whether the work is done in such a way that a GPU can record and replay it.
         """
-        recorded = recorded and runtime.device.type == "cuda" and getattr(losses, "fixed", True)
+        recorded = recorded and runtime.device.type == "cuda" and losses.fixed
         self.recorder = CudaGraphs(runtime.device, recorded)
         self.model, self.losses, self.runtime = model, losses, runtime
         self.scaler, self.precision = scaler, precision
-        trained = nn.ModuleList([model, *trained_by(losses)])
+        trained = nn.ModuleList([model, losses])
         self.parameters = [p for p in trained.parameters() if p.requires_grad]
         self.step: Step | None = None  # which step the batches are of
 
@@ -99,7 +95,7 @@ class Gradients:
         share = batch.pop("share")
         named: dict[str, Tensor] = {}
         by_layer: dict[str, Tensor] = {}
-        passes = self._passes(batch)
+        passes = self.losses.passes(self.model, batch, self.step)
         while (losses := self._next(passes)) is not None:
             self.scaler.scale(losses.total() * share).backward()
             for sums, values in ((named, losses.named), (by_layer, losses.by_layer)):
@@ -108,19 +104,9 @@ class Gradients:
                     sums[name] = sums[name] + value if name in sums else value
         return Losses(named, by_layer)
 
-    def _passes(self, batch: Batch) -> Iterator[Losses]:
-        if isinstance(self.losses, Objectives):
-            return self.losses.passes(self.model, batch, self.step)
-        return iter([self.losses(self.model, batch)])
-
     def _next(self, passes: Iterator[Losses]) -> Losses | None:
         with autocast(self.precision, self.runtime.device):
             return next(passes, None)
-
-
-def trained_by(losses: LossFunction) -> list[nn.Module]:
-    """The modules, none or one, whose parameters are trained beside the model's."""
-    return [losses] if isinstance(losses, nn.Module) else []
 
 
 def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:

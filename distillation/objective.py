@@ -94,9 +94,10 @@ class Objective(nn.Module):
         """Return the terms of the loss, scalars, to be added up.
 
         Args:
-            student, teacher: the outputs that are read, and the layers of `needs`, in its order.
+            student, teacher: the outputs that are read, and the layers of `needs`, in its order. In
+                distillation of layers the student's hidden states have the teacher's width already.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # the class of each objective says what it is
 
 
 class Objectives(nn.Module):

@@ -13,7 +13,7 @@ from torch import nn
 
 from distillation.checkpoint import ModelSaver
 from distillation.distributed import Runtime
-from distillation.gradients import LossFunction, trained_by
+from distillation.objective import Objectives
 from distillation.run_log import RunLog
 from files.errors import UserError
 from transformer.linear import products_by
@@ -21,7 +21,15 @@ from transformer.optimization import OPTIMIZERS, BertAdam
 from transformer.processor import processor
 
 # What checkpoints of older versions do not say, because there was only one kind.
-UNSAID = {"optimizer_name": "bertadam", "clip": "tensor"}
+UNSAID = {
+    "optimizer_name": "bertadam",
+    "clip": "tensor",
+    "max_grad_norm": 1.0,
+    "warmup_steps": None,
+    "betas": [0.9, 0.999],
+    "epsilon": None,
+    "objectives": None,
+}
 LOG_SUMS = ("sums", "by_layer")  # what each process has added up for the next line of the log
 
 
@@ -81,7 +89,7 @@ class TrainState:
 
     Attributes:
         model: what is trained and kept; on `runtime.device` already.
-        losses: see `LossFunction`; parameters and buffers of its own are trained and saved too.
+        losses: what is minimised; parameters and buffers of their own are trained and saved too.
         saver: keeps models.
         total: steps of the whole run.
         identity: what tells this run from others besides its settings: data, teacher, flags, each a plain
@@ -91,7 +99,7 @@ class TrainState:
     """
 
     model: nn.Module
-    losses: LossFunction
+    losses: Objectives
     saver: ModelSaver
     settings: TrainingSettings
     runtime: Runtime
@@ -101,7 +109,7 @@ class TrainState:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        trained = nn.ModuleList([self.model, *trained_by(self.losses)])
+        trained = nn.ModuleList([self.model, self.losses])
         self.optimizer = make_optimizer(trained, self.settings, self.total)
         enabled = self.settings.precision == "fp16"
         self.scaler = torch.amp.GradScaler(self.runtime.device.type, enabled=enabled)
@@ -123,16 +131,13 @@ class TrainState:
         logs, rngs, cuda_rngs = zip(
             *self.runtime.gather((own, torch.get_rng_state(), cuda_rng)), strict=True
         )
-        objectives = {
-            name: value for m in trained_by(self.losses) for name, value in m.state_dict().items()
-        }
         return {
             **self.whole_identity(),
             "step": self.step,
             "seconds": self.seconds,
             "arithmetic": arithmetic(device),
             "model": self.model.state_dict(),
-            "losses": objectives,
+            "losses": self.losses.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "keeper": self.saver.state_dict(),
@@ -154,8 +159,8 @@ class TrainState:
             raise UserError(f"{path}: belongs to {told}; {again}")
         try:
             self.model.load_state_dict(past["model"])
-            for module in trained_by(self.losses):
-                module.load_state_dict(past["losses"])
+            # Which older checkpoints lack: no objective had anything of its own.
+            self.losses.load_state_dict(past.get("losses", {}))
             self.optimizer.load_state_dict(past["optimizer"])
             self.scaler.load_state_dict(past["scaler"])
             for log in past["log"]:

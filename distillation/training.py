@@ -24,8 +24,8 @@ from distillation.cuda_graphs import Inputs
 from distillation.distributed import Runtime
 from distillation.forecast import Forecast
 from distillation.global_batches import BatchSource, GlobalBatch, global_batches
-from distillation.gradients import Gradients, LossFunction
-from distillation.objective import Losses, Step
+from distillation.gradients import Gradients
+from distillation.objective import Losses, Objectives, Step
 from distillation.records import METRICS_NAME, TEXT_LOG_NAME
 from distillation.run_log import RunLog, open_log, write_text_log
 from distillation.state import TrainingSettings, TrainState, log_of
@@ -104,16 +104,15 @@ def train(
             forecast.step()
             if ended := loop.after(batch, stop):
                 break
+    seconds = time.monotonic() - started
     return {
         "steps": state.step,
         **({"ended_by": ended} if ended else {}),
         "examples": log.examples,
         "tokens": log.tokens,
         "skipped_steps": log.skipped,
-        "training_seconds": round(time.monotonic() - started, 3),
-        "examples_per_second": round(
-            (log.examples - examples_before) / max(time.monotonic() - started, 1e-9), 2
-        ),
+        "training_seconds": round(seconds, 3),
+        "examples_per_second": round((log.examples - examples_before) / max(seconds, 1e-9), 2),
     }
 
 
@@ -125,7 +124,7 @@ def number_of_steps(source: BatchSource, settings: TrainingSettings) -> int:
 
 def time_step(
     model: nn.Module,
-    losses: LossFunction,
+    losses: Objectives,
     source: BatchSource,
     settings: TrainingSettings,
     runtime: Runtime,

@@ -18,7 +18,7 @@ from benchmarks.shapes import (
     prediction_gflop,
 )
 from distillation.mapping import layer_mapping
-from distillation.objectives import LayerWeights, layer_distillation, prediction_distillation
+from tests.training_run import LayerWeights, layer_distillation, prediction_distillation
 from transformer.configuration import BertConfig
 from transformer.encoder import Collect
 from transformer.modeling import (

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from corpus.token_store import encode_pairs
 from files.errors import UserError
 from transformer.byte_bpe import SPECIAL_TOKENS, ByteBPETokenizer, find_byte_bpe
-from transformer.tokenization import BertTokenizer, load_tokenizer
+from transformer.tokenization import BertTokenizer, open_tokenizer
 
 # A folder with RoBERTa's own vocab.json and merges.txt, and files of text to compare on.
 REAL = Path(os.environ.get("TINYBERT_REAL_BPE", "no such folder"))
@@ -69,18 +69,16 @@ def check_equal(ours, theirs, texts):
 
 
 def test_tokens_and_offsets_are_theirs_on_adversarial_text(folder):
-    ours = load_tokenizer(folder)
+    ours = open_tokenizer(folder)
     assert isinstance(ours, ByteBPETokenizer)
     check_equal(ours, transformers.RobertaTokenizer.from_pretrained(folder), SOUND)
 
 
 def test_a_lone_surrogate_is_no_fault(folder):
-    ours = load_tokenizer(folder)
+    ours = open_tokenizer(folder)
     ids, offsets = ours.encode_flat(ADVERSARIAL)
     assert len(offsets) == len(ADVERSARIAL) + 1 and offsets[-1] == len(ids)
-    assert ours.tokenize("\ud800 lone") == ours.tokenize("\ufffd lone") or ours.tokenize(
-        "\ud800 lone"
-    )
+    assert ours.tokenize("\ud800 lone") == ours.tokenize("\ufffd lone")
 
 
 @pytest.mark.parametrize("cased", [True, False])
@@ -100,7 +98,7 @@ ROWS = [
 
 
 def test_pairs_are_put_together_as_theirs(folder):
-    ours, theirs = load_tokenizer(folder), theirs_of(folder)
+    ours, theirs = open_tokenizer(folder), theirs_of(folder)
     store = encode_pairs(ours, *map(list, zip(*ROWS, strict=True)), 128)
     for row, (a, b) in enumerate(ROWS):
         ids = store.tokens[store.offsets[row] : store.offsets[row + 1]].tolist()
@@ -109,7 +107,7 @@ def test_pairs_are_put_together_as_theirs(folder):
 
 @pytest.mark.parametrize("length", [6, 7, 9, 20])
 def test_a_pair_that_is_too_long_loses_the_ends_of_its_longer_text(folder, length):
-    ours = load_tokenizer(folder)
+    ours = open_tokenizer(folder)
     store = encode_pairs(ours, *map(list, zip(*ROWS[:3], strict=True)), length)
     for row, texts in enumerate(ROWS[:3]):
         ids = store.tokens[store.offsets[row] : store.offsets[row + 1]].tolist()
@@ -120,19 +118,19 @@ def test_a_pair_that_is_too_long_loses_the_ends_of_its_longer_text(folder, lengt
 
 
 def test_what_is_saved_is_read_by_both(folder, tmp_path):
-    ours = load_tokenizer(folder)
+    ours = open_tokenizer(folder)
     ours.save_pretrained(tmp_path, 38)
-    again = load_tokenizer(tmp_path)
+    again = open_tokenizer(tmp_path)
     assert again.vocab_hash == ours.vocab_hash and again.describe() == ours.describe()
     check_equal(again, transformers.AutoTokenizer.from_pretrained(tmp_path), SOUND)
     for name in ("vocab.json", "merges.txt"):  # tokenizer.json alone holds all
         (tmp_path / name).unlink()
     assert list(find_byte_bpe(tmp_path)) == ["tokenizer.json"]
-    check_equal(load_tokenizer(tmp_path), theirs_of(folder), SOUND)
+    check_equal(open_tokenizer(tmp_path), theirs_of(folder), SOUND)
 
 
 def test_special_tokens_have_the_ids_of_the_vocabulary(folder):
-    ours = load_tokenizer(folder)
+    ours = open_tokenizer(folder)
     vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
     ids = [ours.pad_id, ours.unk_id, ours.cls_id, ours.sep_id, ours.mask_id]
     assert ids == [vocab[name] for name in SPECIAL_TOKENS]
@@ -145,6 +143,8 @@ def test_special_tokens_have_the_ids_of_the_vocabulary(folder):
         ("vocab.json", "{", "vocab.json: not JSON"),
         ("vocab.json", "[]", "vocab.json: expected an object of tokens"),
         ("vocab.json", '{"a": 0, "b": 2}', "vocab.json: expected an object of tokens"),
+        ("vocab.json", '{"a": 0, "b": "1"}', "vocab.json: expected an object of tokens"),
+        ("vocab.json", '{"a": 0, "b": [1]}', "vocab.json: expected an object of tokens"),
         ("vocab.json", '{"a": 0}', "lacks <pad>|merges.txt:2"),
         ("merges.txt", "#version: 0.2\na b c\n", "merges.txt:2: expected two tokens"),
         ("merges.txt", "zz zz\n", "merges.txt:1: expected two tokens"),
@@ -155,12 +155,12 @@ def test_a_damaged_file_is_named(folder, tmp_path, name, content, told):
         (tmp_path / kept).write_bytes((folder / kept).read_bytes())
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=told):
-        load_tokenizer(tmp_path)
+        open_tokenizer(tmp_path)
 
 
 def test_lowering_letters_is_refused(folder):
     with pytest.raises(UserError, match="byte-level BPE, which lowers no letters"):
-        load_tokenizer(folder, do_lower_case=True)
+        open_tokenizer(folder, do_lower_case=True)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="TINYBERT_REAL_BPE names no folder")
@@ -168,4 +168,4 @@ def test_lowering_letters_is_refused(folder):
 def test_real_text_gives_their_tokens(path):
     theirs = transformers.RobertaTokenizer.from_pretrained(REAL)
     lines = Path(path).read_text(encoding="utf-8").splitlines()
-    check_equal(load_tokenizer(REAL), theirs, [*lines, *SOUND])
+    check_equal(open_tokenizer(REAL), theirs, [*lines, *SOUND])

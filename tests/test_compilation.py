@@ -8,8 +8,8 @@ import torch
 
 from distillation.compilation import check_compiler, compile_layers
 from distillation.mapping import layer_mapping
-from distillation.objectives import LayerWeights, layer_distillation
 from files.errors import UserError
+from tests.training_run import LayerWeights, layer_distillation
 from transformer.modeling import BertModel, TinyBertForPreTraining
 
 CPU = torch.device("cpu")

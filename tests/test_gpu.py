@@ -16,17 +16,23 @@ from distillation.checkpoint import ModelSaver
 from distillation.cuda_graphs import CudaGraphs
 from distillation.distributed import Runtime
 from distillation.mapping import layer_mapping
-from distillation.objectives import (
-    LayerWeights,
-    label_training,
-    layer_distillation,
-    prediction_distillation,
-)
+from distillation.objectives import label_training
 from tasks.evaluation import predict_logits
 from tasks.likely_tokens import likely_tokens
 from tasks.sentence_words import SentenceSplitter
 from tests.patience import PATIENCE
-from tests.training_run import Killed, difference, killing, log_of, make_source, run, without_speed
+from tests.training_run import (
+    Killed,
+    LayerWeights,
+    difference,
+    killing,
+    layer_distillation,
+    log_of,
+    make_source,
+    prediction_distillation,
+    run,
+    without_speed,
+)
 from transformer.file_utils import WEIGHTS_NAME
 from transformer.modeling import BertForMaskedLM
 

@@ -374,3 +374,32 @@ def test_a_checkpoint_of_another_model_is_refused(make_model, tmp_path):
     for other in ({"hidden_size": 12}, {"num_hidden_layers": 3}):
         with pytest.raises(UserError, match=f"{CHECKPOINT_NAME}: belongs to another model"):
             run(make_model(**other), tmp_path, resume=True)
+
+
+# What checkpoints had before objectives, schedules' steps and patience were part of them.
+LATER = ("losses", "seconds", "max_grad_norm", "warmup_steps", "betas", "epsilon")
+
+
+def as_before(path):
+    state = load_checkpoint(path)
+    for name in LATER:
+        del state[name]
+    del state["keeper"]["without_gain"]
+    torch.save(state, path)
+
+
+def test_a_checkpoint_of_before_resumes_to_the_same_weights(make_model, tmp_path):
+    whole, resumed = make_model(), make_model(9)
+    run(whole, tmp_path / "whole")
+    as_before(interrupted(make_model, tmp_path / "old"))
+    run(resumed, tmp_path / "old", resume=True)
+    assert difference(whole, resumed) == 0
+
+
+@pytest.mark.parametrize(
+    "settings", [{"betas": (0.8, 0.999)}, {"epsilon": 1e-3}, {"max_grad_norm": 2.0}, {"warmup_steps": 1}]
+)  # fmt: skip
+def test_a_checkpoint_of_before_has_the_numbers_there_were(make_model, tmp_path, settings):
+    as_before(interrupted(make_model, tmp_path))
+    with pytest.raises(UserError, match=f"a run with {next(iter(settings))}"):
+        run(make_model(), tmp_path, resume=True, **settings)

@@ -6,11 +6,10 @@ import transformers
 
 from distillation.checkpoint import load_checkpoint
 from distillation.objective import Losses, Objectives, Setup, Step
-from distillation.objectives import OBJECTIVES, label_training, make_objectives
+from distillation.objectives import OBJECTIVES, make_objectives
 from distillation.objectives.logits import Labels
 from distillation.state import TrainingSettings, make_optimizer
 from tests.training_run import (
-    CPU,
     Killed,
     ProbeObjective,
     difference,
@@ -130,7 +129,7 @@ def test_every_objective_by_its_name(make_model):
     setup = Setup(student.config, teacher.config, layer_mapping("uniform", 2, 4))
     source = make_source()
     batch = source.collate(0, source.plan(0)[0], 13)
-    names = [name for name in OBJECTIVES if name != "mlm"]
+    names = list(OBJECTIVES)
     together = make_objectives(dict.fromkeys(names, 0.5), setup).attach(teacher, is_student=True)
     losses = together(student, batch)
     alone = {}
@@ -193,8 +192,3 @@ def test_schedules_are_those_of_transformers(make_model, name, theirs, options):
         assert factor == pytest.approx(scheduler.get_last_lr()[0], abs=1e-9)
         plain.step()
         scheduler.step()
-
-
-def test_label_training_has_nothing_of_its_own():
-    assert not list(label_training.parameters()) and label_training.state_dict() == {}
-    assert CPU.world == 1

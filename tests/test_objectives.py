@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from cli.objectives import layer_objectives, objective_weights
 from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objective import Setup
-from distillation.objectives import LayerWeights, make_objectives
+from distillation.objectives import make_objectives
 from distillation.objectives.attention import attention_losses
 from distillation.objectives.hidden import hidden_losses
 from distillation.objectives.logits import label_loss, logit_mse, soft_cross_entropy
 from files.errors import UserError
+from tests.training_run import LayerWeights
 from transformer.encoder import Collect, EncoderOutput
 from transformer.modeling import BertModel
 

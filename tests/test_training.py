@@ -8,20 +8,18 @@ import torch.nn.functional as F
 from distillation.checkpoint import LAST_WEIGHTS_NAME, ModelSaver
 from distillation.distributed import Runtime
 from distillation.mapping import layer_mapping
-from distillation.objectives import (
-    LayerWeights,
-    label_training,
-    layer_distillation,
-    prediction_distillation,
-)
+from distillation.objectives import label_training
 from distillation.records import METRICS_NAME
 from distillation.state import TrainingSettings, make_optimizer
 from tests.training_run import (
     Killed,
+    LayerWeights,
     difference,
     killing,
+    layer_distillation,
     log_of,
     make_source,
+    prediction_distillation,
     run,
     without_speed,
 )

@@ -6,29 +6,66 @@ steps can be recorded.
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from corpus.batches import StoreBatches
 from corpus.token_store import TokenStore
 from distillation.checkpoint import ModelSaver
 from distillation.distributed import Runtime
 from distillation.gradients import Gradients
+from distillation.mapping import LayerMapping
 from distillation.objective import Objective, Objectives, Setup
-from distillation.objectives import label_training
+from distillation.objectives import label_training, make_objectives
 from distillation.objectives.logits import Labels
 from distillation.records import METRICS_NAME
 from distillation.state import TrainingSettings, TrainState
 from distillation.training import number_of_steps, train
-from transformer.encoder import Collect
+from transformer.encoder import Collect, EncoderOutput
 from transformer.modeling import TinyBertForSequenceClassification
 
 CPU = Runtime(torch.device("cpu"))
 ROWS = 22
+
+
+class LayerWeights(NamedTuple):
+    """Weights of the published layer losses; 0: not computed."""
+
+    attention: float = 1.0
+    hidden: float = 1.0
+    embedding: float = 1.0
+
+    def by_objective(self) -> dict[str, float]:
+        """The same by the objectives' names."""
+        return {"att_mse": self.attention, "emb_mse": self.embedding, "hidden_mse": self.hidden}
+
+
+def layer_distillation(
+    teacher: Callable[..., EncoderOutput],
+    mapping: LayerMapping,
+    weights: LayerWeights,
+    compiled: bool = False,
+    **student_options: object,
+) -> Objectives:
+    """TinyBERT's Transformer distillation: attention, embeddings and hidden states of mapped layers."""
+    setup = Setup(mapping=mapping, compiled=compiled)
+    return make_objectives(weights.by_objective(), setup).attach(teacher, **student_options)
+
+
+def prediction_distillation(
+    teacher: nn.Module, regression: bool, temperature: float = 1.0, reduction: str = "mean"
+) -> Objectives:
+    """TinyBERT's prediction-layer distillation: soft cross-entropy, or MSE for a regression task."""
+    name = "logit_mse" if regression else "soft_ce"
+    setup = Setup(temperature=temperature, reduction=reduction)
+    return make_objectives({name: 1.0}, setup).attach(teacher)
 
 
 def make_source(batch_size=8, rows=ROWS, drop_last=False, classes=2):
@@ -46,7 +83,8 @@ def run(
     model, folder, source=None, losses=label_training, resume=False, keeper=None, identity=None,
     runtime=CPU, **settings,
 ):  # fmt: skip
-    """Train and return the facts; the folder is made."""
+    """Train and return the facts; the folder is made, and a function stands for its losses."""
+    losses = losses if isinstance(losses, Objectives) else Computed(losses)
     folder.mkdir(exist_ok=True)
     settings = TrainingSettings(
         **{"epochs": 2, "learning_rate": 1e-3, "save_minutes": 9, **settings}
@@ -75,6 +113,17 @@ class Killed(Exception):
     pass
 
 
+class Computed(Objectives):
+    """Losses by a function of (model, batch)."""
+
+    def __init__(self, function):
+        super().__init__([])
+        self.__dict__["function"] = function
+
+    def forward(self, student, batch):
+        return self.function(student, batch)
+
+
 def killing(losses, after):
     """The same losses until the call after `after` of them."""
     calls = 0
@@ -86,7 +135,7 @@ def killing(losses, after):
             raise Killed
         return losses(model, batch)
 
-    return wrapped
+    return Computed(wrapped)
 
 
 class ProbeObjective(Objective):

@@ -1,13 +1,21 @@
-"""BERT's tokenizer in its two published halves: words and punctuation, and the tokens of a word."""
+"""BERT's tokenizer in its two published halves, and how the `tokenizers` library encodes many texts.
+
+The halves: words and punctuation, and the tokens of a word.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from tokenizers import models, normalizers, pre_tokenizers
+import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from transformer.vocabulary import SPECIAL_TOKENS
+
+# Encodings hold far more than their ids, so this many texts are encoded at a time.
+TEXTS_PER_BLOCK = 4096
 
 
 class BasicTokenizer:
@@ -94,3 +102,36 @@ def without_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def encode_spans(
+    library: Tokenizer, texts: Sequence[str], spans: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Encode many texts on all cores, and say which characters each token is.
+
+    Returns:
+        ids: int32 [T], the ids of all texts one after the other, without special tokens.
+        offsets: int64 [n + 1]; text i is `ids[offsets[i]:offsets[i + 1]]`.
+        spans: int32 [T, 2], the first character of its text that a token covers, and the one behind its
+            last; empty unless asked for.
+    """
+    encode = library.encode_batch if spans else library.encode_batch_fast
+    ids, lengths, found = [], [np.zeros(1, np.int64)], []
+    for start in range(0, len(texts), TEXTS_PER_BLOCK):
+        block = list(texts[start : start + TEXTS_PER_BLOCK])
+        try:
+            encodings = encode(block, add_special_tokens=False)
+        except TypeError:  # a lone surrogate somewhere; rare, so not looked for beforehand
+            encodings = encode(list(map(without_surrogates, block)), add_special_tokens=False)
+        lengths.append(np.fromiter(map(len, encodings), np.int64, len(encodings)))
+        count = int(lengths[-1].sum())
+        flat = itertools.chain.from_iterable(encoding.ids for encoding in encodings)
+        ids.append(np.fromiter(flat, np.int32, count))
+        if spans:
+            ends = (end for e in encodings for pair in e.offsets for end in pair)
+            found.append(np.fromiter(ends, np.int32, 2 * count).reshape(count, 2))
+    return (
+        np.concatenate(ids) if ids else np.empty(0, np.int32),
+        np.cumsum(np.concatenate(lengths)),
+        np.concatenate(found) if found else np.empty((0, 2), np.int32),
+    )

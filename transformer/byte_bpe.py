@@ -5,7 +5,6 @@ Every text is bytes, so that there is no unknown token; a word keeps the space b
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +16,14 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from files.atomic import atomic_open
 from files.errors import UserError
-from transformer.basic_tokenizer import without_surrogates
+from transformer.basic_tokenizer import encode_spans, without_surrogates
+from transformer.file_utils import VOCAB_NAME
 from transformer.hub import find_model_file
 from transformer.tokenizer_json import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, read_object
 from transformer.vocabulary import fingerprint
 
 BPE_VOCAB_NAME, MERGES_NAME = "vocab.json", "merges.txt"
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
-TEXTS_PER_BLOCK = 4096
 
 
 class ByteBPETokenizer:
@@ -128,43 +127,12 @@ class ByteBPETokenizer:
                 file.write(f"{text}\n")
 
 
-def encode_spans(
-    library: Tokenizer, texts: Sequence[str], spans: bool = True
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Encode many texts on all cores, and say which characters each token is.
-
-    Returns:
-        ids: int32 [T], the ids of all texts one after the other, without special tokens.
-        offsets: int64 [n + 1]; text i is `ids[offsets[i]:offsets[i + 1]]`.
-        spans: int32 [T, 2], the first character of its text that a token covers, and the one behind its
-            last; empty unless asked for.
-    """
-    encode = library.encode_batch if spans else library.encode_batch_fast
-    ids, lengths, found = [], [np.zeros(1, np.int64)], []
-    for start in range(0, len(texts), TEXTS_PER_BLOCK):
-        block = list(texts[start : start + TEXTS_PER_BLOCK])
-        try:
-            encodings = encode(block, add_special_tokens=False)
-        except TypeError:  # a lone surrogate somewhere; rare, so not looked for beforehand
-            encodings = encode(list(map(without_surrogates, block)), add_special_tokens=False)
-        lengths.append(np.fromiter(map(len, encodings), np.int64, len(encodings)))
-        count = int(lengths[-1].sum())
-        flat = itertools.chain.from_iterable(encoding.ids for encoding in encodings)
-        ids.append(np.fromiter(flat, np.int32, count))
-        if spans:
-            ends = (end for e in encodings for pair in e.offsets for end in pair)
-            found.append(np.fromiter(ends, np.int32, 2 * count).reshape(count, 2))
-    return (
-        np.concatenate(ids) if ids else np.empty(0, np.int32),
-        np.cumsum(np.concatenate(lengths)),
-        np.concatenate(found) if found else np.empty((0, 2), np.int32),
-    )
-
-
 def find_byte_bpe(
     source: str | os.PathLike, cache_dir: str | os.PathLike | None = None
 ) -> dict[str, Path] | None:
     """The files of a model's byte-level BPE, by name; None if it has another tokenizer, or none."""
+    if find_model_file(source, VOCAB_NAME, cache_dir, required=False) is not None:
+        return None  # WordPiece's, whatever else is there
     found = {
         name: find_model_file(source, name, cache_dir, required=False)
         for name in (BPE_VOCAB_NAME, MERGES_NAME, TOKENIZER_NAME)
@@ -189,8 +157,8 @@ def _from_merges(vocab: Path, merges: Path) -> Tokenizer:
         table = json.loads(vocab.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{vocab}: not JSON ({error})") from None
-    ids = sorted(table.values()) if isinstance(table, dict) else []
-    if not ids or ids != list(range(len(ids))):
+    ids = list(table.values()) if isinstance(table, dict) else []
+    if not ids or any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(ids))):
         raise UserError(f"{vocab}: expected an object of tokens and their ids, 0 to its size - 1")
     pairs = []
     try:
@@ -216,8 +184,9 @@ def _from_merges(vocab: Path, merges: Path) -> Tokenizer:
 
 def _from_json(path: Path) -> Tokenizer:
     values = read_object(path)
-    before = values.get("pre_tokenizer") or {}
-    if before.get("type") != "ByteLevel" or values.get("normalizer") is not None:
+    before = values.get("pre_tokenizer")
+    kind = before.get("type") if isinstance(before, dict) else before
+    if kind != "ByteLevel" or values.get("normalizer") is not None:
         raise UserError(
             f"{path}: is not RoBERTa's byte-level BPE; expected the pre_tokenizer ByteLevel alone"
         )

@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 
 from files.atomic import atomic_open
 from files.errors import UserError
-from transformer.head_kind import CLASSIFIER_HEADS, TINYBERT_CLASSIFIER, find_head, not_a_choice
+from transformer.head_kind import (
+    CLASSIFIER_HEADS,
+    TINYBERT_CLASSIFIER,
+    class_names,
+    find_head,
+    not_a_choice,
+)
 
 FIT_DENSES = ("shared", "per_layer")
 
@@ -30,7 +36,6 @@ _LARGEST = {
     "fit_size": 16_384,
 }
 _MOST_PARAMETERS = 10**10
-_MOST_LABELS = 10_000
 # What another program's config.json may ask for that changes what the weights mean, and is not done here.
 _ONLY = {"position_embedding_type": "absolute", "is_decoder": False}
 
@@ -157,6 +162,15 @@ class EncoderConfig:
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 < value < 1:
                 raise UserError(f"{name} is {value!r}; expected a number between 0 and 1")
+        if type(self.pad_token_id) is not int or not 0 <= self.pad_token_id < self.vocab_size:
+            raise UserError(
+                f"pad_token_id is {self.pad_token_id!r}; expected a token id below {self.vocab_size}"
+            )
+        if self.max_length < 1:
+            raise UserError(
+                f"max_position_embeddings is {self.max_position_embeddings}; expected more than "
+                f"pad_token_id {self.pad_token_id} + 1, from which positions are counted"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
                 f"hidden_size {self.hidden_size} is not a multiple of "
@@ -223,7 +237,7 @@ class EncoderConfig:
         values = {given.get(key, key): value for key, value in values.items()}
         known = {field.name for field in dataclasses.fields(cls)}
         chosen = {name: value for name, value in values.items() if name in known}
-        chosen["id2label"] = _labels(values, _rows(weights, "classifier.weight"))
+        chosen["id2label"] = class_names(values, _rows(weights, "classifier.weight"))
         chosen["classifier_head"] = find_head(values, weights).kind
         for projection, fit_dense in (
             ("fit_dense.weight", "shared"),
@@ -315,46 +329,3 @@ def _rows(weights: Mapping[str, Any] | None, name: str) -> int | None:
     """First dimension of a weight, or None if it is not there."""
     shape = weights[name].shape if weights and name in weights else ()
     return shape[0] if shape else None
-
-
-def _labels(values: Mapping[str, Any], rows: int | None) -> list[str] | None:
-    """Class names in logit order, or None; `rows` is the number of outputs, where it is known.
-
-    Where id2label does not fit the weights but num_labels does, the names were never set: old versions of
-    `transformers` wrote their default of two beside any num_labels. What does not fit either way stays,
-    for the weights to be refused.
-    """
-    names, count = values.get("id2label"), values.get("num_labels")
-    names = None if names is None else _label_list(names)
-    if count is not None and (type(count) is not int or not 1 <= count <= _MOST_LABELS):
-        raise UserError(f"num_labels is {count!r}; expected a whole number from 1")
-    if names is None and count is None and rows != 2:
-        count = rows
-    unnamed = names is None or names == _unnamed(len(names))
-    if count is not None and unnamed and (names is None or (count == rows != len(names))):
-        return _unnamed(count)
-    return names
-
-
-def _unnamed(count: int) -> list[str]:
-    return [f"LABEL_{i}" for i in range(count)]
-
-
-def _label_list(id2label: Any) -> list[str]:
-    """Turn `{"0": "a", "1": "b"}` into `["a", "b"]`, checking that the ids are 0 … n-1."""
-    if isinstance(id2label, list):
-        id2label = {str(i): name for i, name in enumerate(id2label)}
-    if not isinstance(id2label, dict) or not 1 <= len(id2label) <= _MOST_LABELS:
-        raise UserError('id2label is not an object like {"0": "negative", "1": "positive"}')
-    names = []
-    for i in range(len(id2label)):
-        name = id2label.get(str(i), id2label.get(i))
-        if not isinstance(name, str):
-            raise UserError(
-                f"id2label has no name for class {i}; expected ids 0 to {len(id2label) - 1}"
-            )
-        # They become columns of predict.py's answers.
-        if "\t" in name or name.splitlines() not in ([], [name]):
-            raise UserError(f"id2label has a tab or a line break in the name of class {i}")
-        names.append(name)
-    return names

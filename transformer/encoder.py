@@ -57,12 +57,9 @@ class Collect(NamedTuple):
 NOTHING = Collect()
 
 
-class Attended(NamedTuple):
-    """What a layer's attention showed, or which of these is wanted."""
-
-    scores: Tensor | bool | None = None
-    probs: Tensor | bool | None = None
-    qkv: tuple[Tensor, Tensor, Tensor] | bool | None = None
+# Of one layer: whether scores, probabilities, and queries with keys and values are wanted; and what it gives.
+Wanted = tuple[bool, bool, bool]
+Attended = tuple[Tensor | None, Tensor | None, tuple[Tensor, Tensor, Tensor] | None]
 
 
 class EncoderOutput(NamedTuple):
@@ -163,7 +160,7 @@ class BertSelfAttention(nn.Module):
         self.dropout = Dropout(config.attention_probs_dropout_prob)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, wanted: Attended, queried: Tensor | None = None
+        self, hidden: Tensor, mask: Tensor, wanted: Wanted, queried: Tensor | None = None
     ) -> tuple[Tensor, Attended]:
         """Return the context [B, L, H], and of the attention what is wanted.
 
@@ -193,7 +190,7 @@ class BertSelfAttention(nn.Module):
                 query, key, value, mask.to(query.dtype), dropout
             )
         context = context.transpose(1, 2).flatten(-2)
-        return context, Attended(
+        return context, (
             scores if with_scores else None,
             probs if with_probs else None,
             (query, key, value) if with_qkv else None,
@@ -226,7 +223,7 @@ class BertAttention(nn.Module):
         self.output = BertResidual(config.hidden_size, config, config.family.attention_dropout_out)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, wanted: Attended, queried: Tensor | None = None
+        self, hidden: Tensor, mask: Tensor, wanted: Wanted, queried: Tensor | None = None
     ) -> tuple[Tensor, Attended]:
         context, seen = self.self(hidden, mask, wanted, queried)
         return self.output(context, hidden if queried is None else queried), seen
@@ -252,7 +249,7 @@ class BertLayer(nn.Module):
         self.output = BertResidual(config.intermediate_size, config)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, wanted: Attended, queried: Tensor | None = None
+        self, hidden: Tensor, mask: Tensor, wanted: Wanted, queried: Tensor | None = None
     ) -> tuple[Tensor, Attended]:
         attended, seen = self.attention(hidden, mask, wanted, queried)
         return self.output(self.intermediate(attended), attended), seen
@@ -333,7 +330,7 @@ class BertBody(nn.Module):
         ) * MASKED_SCORE  # [B, 1, 1, L]
         states, seen = [hidden], []
         for i in range(depth):
-            wanted = Attended(i in collect.scores, i in collect.probs, i in collect.qkv)
+            wanted = (i in collect.scores, i in collect.probs, i in collect.qkv)
             queried = None
             if columns is not None and i == depth - 1:
                 queried = hidden[torch.arange(hidden.shape[0], device=hidden.device), columns, None]

@@ -1,4 +1,7 @@
-"""Which head a classifier has: TinyBERT's, or that of `transformers`. It is decided here alone."""
+"""Which head a classifier has: TinyBERT's, or that of `transformers`. It is decided here alone.
+
+And the names of its classes, which programs write in several ways.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from files.errors import UserError
+
+_MOST_LABELS = 10_000
 
 CLASSIFIER_HEADS = {
     "tinybert": "classifier(relu(pooled))",
@@ -124,3 +129,46 @@ def not_a_choice(name: str, value: Any, choices: Iterable[str]) -> UserError:
     """The error of a field whose value is not among those it may have."""
     expected = " or ".join(repr(choice) for choice in choices)
     return UserError(f"{name} is {value!r}; expected {expected}")
+
+
+def class_names(values: Mapping[str, Any], rows: int | None) -> list[str] | None:
+    """Class names in logit order, or None; `rows` is the number of outputs, where it is known.
+
+    Where id2label does not fit the weights but num_labels does, the names were never set: old versions of
+    `transformers` wrote their default of two beside any num_labels. What does not fit either way stays,
+    for the weights to be refused.
+    """
+    names, count = values.get("id2label"), values.get("num_labels")
+    names = None if names is None else _label_list(names)
+    if count is not None and (type(count) is not int or not 1 <= count <= _MOST_LABELS):
+        raise UserError(f"num_labels is {count!r}; expected a whole number from 1")
+    if names is None and count is None and rows != 2:
+        count = rows
+    unnamed = names is None or names == _unnamed(len(names))
+    if count is not None and unnamed and (names is None or (count == rows != len(names))):
+        return _unnamed(count)
+    return names
+
+
+def _unnamed(count: int) -> list[str]:
+    return [f"LABEL_{i}" for i in range(count)]
+
+
+def _label_list(id2label: Any) -> list[str]:
+    """Turn `{"0": "a", "1": "b"}` into `["a", "b"]`, checking that the ids are 0 … n-1."""
+    if isinstance(id2label, list):
+        id2label = {str(i): name for i, name in enumerate(id2label)}
+    if not isinstance(id2label, dict) or not 1 <= len(id2label) <= _MOST_LABELS:
+        raise UserError('id2label is not an object like {"0": "negative", "1": "positive"}')
+    names = []
+    for i in range(len(id2label)):
+        name = id2label.get(str(i), id2label.get(i))
+        if not isinstance(name, str):
+            raise UserError(
+                f"id2label has no name for class {i}; expected ids 0 to {len(id2label) - 1}"
+            )
+        # They become columns of predict.py's answers.
+        if "\t" in name or name.splitlines() not in ([], [name]):
+            raise UserError(f"id2label has a tab or a line break in the name of class {i}")
+        names.append(name)
+    return names

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.configuration import EncoderConfig
 from transformer.encoder import (
-    ACTIVATIONS,
     NOTHING,
     BertBody,
     Collect,
@@ -26,44 +24,11 @@ from transformer.encoder import (
 )
 from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
 from transformer.head_kind import Head
-from transformer.linear import Linear, linear
+from transformer.heads import BertHeads
+from transformer.linear import Linear
 from transformer.loading import CLASSIFIER, Checkpoint, read_checkpoint
 from transformer.names import family_names
 from transformer.weights import load_weights, report_fresh, save_weights
-
-
-class BertPredictionHeadTransform(nn.Module):
-    def __init__(self, config: EncoderConfig):
-        super().__init__()
-        self.dense = Linear(config.hidden_size, config.hidden_size)
-        self.activation = ACTIVATIONS[config.hidden_act]
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.LayerNorm(self.activation(self.dense(hidden)))
-
-
-class BertLMPredictionHead(nn.Module):
-    """Scores over the vocabulary; the projection is the word-embedding matrix itself."""
-
-    def __init__(self, config: EncoderConfig):
-        super().__init__()
-        self.transform = BertPredictionHeadTransform(config)
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-
-    def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
-        return linear(self.transform(hidden), word_embeddings, self.bias)
-
-
-class BertHeads(nn.Module):
-    """`cls`: the masked-language-model head, the next-sentence head, or both."""
-
-    def __init__(self, config: EncoderConfig, predictions: bool, next_sentence: bool):
-        super().__init__()
-        if predictions:
-            self.predictions = BertLMPredictionHead(config)
-        if next_sentence:
-            self.seq_relationship = Linear(config.hidden_size, 2)
 
 
 class BertPreTrainedModel(nn.Module):
@@ -87,7 +52,7 @@ class BertPreTrainedModel(nn.Module):
 
     @classmethod
     def from_scratch(cls, config: str | os.PathLike | EncoderConfig, **settings) -> Self:
-        """Build a model with fresh weights from a folder's `config.json` (or a `EncoderConfig`).
+        """Build a model with fresh weights from a folder's `config.json` (or an `EncoderConfig`).
 
         Args:
             settings: fields of the config to set, such as `fit_size=768`.

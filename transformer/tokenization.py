@@ -1,6 +1,5 @@
 """BERT's tokenizer: the published classes, with the work done by the `tokenizers` library.
-
-What the files of a tokenizer say is read in `transformer.tokenizer_files`.
+`transformer.tokenizer_files` reads what the files of a tokenizer say.
 
 Text is cleaned of control characters, CJK characters are set apart, accents are stripped and
 letters lowered (uncased vocabularies only), words are split at white space and punctuation, and
@@ -30,12 +29,14 @@ from tokenizers import (
 
 from files.errors import UserError
 from transformer.basic_tokenizer import (
+    TEXTS_PER_BLOCK,
     BasicTokenizer,
     WordpieceTokenizer,
     bert_normalizer,
+    encode_spans,
     without_surrogates,
 )
-from transformer.byte_bpe import ByteBPETokenizer, encode_spans, find_byte_bpe
+from transformer.byte_bpe import ByteBPETokenizer, find_byte_bpe
 from transformer.file_utils import VOCAB_NAME
 from transformer.known_words import WORDS_KEPT, KnownWords
 from transformer.tokenizer_files import (
@@ -46,7 +47,6 @@ from transformer.tokenizer_files import (
     find_tokenizer,
     read_settings,
     write_settings,
-    write_vocabulary,
 )
 from transformer.vocabulary import (
     SPECIAL_TOKENS,
@@ -56,6 +56,7 @@ from transformer.vocabulary import (
     number,
     reachable,
     read_tokens,
+    write_vocabulary,
 )
 
 __all__ = [
@@ -64,12 +65,9 @@ __all__ = [
     "BertTokenizer",
     "WordpieceTokenizer",
     "is_uncased",
-    "load_tokenizer",
     "load_vocab",
+    "open_tokenizer",
 ]
-
-# Encodings hold far more than their ids, so this many texts are encoded at a time.
-TEXTS_PER_BLOCK = 4096
 
 logger = logging.getLogger(__name__)
 
@@ -79,17 +77,22 @@ def load_vocab(vocab_file: str | os.PathLike) -> dict[str, int]:
     return number(read_tokens(vocab_file))
 
 
-def load_tokenizer(
+def open_tokenizer(
     source: str | os.PathLike,
     do_lower_case: bool | None = None,
     cache_dir: str | os.PathLike | None = None,
+    quiet: bool = False,
 ) -> BertTokenizer | ByteBPETokenizer:
     """Load a model's tokenizer, of whichever kind: WordPiece, or RoBERTa's byte-level BPE.
+
+    `quiet` leaves the line on the casing out (see `BertTokenizer.from_pretrained`).
 
     Raises:
         UserError: it has none, or byte-level BPE was to be lower-cased.
     """
     files = None if Path(source).is_file() else find_byte_bpe(source, cache_dir)
+    if files is None and quiet:
+        return BertTokenizer(find_tokenizer(source, cache_dir), do_lower_case)
     if files is None:
         return BertTokenizer.from_pretrained(source, do_lower_case, cache_dir)
     if do_lower_case:

@@ -17,6 +17,7 @@ from typing import Any
 from files.atomic import atomic_open
 from files.errors import UserError
 from transformer.added_tokens import add_special_tokens, added_tokens, named_tokens
+from transformer.byte_bpe import BPE_VOCAB_NAME
 from transformer.file_utils import CONFIG_NAME, VOCAB_NAME
 from transformer.hub import find_model_file
 from transformer.tokenizer_json import (
@@ -39,6 +40,7 @@ from transformer.vocabulary import (
     number,
     read_tokens,
     say_once,
+    write_vocabulary,
 )
 
 VOCABULARIES = (VOCAB_NAME, TOKENIZER_NAME)
@@ -128,7 +130,7 @@ def find_tokenizer(
 
 def has_tokenizer(source: str | os.PathLike, cache_dir: str | os.PathLike | None = None) -> bool:
     """Whether a model has a vocabulary of its own."""
-    return any(_find(source, name, cache_dir) for name in (*VOCABULARIES, "vocab.json"))
+    return any(_find(source, name, cache_dir) for name in (*VOCABULARIES, BPE_VOCAB_NAME))
 
 
 def _find(source: str | os.PathLike, name: str, cache_dir: str | os.PathLike | None) -> Path | None:
@@ -307,13 +309,9 @@ def write_settings(
     for (role, name), default in zip(settings.names.items(), SPECIAL_TOKENS, strict=True):
         if name != default or name not in known:
             config[role] = name if name in known else None
-    others = {
-        i: token
-        for i, token in settings.added.items()
-        if token.content not in settings.names.values()
-    }
-    special = [token.content for token in others.values() if token.special]
-    if special:
+    names = settings.names.values()
+    others = {i: token for i, token in settings.added.items() if token.content not in names}
+    if special := [token.content for token in others.values() if token.special]:
         config["additional_special_tokens"] = special
     if others or any(token != Added(token.content) for token in settings.added.values()):
         config["added_tokens_decoder"] = {
@@ -325,12 +323,6 @@ def write_settings(
     write_vocabulary(folder / VOCAB_NAME, settings.tokens)
     _write_object(folder / TOKENIZER_NAME, backend)
     _write_object(folder / TOKENIZER_CONFIG_NAME, config)
-
-
-def write_vocabulary(path: Path, tokens: Iterable[str]) -> None:
-    """Write a vocabulary file, one token a line."""
-    with atomic_open(path) as file:
-        file.writelines(f"{token}\n" for token in tokens)
 
 
 def limit_max_length(folder: Path, positions: int) -> bool:

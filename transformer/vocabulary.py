@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from files.atomic import atomic_open
 from files.errors import UserError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -161,3 +162,9 @@ def contradiction(vocab: Mapping[str, int], do_lower_case: bool) -> str | None:
 
 def _is_cased(token: str) -> bool:
     return token != token.lower() and not _BRACKETED.fullmatch(token)
+
+
+def write_vocabulary(path: Path, tokens: Iterable[str]) -> None:
+    """Write a vocabulary file, one token a line."""
+    with atomic_open(path) as file:
+        file.writelines(f"{token}\n" for token in tokens)

@@ -14,7 +14,8 @@ from demo.walkthrough.page import TOLERANCE, agreed, number, table
 from demo.walkthrough.run import DemoRun
 from distillation.global_batches import Batch
 from distillation.mapping import LayerMapping, layer_mapping
-from distillation.objectives import LayerWeights, layer_distillation, prediction_distillation
+from distillation.objective import Setup
+from distillation.objectives import make_objectives
 from tasks.classifiers import load_classifier
 from transformer.encoder import Collect, EncoderOutput
 from transformer.modeling import (
@@ -26,6 +27,10 @@ from transformer.modeling import (
 HEAD, ASKING, ASKED = 0, 1, 2  # the attention score that is computed again from its layer's weights
 _SHOWN = 4
 Value = tuple[str, float, float]  # what is compared, by code, by formula
+
+
+# The published losses of layers, each with weight 1.
+LAYER_WEIGHTS = {"att_mse": 1.0, "emb_mse": 1.0, "hidden_mse": 1.0}
 
 
 def plain_mse(student: Tensor, teacher: Tensor) -> float:
@@ -73,11 +78,12 @@ def layer_values(
     """Each layer loss of a batch by our code and by the formula, their sum last.
 
     Args:
-        options: of `layer_distillation`: `is_student=True` for a classifier.
+        options: of the student's forward: `is_student=True` for a classifier.
     """
     asked = teacher if options else partial(teacher, pool=False)
     with torch.no_grad():
-        losses = layer_distillation(asked, mapping, LayerWeights(), **options)(student, batch)
+        objectives = make_objectives(LAYER_WEIGHTS, Setup(mapping=mapping))
+        losses = objectives.attach(asked, **options)(student, batch)
     ours, theirs = all_layers(student, batch), all_layers(teacher, batch)
     step = depth_of(teacher) // depth_of(student)
     values: list[Value] = []
@@ -230,7 +236,7 @@ def prediction_facts(
 ) -> dict[str, str]:
     """Logits, probabilities and prediction loss of the example; the teacher against itself is the floor."""
     temperature = run.record("predictions")["arguments"]["temperature"]
-    losses = prediction_distillation(teacher, regression=False, temperature=temperature)
+    losses = make_objectives({"soft_ce": 1.0}, Setup(temperature=temperature)).attach(teacher)
     with torch.no_grad():
         target = teacher(**batch).output[0].tolist()
     rows = []

@@ -1,4 +1,4 @@
-"""The objectives by name, and the published combinations of them.
+"""The objectives by name.
 
 A new objective is a class (see distillation/objective.py) and a line of `OBJECTIVES`.
 """
@@ -6,18 +6,13 @@ A new objective is a class (see distillation/objective.py) and a line of `OBJECT
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
-from torch import nn
-
-from distillation.mapping import LayerMapping
 from distillation.objective import Objective, Objectives, Setup
 from distillation.objectives.attention import AttentionMSE
 from distillation.objectives.hidden import EmbeddingMSE, HiddenMSE
 from distillation.objectives.logits import Labels, LogitMSE, MaskedWords, SoftCrossEntropy
 from files.errors import UserError
-from transformer.encoder import EncoderOutput
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "att_mse": AttentionMSE,
@@ -26,14 +21,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "soft_ce": SoftCrossEntropy,
     "logit_mse": LogitMSE,
     "labels": Labels,
-    "mlm": MaskedWords,
 }
 
 
-def make_objectives(
-    weights: Mapping[str, float],
-    setup: Setup,
-) -> Objectives:
+def make_objectives(weights: Mapping[str, float], setup: Setup) -> Objectives:
     """The objectives of the names in `OBJECTIVES`, weighted; 0 leaves one out.
 
     Raises:
@@ -46,39 +37,6 @@ def make_objectives(
         raise UserError(f"the weights of {', '.join(weights)} are all 0: nothing would be learned")
     weighted = [(OBJECTIVES[name](setup), w) for name, w in weights.items() if w]
     return Objectives(weighted)
-
-
-class LayerWeights(NamedTuple):
-    """Weights of the attention, hidden-state and embedding losses; 0: not computed."""
-
-    attention: float = 1.0
-    hidden: float = 1.0
-    embedding: float = 1.0
-
-    def by_objective(self) -> dict[str, float]:
-        """The same by the objectives' names."""
-        return {"att_mse": self.attention, "emb_mse": self.embedding, "hidden_mse": self.hidden}
-
-
-def layer_distillation(
-    teacher: Callable[..., EncoderOutput],
-    mapping: LayerMapping,
-    weights: LayerWeights,
-    compiled: bool = False,
-    **student_options: object,
-) -> Objectives:
-    """TinyBERT's Transformer distillation: attention, embeddings and hidden states of mapped layers."""
-    setup = Setup(mapping=mapping, compiled=compiled)
-    return make_objectives(weights.by_objective(), setup).attach(teacher, **student_options)
-
-
-def prediction_distillation(
-    teacher: nn.Module, regression: bool, temperature: float = 1.0, reduction: str = "mean"
-) -> Objectives:
-    """TinyBERT's prediction-layer distillation: soft cross-entropy, or MSE for a regression task."""
-    name = "logit_mse" if regression else "soft_ce"
-    setup = Setup(temperature=temperature, reduction=reduction)
-    return make_objectives({name: 1.0}, setup).attach(teacher)
 
 
 label_training = Objectives([(Labels(Setup()), 1.0)])

@@ -498,6 +498,55 @@ def test_several_objectives_teach_layers_and_predictions_at_once():
     assert any("dev" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        ("--pred_distill --objectives soft_ce:1", "--pred_distill and --objectives: give one"),
+        ("--hard_labels --objectives labels:1", "--hard_labels and --objectives: give one"),
+        ("--objectives mlm:1", "mlm is not an objective; there are att_mse"),
+        ("--objectives soft_ce:1 --temperature 0", "--temperature 0.0: expected a number above 0"),
+        ("--objectives hidden_mse:1 --patience 2", "--patience 2: nothing is scored"),
+    ],
+)
+def test_what_is_to_be_learned_does_not_contradict_itself(flags, told):
+    status, _, said = run_line(f"{DISTIL} {flags} --output_dir out")
+    assert status == 2 and told in said, said
+    assert not Path("out").exists()
+
+
+def test_a_regression_has_no_soft_targets():
+    write_task(Path("sts"), "STS-B")
+    line = DISTIL.replace("glue/RTE --task_name RTE", "sts --task_name STS-B")
+    status, _, said = run_line(f"{line} --objectives soft_ce:1 --output_dir out")
+    assert status == 2 and "--objectives soft_ce: is for classes" in said, said
+
+
+def test_predictions_among_objectives_set_the_stage_its_schedule_and_its_epochs():
+    line = DISTIL.replace("--num_train_epochs 1 ", "")
+    succeed(f"{line} --max_steps 2 --objectives soft_ce:1,hidden_mse:1 --output_dir out")
+    record = json.loads(Path("out/run.json").read_text())
+    assert (record["stage"], record["arguments"]["num_train_epochs"]) == ("prediction", 3)
+    lines = Path("out/metrics.jsonl").read_text().splitlines()
+    rates = [json.loads(line).get("learning_rate") for line in lines]
+    assert len({rate for rate in rates if rate is not None}) > 1
+
+
+def test_what_objectives_have_learned_stands_beside_the_student(monkeypatch):
+    from distillation.objectives import OBJECTIVES
+    from tests.training_run import ProbeObjective
+
+    class Probe(ProbeObjective):  # the states that it sees are as wide as the teacher's
+        def __init__(self, setup):
+            super().__init__(setup._replace(student=setup.teacher))
+
+    monkeypatch.setitem(OBJECTIVES, "probe", Probe)
+    succeed(f"{DISTIL} --max_steps 2 --objectives soft_ce:1,probe:1 --output_dir out")
+    kept = torch.load("out/objectives.bin", weights_only=True)
+    assert kept["parts.1.probe.weight"].shape[0] == 2
+    succeed(f"{DISTIL} --max_steps 2 --output_dir plain")
+    assert not Path("plain/objectives.bin").exists()
+
+
 def test_objectives_of_logits_have_no_place_in_general_distillation():
     status, _, told = run_line(f"{GENERAL} --objectives soft_ce:1 --output_dir out")
     assert status == 2 and "--objectives: expected objectives of layers" in told

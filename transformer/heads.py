@@ -1,0 +1,47 @@
+"""The heads of pre-training: masked words, next sentence.
+
+Shapes: B sequences in the batch, L positions, H hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from transformer.configuration import EncoderConfig
+from transformer.encoder import ACTIVATIONS
+from transformer.linear import Linear, linear
+
+
+class BertPredictionHeadTransform(nn.Module):
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.dense = Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.LayerNorm(self.activation(self.dense(hidden)))
+
+
+class BertLMPredictionHead(nn.Module):
+    """Scores over the vocabulary; the projection is the word-embedding matrix itself."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.transform = BertPredictionHeadTransform(config)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
+        return linear(self.transform(hidden), word_embeddings, self.bias)
+
+
+class BertHeads(nn.Module):
+    """`cls`: the masked-language-model head, the next-sentence head, or both."""
+
+    def __init__(self, config: EncoderConfig, predictions: bool, next_sentence: bool):
+        super().__init__()
+        if predictions:
+            self.predictions = BertLMPredictionHead(config)
+        if next_sentence:
+            self.seq_relationship = Linear(config.hidden_size, 2)
