@@ -27,6 +27,7 @@ from cli.data_flags import add_shard_flags, check_shard_flags
 from cli.help import script_parser
 from cli.plan import add_dry_run_flag, say_untouched
 from cli.precision import add_bf16_flags, computed_on, precision_from
+from cli.task import add_task_file_flag, chosen_task
 from cli.training import check_vocabulary
 from distillation.distributed import Runtime, start_runtime
 from distillation.forecast import duration
@@ -38,9 +39,10 @@ from files.progress import progress_bar
 from files.resumable import unfinished
 from files.shards import Shard, check_shard, finish_shard, finished_shards, merge_files
 from tasks.augmentation import PAIR_MODES, Augmenter, Counts, survey
-from tasks.glue import GlueTask, find_task, guess_task, read_split, split_path
+from tasks.glue import find_task
 from tasks.likely_tokens import likely_tokens, share_out
 from tasks.sentence_words import Sentence, SentenceSplitter, replacement_tokens
+from tasks.task import Task, read_split, split_path
 from tasks.word_vectors import nearest_words, read_word_vectors
 from transformer.modeling import BertForMaskedLM
 from transformer.tokenization import BertTokenizer
@@ -71,6 +73,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="the task's folder itself, such as glue_data/RTE, in place of the published --glue_dir and "
         "--task_name; a name that is not a task's needs --task_name",
     )
+    add_task_file_flag(group)
     group.add_argument(
         "--do_lower_case",
         action="store_true",
@@ -125,8 +128,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
 
     args = parser.parse_args(argv)
-    if not args.data_dir and not (args.glue_dir and args.task_name):
-        parser.error("expected --glue_dir and --task_name, or --data_dir")
+    if not args.task_file and not args.data_dir and not (args.glue_dir and args.task_name):
+        parser.error("expected --glue_dir and --task_name, --data_dir or --task_file")
     for name, value in PRESETS[args.preset].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -171,18 +174,19 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def find_data(args: argparse.Namespace) -> tuple[GlueTask, Path]:
+def find_data(args: argparse.Namespace) -> tuple[Task, Path]:
     """The task, and its folder.
 
     Raises:
         UserError: there is no such folder or task, or the flags contradict each other.
     """
-    if not args.data_dir:
+    if not args.data_dir and not args.task_file:
         task = find_task(args.task_name)
         folder = Path(args.glue_dir) / task.folder
         return task, find_input(folder, f"the {task.folder} folder of GLUE")
-    folder = find_input(args.data_dir, "the folder of a GLUE task")
-    task = find_task(args.task_name) if args.task_name else guess_task(folder)
+    task, folder = chosen_task(args, guess=True)
+    if args.task_file and args.glue_dir:
+        raise UserError("--task_file and --glue_dir: give one of them")
     if args.glue_dir and (Path(args.glue_dir) / task.folder).resolve() != folder.resolve():
         raise UserError(
             f"--data_dir {args.data_dir} and --glue_dir {args.glue_dir}: two places of the {task.folder} "
@@ -193,7 +197,7 @@ def find_data(args: argparse.Namespace) -> tuple[GlueTask, Path]:
 
 def augment(
     args: argparse.Namespace,
-    task: GlueTask,
+    task: Task,
     folder: Path,
     path: Path,
     job: dict[str, Any],

@@ -28,8 +28,9 @@ from files.errors import UserError, run_script
 from files.known_downloads import by_hand, obtain
 from files.locks import sole_writer
 from files.origins import note_glue
-from tasks.glue import TASKS, GlueTask
+from tasks.glue import TASKS
 from tasks.mrpc import make_mrpc
+from tasks.task import Task
 
 BASE_URL = "https://dl.fbaipublicfiles.com"
 # Command-line name -> (key of tasks.glue.TASKS, path below BASE_URL).
@@ -112,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def get_task(task: GlueTask, source: str, target: Path, args: argparse.Namespace) -> None:
+def get_task(task: Task, source: str, target: Path, args: argparse.Namespace) -> None:
     """Make the folder of a task from what is received: complete or not at all."""
     received = target.parent / f".{task.folder}.download"
     files = get_files(task, source, received, args)
@@ -143,12 +144,12 @@ def choose_tasks(text: str) -> list[str]:
     return list(dict.fromkeys(known[part.lower()] for part in asked))
 
 
-def file_names(task: GlueTask) -> list[str]:
+def file_names(task: Task) -> list[str]:
     train = ["train.tsv"] if task.has_train else []
     return [*train, *task.dev_files.values(), *task.test_files.values()]
 
 
-def is_complete(task: GlueTask, folder: Path) -> bool:
+def is_complete(task: Task, folder: Path) -> bool:
     """Whether a task's folder holds its files; False if there is no such folder.
 
     Raises:
@@ -162,9 +163,7 @@ def is_complete(task: GlueTask, folder: Path) -> bool:
     return True
 
 
-def get_files(
-    task: GlueTask, source: str, received: Path, args: argparse.Namespace
-) -> dict[str, Path]:
+def get_files(task: Task, source: str, received: Path, args: argparse.Namespace) -> dict[str, Path]:
     """Return what a task is made of: from the user's folders, received before, or received now.
 
     The keys are the public addresses; a file that nothing vouches for stands under its own path.
@@ -198,7 +197,7 @@ def get_files(
     return files
 
 
-def make_task(task: GlueTask, files: list[Path], work: Path) -> Path:
+def make_task(task: Task, files: list[Path], work: Path) -> Path:
     """Make the complete task folder somewhere below `work` and return it."""
     if task.key == "mrpc":
         make_mrpc(*files, work / task.folder)
@@ -222,7 +221,7 @@ def make_task(task: GlueTask, files: list[Path], work: Path) -> Path:
     raise UserError(f"{files[0]}: holds no folder with {', '.join(file_names(task))}")
 
 
-def check_headers(task: GlueTask, folder: Path) -> None:
+def check_headers(task: Task, folder: Path) -> None:
     """Refuse files that are not what their names say: an error page, a wrong column count."""
     for name in file_names(task):
         is_test = name in task.test_files.values()

@@ -26,9 +26,10 @@ from safetensors.torch import save
 from cli.flag_files import save_flags
 from cli.flags import add_head_flag, add_model_flags, whole_number
 from cli.help import script_parser
+from cli.task import add_task_file_flag, chosen_task
 from cli.training import check_length, check_vocabulary, describe_model, load_tokenizer
 from distillation.records import RunRecord, write_record
-from files.atomic import atomic_open, find_input
+from files.atomic import atomic_open
 from files.errors import UserError, run_script
 from reporting.model_card import write_export_card
 from tasks.classifiers import (
@@ -38,9 +39,9 @@ from tasks.classifiers import (
     load_dev,
     read_classifier,
     recorded_task,
+    task_facts,
 )
 from tasks.evaluation import evaluate
-from tasks.glue import find_task, guess_task
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from transformer.loading import read_config
 from transformer.modeling import TinyBertForSequenceClassification
@@ -63,6 +64,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("what is measured")
     group.add_argument("--data_dir", help="folder of the task, for the dev scores")
     group.add_argument("--task_name", help="a GLUE task (default: as --data_dir is called)")
+    add_task_file_flag(group)
     group.add_argument("--eval_batch_size", type=whole_number, default=32, help="rows in a batch")
     group.add_argument(
         "--max_seq_length",
@@ -84,16 +86,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_vocabulary(tokenizer, config, args.model, args.cache_dir)
     check_length(config, args.max_seq_length, args.model)
     task, dev = None, {}
-    if args.data_dir:
-        data_dir = find_input(args.data_dir, "the folder of a GLUE task")
-        task = find_task(args.task_name) if args.task_name else guess_task(data_dir)
+    if args.data_dir or args.task_file:
+        task, data_dir = chosen_task(args, guess=True)
         model = load_classifier(task, args.model, (), args.cache_dir, head=args.head)
         dev = load_dev(task, data_dir, tokenizer, args.max_seq_length)
     else:
         model = read_classifier(args.model, args.cache_dir, args.head)
     learned = task or recorded_task(args.model)
     record = RunRecord(
-        "export", vars(args), task=learned and learned.folder, student=args.model, teacher=None,
+        "export", vars(args), **task_facts(learned), student=args.model, teacher=None,
         output_dir=args.output_dir, data=data_facts(task, data_dir, dev) if task else {},
         model=describe_model(model),
     )  # fmt: skip

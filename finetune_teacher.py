@@ -38,6 +38,7 @@ from cli.settings import (
     mention_ignored_flags,
     settings_from,
 )
+from cli.task import add_task_file_flag, chosen_task
 from cli.training import (
     Training,
     check_length,
@@ -53,12 +54,18 @@ from distillation.objectives import label_training
 from distillation.records import RunRecord
 from distillation.run_log import scores_text
 from distillation.state import TrainingSettings
-from files.atomic import find_input
 from files.errors import run_script
-from tasks.classifiers import data_facts, load_classifier, load_dev, new_classifier, weakness
+from tasks.classifiers import (
+    data_facts,
+    load_classifier,
+    load_dev,
+    new_classifier,
+    task_facts,
+    weakness,
+)
 from tasks.evaluation import evaluate
 from tasks.feature_cache import cached_split, feature_cache
-from tasks.glue import GlueTask, find_task, guess_task
+from tasks.task import Task
 from transformer.loading import read_config
 from transformer.precision import autocast
 
@@ -69,8 +76,9 @@ PUBLISHED = ("RTE", "SST-2", "CoLA", "MRPC")
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = script_parser(__doc__)
     group = parser.add_argument_group("inputs and output")
-    group.add_argument("--data_dir", required=True, help="the task's folder, e.g. glue_data/RTE")
+    group.add_argument("--data_dir", help="the task's folder, e.g. glue_data/RTE")
     group.add_argument("--task_name", help="a GLUE task (default: as --data_dir is called)")
+    add_task_file_flag(group)
     group.add_argument(
         "--bert_model",
         "--model",
@@ -98,8 +106,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    data_dir = find_input(args.data_dir, "the folder of a GLUE task")
-    task = find_task(args.task_name) if args.task_name else guess_task(data_dir)
+    task, data_dir = chosen_task(args, guess=True)
     chosen = choose_optimizer(args, task, data_dir)
     runtime = start_runtime(args.no_cuda, args.local_rank)
     settings = settings_from(args, "warmup_linear", runtime)
@@ -110,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def choose_optimizer(args: argparse.Namespace, task: GlueTask, data_dir: Path) -> dict[str, str]:
+def choose_optimizer(args: argparse.Namespace, task: Task, data_dir: Path) -> dict[str, str]:
     """Set `--optimizer` where it was not given; return what the plan says of it."""
     if args.optimizer is not None:
         return {}
@@ -124,7 +131,7 @@ def choose_optimizer(args: argparse.Namespace, task: GlueTask, data_dir: Path) -
 def fine_tune(
     args: argparse.Namespace,
     settings: TrainingSettings,
-    task: GlueTask,
+    task: Task,
     data_dir: Path,
     runtime: Runtime,
     cache: Path,
@@ -180,7 +187,7 @@ def fine_tune(
     record = RunRecord(
         "finetune",
         vars(args),
-        task=task.folder,
+        **task_facts(task),
         student=args.bert_model,
         teacher=None,
         output_dir=args.output_dir,

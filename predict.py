@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
 import sys
@@ -32,6 +33,9 @@ from files.atomic import atomic_open, check_no_input
 from files.errors import UserError, run_script
 from tasks.classifiers import read_classifier, recorded_task
 from tasks.evaluation import predict_logits
+from tasks.own import FORMATS, read_task_file
+from tasks.task import check_label_order
+from transformer.configuration import EncoderConfig
 from transformer.loading import read_config
 from transformer.onnx import OnnxClassifier
 from transformer.tokenization import BertTokenizer
@@ -61,6 +65,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--single",
         action="store_true",
         help="take each line as one text, whatever the model learned; a tab in it counts as a space",
+    )
+    group.add_argument(
+        "--task_file",
+        metavar="FILE",
+        help="JSON file of the task that the model learned: --input may then be a file of its kind (.csv, "
+        ".tsv, .jsonl)",
     )
     add_head_flag(group)
     add_model_flags(group)
@@ -111,8 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("\t".join(header(names)), file=output)
         name = "standard input" if args.input == "-" else args.input
         try:
-            kind = Kind(1, "as --single says", split=False) if args.single else kind_learned(folder)
-            for block in read_rows(lines, name, BATCHES_AT_ONCE * args.batch_size, kind):
+            for block in read_blocks(args, folder, config, lines, name):
                 store = encode(tokenizer, block, args.max_seq_length, told)
                 logits = predict_logits(model, store, args.batch_size, device)
                 write_answers(output, args.format, names, block, logits)
@@ -171,10 +180,34 @@ class Kind(NamedTuple):
     split: bool = True
 
 
-def kind_learned(folder: str) -> Kind | None:
-    """The kind of line that a model learned, if that is known."""
+def read_blocks(
+    args: argparse.Namespace,
+    folder: str,
+    config: EncoderConfig,
+    lines: io.BufferedReader,
+    name: str,
+) -> Iterator[list[tuple[str, ...]]]:
+    """Yield the texts of the input, some rows at once: of its lines, or of a file of the task's kind.
+
+    Raises:
+        UserError: see `read_rows` and `OwnTask.open_rows`; or the model's labels are not the task's.
+    """
+    most = BATCHES_AT_ONCE * args.batch_size
     task = recorded_task(folder)
-    return task and Kind(1 + task.pair, f"as {folder} learned {task.folder}")
+    if args.task_file:
+        task = read_task_file(args.task_file)
+        check_label_order(task, dict(enumerate(config.id2label or ())), folder)
+        path = Path(args.input)
+        if path.suffix.removeprefix(".").lower() in FORMATS:
+            layout, rows = task.open_rows(path, "test")
+            columns = [column for column in layout.columns[:2] if column is not None]
+            while block := [tuple(f[c] for c in columns) for _, f in itertools.islice(rows, most)]:
+                yield block
+            return
+    kind = task and Kind(1 + task.pair, f"as {folder} learned {task.folder}")
+    if args.single:
+        kind = Kind(1, "as --single says", split=False)
+    yield from read_rows(lines, name, most, kind)
 
 
 def read_rows(

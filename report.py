@@ -31,6 +31,7 @@ from reporting import tables
 from reporting.blocks import Block, Section, markdown
 from reporting.names import MODELS
 from reporting.results import Results, read_results
+from tasks.own import read_task_file
 from transformer.file_utils import CONFIG_NAME
 
 PUBLISHED = Path(__file__).resolve().parent / "published.json"
@@ -45,6 +46,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--output_dir", help="where the report goes (default: the folder report in --results)"
     )
     group = parser.add_argument_group("contents")
+    group.add_argument(
+        "--task_file",
+        metavar="FILE",
+        help="JSON file of a task of one's own: tell of that task alone",
+    )
     group.add_argument(
         "--sentence", help="for the attention maps (default: the task's first dev row)"
     )
@@ -64,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_writable(folder)
     runs = sorted(path.parent for path in Path(args.models).rglob(METRICS_NAME))
     runs = [run for run in runs if ".previous-" not in str(run)]
-    results = read_results(args.results, runs, home=args.models)
+    only = read_task_file(args.task_file).folder if args.task_file else None
+    results = read_results(args.results, runs, home=args.models, only=only)
+    if only and only not in results.tasks.values():
+        raise UserError(f"--task_file {args.task_file}: nothing in {args.results} scores {only}")
     sections = make_sections(args, results, runs, folder)
     with atomic_open(folder / "report.md") as file:
         file.write("# Report\n\n" + markdown(sections))

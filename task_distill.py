@@ -41,6 +41,7 @@ from cli.objectives import add_layer_flags, check_choices, choose_objectives, is
 from cli.plan import show_plan
 from cli.precision import precision_from
 from cli.settings import batching_from, mention_ignored_flags, settings_from
+from cli.task import add_task_file_flag, chosen_task
 from cli.training import (
     Training,
     check_length,
@@ -55,13 +56,12 @@ from distillation.distributed import Runtime, start_runtime
 from distillation.records import RunRecord
 from distillation.state import TrainingSettings
 from distillation.training import number_of_steps, prepare_teacher
-from files.atomic import find_input
 from files.errors import UserError, run_script
-from tasks.classifiers import data_facts, load_classifier, load_dev
+from tasks.classifiers import data_facts, load_classifier, load_dev, task_facts
 from tasks.evaluation import evaluate
 from tasks.feature_cache import cached_logits, cached_split, feature_cache
 from tasks.features import Split
-from tasks.glue import GlueTask, find_task
+from tasks.task import Task
 from transformer.loading import read_config
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.precision import autocast
@@ -73,10 +73,9 @@ PREDICTION_EPOCHS = 3
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = script_parser(__doc__)
     group = parser.add_argument_group("inputs and output")
-    group.add_argument("--data_dir", required=True, help="the task's folder, e.g. glue_data/RTE")
-    group.add_argument(
-        "--task_name", required=True, help="a GLUE task, in upper or lower case: RTE, sst-2 …"
-    )
+    group.add_argument("--data_dir", help="the task's folder, e.g. glue_data/RTE")
+    group.add_argument("--task_name", help="a GLUE task, in upper or lower case: RTE, sst-2 …")
+    add_task_file_flag(group)
     group.add_argument(
         "--student_model",
         "--model",
@@ -139,7 +138,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def resolve_defaults(args: argparse.Namespace, task: GlueTask) -> None:
+def resolve_defaults(args: argparse.Namespace, task: Task) -> None:
     """Fill what the user left open: length and epochs per task, as the authors meant them to be."""
     if args.max_seq_length is None:
         args.max_seq_length = task.max_length
@@ -151,10 +150,10 @@ def resolve_defaults(args: argparse.Namespace, task: GlueTask) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    task = find_task(args.task_name)
+    task, folder = chosen_task(args)
     resolve_defaults(args, task)
     mention_ignored_flags(args)
-    args.data_dir = str(find_input(args.data_dir, f"the folder of {task.folder}"))
+    args.data_dir = str(folder)
     runtime = start_runtime(args.no_cuda, args.local_rank)
     if args.split != "test" and not args.do_predict:
         raise UserError(
@@ -183,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train_student(
     args: argparse.Namespace,
     settings: TrainingSettings,
-    task: GlueTask,
+    task: Task,
     runtime: Runtime,
     cache: Path,
 ) -> None:
@@ -251,7 +250,7 @@ def train_student(
     record = RunRecord(
         stage,
         vars(args),
-        task=task.folder,
+        **task_facts(task),
         student=args.student_model,
         teacher=args.teacher_model,
         teacher_weights=teacher_weights,
@@ -271,7 +270,7 @@ def train_student(
 
 def make_keeper(
     args: argparse.Namespace,
-    task: GlueTask,
+    task: Task,
     student: TinyBertForSequenceClassification,
     dev: dict[str, Split],
     device: torch.device,

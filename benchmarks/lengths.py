@@ -20,8 +20,9 @@ from corpus.token_store import encode_pairs
 from files.atomic import atomic_open
 from files.errors import run_script
 from tasks.augmentation import draw_variants
-from tasks.glue import find_task, read_split
+from tasks.glue import find_task
 from tasks.sentence_words import SentenceSplitter
+from tasks.task import read_split
 from transformer.tokenization import BertTokenizer
 
 PATH = Path(__file__).with_name("lengths.json")

@@ -13,7 +13,7 @@ import torch
 
 from files.resumable import Unfinished
 from tasks.augmentation import Augmenter, Counts, augmented_rows
-from tasks.glue import GlueTask, open_rows
+from tasks.task import Task, open_rows
 from transformer.modeling import BertForMaskedLM
 
 MEASURED_BATCHES = 4
@@ -84,7 +84,7 @@ def first_rows(
 
 def write_augmented(
     file: Unfinished,
-    task: GlueTask,
+    task: Task,
     folder: Path,
     has_header: bool,
     numbers: range,

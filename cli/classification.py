@@ -29,21 +29,19 @@ from tasks.classifiers import (
     load_dev,
     load_split,
     new_classifier,
+    task_facts,
     weakness,
 )
 from tasks.evaluation import evaluate, predict_logits, predictions_of
 from tasks.features import Split
-from tasks.glue import (
-    GlueTask,
-    dev_splits,
-)
 from tasks.submissions import submission_name, write_predictions
+from tasks.task import Task, dev_splits, split_path
 from transformer.loading import read_config
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.precision import autocast
 
 
-def train_split_name(task: GlueTask, data_dir: str | os.PathLike, augmented: bool) -> str:
+def train_split_name(task: Task, data_dir: str | os.PathLike, augmented: bool) -> str:
     """`train_aug` or `train`.
 
     Raises:
@@ -51,17 +49,15 @@ def train_split_name(task: GlueTask, data_dir: str | os.PathLike, augmented: boo
     """
     if not augmented:
         return "train"
-    path = Path(data_dir) / "train_aug.tsv"
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; expected the output of data_augmentation.py --task_name "
-            f"{task.folder}, or leave out --aug_train"
-        )
+    try:
+        split_path(task, data_dir, "train_aug")
+    except UserError as error:
+        raise UserError(f"{error}, or leave out --aug_train") from None
     return "train_aug"
 
 
 def score_teacher(
-    task: GlueTask,
+    task: Task,
     teacher: TinyBertForSequenceClassification,
     source: str | os.PathLike,
     dev: Mapping[str, Split],
@@ -88,7 +84,7 @@ def score_teacher(
 
 
 def load_student(
-    args: argparse.Namespace, task: GlueTask, teacher_width: int
+    args: argparse.Namespace, task: Task, teacher_width: int
 ) -> TinyBertForSequenceClassification:
     """Load the student, or make it; a general student has no classifier yet and gets a fresh one."""
     if args.from_scratch:
@@ -102,7 +98,7 @@ def load_student(
 
 
 def score_student(
-    args: argparse.Namespace, task: GlueTask, device: torch.device, precision: str
+    args: argparse.Namespace, task: Task, device: torch.device, precision: str
 ) -> None:
     """Score the student on the dev sets, predict the test sets, or both."""
     folder, context = Path(args.output_dir), autocast(precision, device)
@@ -115,7 +111,7 @@ def score_student(
     if args.do_eval:
         dev = load_dev(task, args.data_dir, tokenizer, args.max_seq_length)
         record = RunRecord(
-            "evaluate", vars(args), task=task.folder, student=args.student_model, teacher=None,
+            "evaluate", vars(args), **task_facts(task), student=args.student_model, teacher=None,
             output_dir=args.output_dir, data=data_facts(task, args.data_dir, dev),
             main_metric=task.main_metric, model=describe_model(student), precision=precision,
         )  # fmt: skip
@@ -134,7 +130,7 @@ def score_student(
             print(f"wrote {path}", file=sys.stderr)
 
 
-def splits_asked(task: GlueTask, data_dir: str | os.PathLike, kind: str) -> list[str]:
+def splits_asked(task: Task, data_dir: str | os.PathLike, kind: str) -> list[str]:
     """The splits of a kind: `train`, or every dev or test set."""
     if kind == "dev":
         return dev_splits(task, data_dir)
@@ -142,7 +138,7 @@ def splits_asked(task: GlueTask, data_dir: str | os.PathLike, kind: str) -> list
 
 
 def write_submissions(
-    task: GlueTask,
+    task: Task,
     model: TinyBertForSequenceClassification,
     splits: Mapping[str, Split],
     batch_size: int,

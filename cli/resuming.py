@@ -14,7 +14,15 @@ from files.errors import UserError
 from transformer.modeling import BertPreTrainedModel
 from transformer.tokenization import BertTokenizer
 
-INPUT_FLAGS = ("teacher_model", "student_model", "bert_model", "vocab_model", "cache_dir", "config")
+INPUT_FLAGS = (
+    "task_file",
+    "teacher_model",
+    "student_model",
+    "bert_model",
+    "vocab_model",
+    "cache_dir",
+    "config",
+)
 # What the settings of a run are made of: compared there where a checkpoint is resumed.
 SETTING_FLAGS = (
     "eval_step", "optimizer", "clip", "schedule", "warmup_steps", "max_grad_norm", "adam_beta1",
@@ -48,6 +56,8 @@ def identity_of_run(
         "do_lower_case": tokenizer.do_lower_case,
         "tokenizer": json.dumps(tokenizer.describe()),
         "precision": precision,
+        # As older versions have it, where the task is one of GLUE.
+        **{key: json.dumps(facts[key]) for key in ("task_definition",) if key in facts},
         **{f"config.{name}": value for name, value in model.config.to_dict().items()},
         "start_weights": facts["start_weights"],  # last: what else differs says more
     }

@@ -19,8 +19,8 @@ from distillation.objectives.hidden import hidden_losses
 from files.atomic import atomic_open
 from files.errors import UserError
 from reporting.results import Results
-from tasks.classifiers import load_classifier, new_classifier
-from tasks.glue import GlueTask, find_task, read_split
+from tasks.classifiers import load_classifier, new_classifier, task_of_record
+from tasks.task import Task, read_split
 from transformer.configuration import BertConfig
 from transformer.encoder import Collect
 from transformer.file_utils import CONFIG_NAME
@@ -103,7 +103,7 @@ def _measure(shapes: Mapping[str, BertConfig]) -> dict[str, dict[str, float]]:
 class Lineage(NamedTuple):
     """A student and its teacher on one task, and what the student was before."""
 
-    task: GlueTask
+    task: Task
     teacher: Path
     stages: dict[str, Path]  # what had been done -> folder, in order; the last is the student
     mapping: LayerMapping
@@ -117,7 +117,11 @@ def find_lineage(results: Results, tasks: Iterable[str]) -> Lineage | None:
     def run_of(folder: str | Path | None) -> dict[str, Any]:
         return runs.get(os.path.abspath(folder), {}) if folder else {}
 
-    found = [find_task(task) for task in tasks if results.tasks[task] == task]
+    found = [
+        task_of_record({"task": name, "task_definition": results.definitions.get(name)})
+        for name in tasks
+        if results.tasks[name] == name
+    ]
     for task in sorted(found, key=lambda task: task.pair):
         students = [model for model, name in results.folders if name == task.folder]
         for model in sorted(students, key=lambda model: (model not in STUDENTS, model)):

@@ -61,16 +61,22 @@ class Results(NamedTuple):
     folders: dict[tuple[str, str], Path]  # model, task -> where the first seed's model lies
     runs: list[dict[str, Any]]  # records of training runs
     problems: list[str]  # files that could not be read
+    # tasks of one's own -> what their files say
+    definitions: dict[str, dict[str, Any]] = {}
 
 
 def read_results(
-    folder: str | Path, models: Sequence[Path] = (), home: str | Path | None = None
+    folder: str | Path,
+    models: Sequence[Path] = (),
+    home: str | Path | None = None,
+    only: str | None = None,
 ) -> Results:
     """Read every record under `folder`, and those of the models they name, back to the first.
 
     Args:
         models: folders of further training runs, to be told of whether anything was scored or not.
         home: where models lie that are not where their records say: the runs were moved.
+        only: the one task to tell of; None for all.
 
     A record that is incomplete or not a record, and a score that is not a number, is left out and named in
     `problems`.
@@ -96,7 +102,7 @@ def read_results(
         and record["output_dir"] not in scored
     ]
 
-    found = [_evaluation(record, runs) for record in evaluations]
+    found = [_evaluation(record, runs) for record in evaluations if only in (None, record["task"])]
     notes: list[str] = []
     found = _same_data(found, notes)
     found = _same_settings(found, notes)
@@ -252,9 +258,12 @@ def _collect(
 ) -> Results:
     values: dict[tuple[str, str, str, str], dict[str, float]] = {}
     headlines, dev_rows, parameters, layers, folders, tasks = {}, {}, {}, {}, {}, {}
+    definitions = {}
     for item in found:
         record, label, model = item.record, item.label, item.model
         tasks[label] = record["task"]
+        if record.get("task_definition") is not None:
+            definitions[label] = record["task_definition"]
         first = next(iter(record["metrics"]))
         main = HEADLINE_METRICS.get(record["task"], record.get("main_metric", "acc"))
         headlines[label] = (first, main)
@@ -278,7 +287,17 @@ def _collect(
         for key, by_seed in values.items()
     }
     return Results(
-        scores, tasks, notes, headlines, dev_rows, parameters, layers, folders, runs, problems
+        scores,
+        tasks,
+        notes,
+        headlines,
+        dev_rows,
+        parameters,
+        layers,
+        folders,
+        runs,
+        problems,
+        definitions,
     )
 
 

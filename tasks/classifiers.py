@@ -18,8 +18,10 @@ from files.checksums import file_facts
 from files.errors import UserError
 from files.origins import dataset_of
 from tasks.features import Split
-from tasks.glue import GlueTask, check_label_order, dev_splits, find_task, read_split, split_path
+from tasks.glue import find_task
 from tasks.metrics import chance_score
+from tasks.own import make_task
+from tasks.task import Task, check_label_order, dev_splits, read_split, split_path
 from transformer.configuration import BertConfig
 from transformer.file_utils import CONFIG_NAME
 from transformer.head_kind import CLASSIFIER_HEADS, Head
@@ -32,19 +34,38 @@ PUBLISHED = Path(__file__).resolve().parent.parent / "published.json"
 EXPORT_RECORD_NAME = "export.json"
 
 
-def recorded_task(folder: str | os.PathLike) -> GlueTask | None:
+def recorded_task(folder: str | os.PathLike) -> Task | None:
     """The task a folder's model learned, by the record of its run or export, or by its config.json."""
     names = {RUN_RECORD_NAME: "task", EXPORT_RECORD_NAME: "task", CONFIG_NAME: "finetuning_task"}
     for name, key in names.items():
         try:
-            return find_task(json.loads((Path(folder) / name).read_bytes())[key])
+            record = json.loads((Path(folder) / name).read_bytes())
+            return task_of_record(record, key)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             continue
     return None
 
 
+def task_of_record(record: Mapping[str, Any], key: str = "task") -> Task:
+    """The task of a record: a GLUE task by its name, one's own by what its file said.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    definition = record.get("task_definition")
+    return find_task(record[key]) if definition is None else make_task(definition)
+
+
+def task_facts(task: Task | None) -> dict[str, Any]:
+    """What a record says of its task."""
+    if task is None:
+        return {"task": None}
+    own = {} if task.definition is None else {"task_definition": task.definition}
+    return {"task": task.folder, **own}
+
+
 def load_split(
-    task: GlueTask, data_dir: str | os.PathLike, split: str, tokenizer: BertTokenizer, length: int
+    task: Task, data_dir: str | os.PathLike, split: str, tokenizer: BertTokenizer, length: int
 ) -> Split:
     """Read and tokenise one split, in memory."""
     examples = read_split(task, data_dir, split)
@@ -53,7 +74,7 @@ def load_split(
 
 
 def load_dev(
-    task: GlueTask, data_dir: str | os.PathLike, tokenizer: BertTokenizer, length: int
+    task: Task, data_dir: str | os.PathLike, tokenizer: BertTokenizer, length: int
 ) -> dict[str, Split]:
     """Read and tokenise every dev set that is there, the one models are selected on first."""
     return {
@@ -63,7 +84,7 @@ def load_dev(
 
 
 def data_facts(
-    task: GlueTask, data_dir: str | os.PathLike, splits: Mapping[str, Split]
+    task: Task, data_dir: str | os.PathLike, splits: Mapping[str, Split]
 ) -> dict[str, Any]:
     """Path, checksum, number of rows and known dataset of each split, for the run record."""
     facts = file_facts(split_path(task, data_dir, name) for name in splits)
@@ -113,7 +134,7 @@ def report_head(head: Head, source: str | os.PathLike, flag: str) -> None:
 
 
 def load_classifier(
-    task: GlueTask,
+    task: Task,
     source: str | os.PathLike,
     may_init: Sequence[str],
     cache_dir: str | os.PathLike | None = None,
@@ -150,7 +171,7 @@ def load_classifier(
 
 
 def new_classifier(
-    task: GlueTask, config: BertConfig, head: str | None = None, **settings: Any
+    task: Task, config: BertConfig, head: str | None = None, **settings: Any
 ) -> TinyBertForSequenceClassification:
     """Make a classifier of the task with fresh weights, whatever classes the config is of.
 
@@ -163,7 +184,7 @@ def new_classifier(
 
 
 def weakness(
-    task: GlueTask, metrics: Mapping[str, Mapping[str, float]], dev: Mapping[str, Split]
+    task: Task, metrics: Mapping[str, Mapping[str, float]], dev: Mapping[str, Split]
 ) -> str | None:
     """Say what a model scored on the (first) dev set, where chance reaches that; None where it does not.
 
@@ -178,11 +199,11 @@ def weakness(
         f"reaches {chance:.3f} on these {len(dev[first].labels):,} rows"
     )
     (teacher,) = json.loads(PUBLISHED.read_bytes())["teachers"]
-    if task.folder in teacher:
+    if task.definition is None and task.folder in teacher:
         told += f" (published for {teacher['model']}: {teacher[task.folder] / 100:.3f})"
     return told
 
 
-def label_names(task: GlueTask) -> list[str]:
+def label_names(task: Task) -> list[str]:
     """Names of the task's classes in logit order, as written to `config.json`."""
     return list(task.label_names or task.labels or ["LABEL_0"])

@@ -11,8 +11,8 @@ import torch
 
 from corpus.batches import plan_batches
 from corpus.token_store import TokenStore
-from tasks.glue import GlueTask
 from tasks.metrics import compute_metrics
+from tasks.task import Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,13 +67,13 @@ def predict_logits(
     return out
 
 
-def predictions_of(task: GlueTask, logits: np.ndarray) -> np.ndarray:
+def predictions_of(task: Task, logits: np.ndarray) -> np.ndarray:
     """Class ids int64 [n] from logits [n, C], or scores float32 [n] for regression."""
     return logits[:, 0] if task.labels is None else logits.argmax(axis=1)
 
 
 def evaluate(
-    task: GlueTask,
+    task: Task,
     model: nn.Module,
     splits: Mapping[str, tuple[TokenStore, np.ndarray]],
     batch_size: int,

@@ -29,7 +29,7 @@ from files.locks import wait_for_lock
 from files.progress import progress_bar
 from tasks.evaluation import predict_logits
 from tasks.features import Split, open_split, write_split
-from tasks.glue import GlueTask, split_path
+from tasks.task import Task, split_path
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.precision import autocast
 from transformer.tokenization import BertTokenizer
@@ -74,7 +74,7 @@ def feature_cache(given: str | None, output_dir: str | os.PathLike) -> Iterator[
 
 def cached_split(
     folder: Path,
-    task: GlueTask,
+    task: Task,
     data_dir: str | os.PathLike,
     split: str,
     tokenizer: BertTokenizer,
@@ -103,7 +103,7 @@ def cached_split(
 
 def cached_logits(
     folder: Path,
-    task: GlueTask,
+    task: Task,
     source: str,
     teacher: TinyBertForSequenceClassification,
     rows: Split,

@@ -11,7 +11,7 @@ import numpy as np
 from corpus.token_store import TokenStore, TokenStoreWriter, encode_pairs, token_dtype
 from files.atomic import atomic_open
 from files.errors import UserError
-from tasks.glue import GlueTask, read_parts
+from tasks.task import Task, read_parts
 
 if TYPE_CHECKING:
     from transformer.tokenization import BertTokenizer
@@ -25,7 +25,7 @@ class Split(NamedTuple):
 
 
 def write_split(
-    task: GlueTask,
+    task: Task,
     data_dir: str | os.PathLike,
     split: str,
     tokenizer: BertTokenizer,

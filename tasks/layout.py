@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from files.errors import UserError
 
 if TYPE_CHECKING:
-    from tasks.glue import GlueTask
+    from tasks.task import Task
 
 
 class Columns(NamedTuple):
@@ -63,9 +63,7 @@ _TEXTS = {plain(n) for names in (SENTENCE, PAIR, MRPC, QQP, QNLI) for n in names
 _LABELS = {"label", "quality", "isduplicate", "goldlabel", "score"}
 
 
-def find_layout(
-    task: GlueTask, is_test: bool, path: Path, line: int, first: Sequence[str]
-) -> Layout:
+def find_layout(task: Task, is_test: bool, path: Path, line: int, first: Sequence[str]) -> Layout:
     """The layout of a file by its first row, `first`, which stands in `line`.
 
     Raises:
@@ -119,7 +117,7 @@ def find_layout(
 
 
 def _check_positions(
-    task: GlueTask, is_test: bool, path: Path, line: int, first: Sequence[str]
+    task: Task, is_test: bool, path: Path, line: int, first: Sequence[str]
 ) -> None:
     """Refuse a first row that neither names a known column nor has the shape of an official header."""
     official = task.test_columns if is_test else task.columns
@@ -141,7 +139,7 @@ def _check_positions(
         )
 
 
-def _is_row(task: GlueTask, columns: Columns, first: Sequence[str]) -> bool:
+def _is_row(task: Task, columns: Columns, first: Sequence[str]) -> bool:
     """Whether a row has a label where official files have it, and so is not a header."""
     label = columns.label
     if label is None or len(first) < max(label, *(c or 0 for c in columns[:2])) + 1:
@@ -149,12 +147,12 @@ def _is_row(task: GlueTask, columns: Columns, first: Sequence[str]) -> bool:
     return is_label(task, first[label])
 
 
-def _expected(task: GlueTask, is_test: bool) -> str:
+def _expected(task: Task, is_test: bool) -> str:
     roles = [names for names in task.names[: 2 + (not is_test)] if names]
     return ", ".join(" or ".join(names) for names in roles)
 
 
-def is_label(task: GlueTask, text: str) -> bool:
+def is_label(task: Task, text: str) -> bool:
     """Whether a text is a label of the task in any of the ways in which labels are written."""
     if task.labels is None:
         return _is_score(text)
@@ -168,7 +166,7 @@ def _is_score(text: str) -> bool:
         return False
 
 
-def _ways(task: GlueTask) -> list[dict[str, int]]:
+def _ways(task: Task) -> list[dict[str, int]]:
     """How labels are written: as in GLUE's files, in other people's words, in the Hub's numbers."""
     ways = [task.labels, task.label_names or ()]
     ids = [{name: number for number, name in enumerate(way)} for way in ways]
@@ -176,7 +174,7 @@ def _ways(task: GlueTask) -> list[dict[str, int]]:
     return [*ids, {str(number): task.labels.index(name) for number, name in enumerate(order)}]
 
 
-def label_ids(task: GlueTask, path: Path, first: str) -> Mapping[str, int]:
+def label_ids(task: Task, path: Path, first: str) -> Mapping[str, int]:
     """The class ids of a file's labels, which are all written as its first one is.
 
     Numbers in the place of NLI's words are those of the Hub's data sets, which is said.
@@ -192,7 +190,7 @@ def label_ids(task: GlueTask, path: Path, first: str) -> Mapping[str, int]:
 
 
 def read_label(
-    task: GlueTask, ids: Mapping[str, int] | None, text: str, path: Path, line: int
+    task: Task, ids: Mapping[str, int] | None, text: str, path: Path, line: int
 ) -> int | float:
     """The class id of a label, or the score.
 

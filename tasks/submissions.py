@@ -7,13 +7,13 @@ import os
 import numpy as np
 
 from files.atomic import atomic_open
-from tasks.glue import GlueTask
+from tasks.task import Task
 
 _SUBMISSIONS = {("mnli", "test_matched"): "MNLI-m.tsv", ("mnli", "test_mismatched"): "MNLI-mm.tsv",
                 ("ax", "test"): "AX.tsv"}  # fmt: skip
 
 
-def submission_name(task: GlueTask, split: str) -> str:
+def submission_name(task: Task, split: str) -> str:
     """The name the GLUE site wants for a test set's predictions: RTE.tsv, MNLI-mm.tsv, AX.tsv."""
     if split not in task.test_files:
         raise ValueError(f"{split} is not a test set of {task.folder}")
@@ -21,7 +21,7 @@ def submission_name(task: GlueTask, split: str) -> str:
 
 
 def write_predictions(
-    task: GlueTask,
+    task: Task,
     path: str | os.PathLike,
     predictions: np.ndarray,
     labels: np.ndarray | None = None,
@@ -44,12 +44,14 @@ def write_predictions(
             file.write("\t".join([str(index), *names]) + "\n")
 
 
-def _written(task: GlueTask, answers: np.ndarray) -> list[str]:
+def _written(task: Task, answers: np.ndarray) -> list[str]:
     values = np.asarray(answers).reshape(-1)
     if task.labels is None:
         if not np.isfinite(values).all():
             raise ValueError("a predicted score is not finite")
-        return [f"{value:.3f}" for value in np.clip(values.astype(np.float64), 0.0, 5.0)]
+        if task.score_range is not None:
+            values = np.clip(values.astype(np.float64), *task.score_range)
+        return [f"{value:.3f}" for value in values]
     if ((values < 0) | (values >= len(task.labels))).any():
         raise ValueError(f"a predicted class is not one of the {len(task.labels)} labels")
     return [task.labels[value] for value in values]

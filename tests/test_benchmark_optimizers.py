@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks import optimizers
 from demo.similarity import write_similarity
-from tasks.glue import find_task, read_split
+from tasks.glue import find_task
+from tasks.task import read_split
 
 
 def test_every_variant_is_run_once_and_told_in_the_table(tiny_model_dir, tmp_path, capsys):

@@ -19,7 +19,8 @@ from demo.language import Clause, Compound, parse, words_in, words_of
 from demo.meaning import canonical_form
 from demo.writing import action, noun_phrase, review
 from files.errors import UserError
-from tasks.glue import find_task, read_split
+from tasks.glue import find_task
+from tasks.task import read_split
 from transformer.tokenization import BertTokenizer
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,7 +9,8 @@ import pytest
 from files.errors import UserError
 from tasks.classifiers import load_split
 from tasks.features import open_split, write_split
-from tasks.glue import TASKS, read_parts, read_split
+from tasks.glue import TASKS
+from tasks.task import read_parts, read_split
 from transformer.tokenization import BertTokenizer
 
 

@@ -9,16 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from files.errors import UserError
-from tasks.glue import (
-    TASKS,
-    check_label_order,
-    dev_splits,
-    find_task,
-    guess_task,
-    read_split,
-    split_path,
-)
+from tasks.glue import TASKS, find_task, guess_task
 from tasks.submissions import submission_name, write_predictions
+from tasks.task import check_label_order, dev_splits, read_split, split_path
 from tasks.tsv import read_rows
 
 # Header and one row of each official file; A and B stand for the texts, Y for the label.

@@ -17,9 +17,9 @@ from demo.walkthrough.page import agreed, table
 from demo.walkthrough.run import DemoRun
 from files.errors import UserError
 from tasks.augmentation import Augmenter, augmented_rows
-from tasks.glue import open_rows
 from tasks.likely_tokens import likely_tokens
 from tasks.sentence_words import Sentence, replacement_tokens
+from tasks.task import open_rows
 from tasks.word_vectors import WordVectors, nearest_words, read_word_vectors
 from transformer.modeling import BertForMaskedLM
 

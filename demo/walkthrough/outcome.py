@@ -16,7 +16,7 @@ from demo.walkthrough.page import agreed, number, table
 from demo.walkthrough.run import DemoRun
 from distillation.global_batches import Batch
 from files.errors import UserError
-from tasks.glue import dev_splits, read_split
+from tasks.task import dev_splits, read_split
 from transformer.modeling import TinyBertForSequenceClassification
 
 TRANSFORMERS = 1e-5  # the largest difference of logits that is taken for none

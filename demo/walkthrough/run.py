@@ -12,8 +12,8 @@ from typing import Any
 from corpus.token_store import TokenStore, encode_pairs
 from demo.make import DUMP_NAME
 from files.errors import UserError
-from tasks.glue import Examples, GlueTask, read_split
 from tasks.sentence_words import SentenceSplitter
+from tasks.task import Examples, Task, read_split
 from transformer.modeling import BertModel
 from transformer.tokenization import BertTokenizer
 
@@ -30,7 +30,7 @@ class DemoRun:
     """
 
     folder: Path
-    task: GlueTask
+    task: Task
 
     @property
     def models(self) -> Path:

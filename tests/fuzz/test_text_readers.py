@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import prepare_data
 from corpus.documents import tokenize_corpus
-from tasks.glue import TASKS, read_split
+from tasks.glue import TASKS
 from tasks.mrpc import make_mrpc
+from tasks.task import read_split
 from tasks.word_vectors import nearest_words, read_word_vectors
 from tests.fuzz.harness import fuzz, obeys
 from tests.fuzz.mutations import json_mutants, mutants

@@ -15,7 +15,8 @@ import torch
 from data_augmentation import main
 from files.errors import UserError
 from files.locks import sole_writer
-from tasks.glue import find_task, read_split
+from tasks.glue import find_task
+from tasks.task import read_split
 from tests.patience import PATIENCE
 from transformer.configuration import BertConfig
 from transformer.file_utils import WEIGHTS_NAME

@@ -17,7 +17,8 @@ from files import known_downloads as downloads
 from files.errors import UserError
 from files.locks import sole_writer
 from files.origins import dataset_of
-from tasks.glue import TASKS, read_split
+from tasks.glue import TASKS
+from tasks.task import read_split
 from tests.serving import serve
 
 NLI = 'index\tsentence1\tsentence2\tlabel\n0\tIt "rains".\tIt\'s wet.\tentailment\n'
