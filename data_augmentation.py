@@ -50,7 +50,6 @@ from transformer.weights import weights_checksum
 
 # Published code; paper, section 4.2, where M is called K. N None: the task's own.
 PRESETS = {"code": {"N": None, "M": 15, "p": 0.4}, "paper": {"N": 20, "M": 15, "p": 0.4}}
-OUTPUT = "train_aug.tsv"
 BATCHES_PER_WINDOW = 64  # the masks of so many batches are sorted by length together
 
 
@@ -146,10 +145,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     task, folder = find_data(args)
-    train, output = split_path(task, folder, "train"), folder / OUTPUT
+    train, output = split_path(task, folder, "train"), folder / task.files()["train_aug"]
     if output.is_dir():
         raise UserError(f"{output}: is a folder; expected a file to write, or nothing")
     job: dict[str, Any] = {"input_checksum": joint_checksum([train]), "N": args.N or task.augment_n}
+    if task.definition is not None:
+        job["task"] = task.key
     job |= {name: getattr(args, name) for name in ("M", "p", "seed", "pair_mode", "bf16")}
     if args.dry_run:
         check_writable(folder, "--data_dir" if args.data_dir else "--glue_dir")
@@ -234,7 +235,7 @@ def augment(
         file = None
         if runtime.is_main and not args.dry_run:
             if args.shard:
-                check_shard(folder / OUTPUT, shard, job)
+                check_shard(folder / task.files()["train_aug"], shard, job)
             made_from = {**job, "shard": f"{shard.index}/{shard.count}"}
             file = stack.enter_context(unfinished(path, made_from, args.resume))
         past = runtime.gather(file and file.facts)[0] or {}

@@ -12,7 +12,7 @@ from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objective import Objectives, Setup
 from distillation.objectives import OBJECTIVES, make_objectives
 from files.errors import UserError
-from tasks.glue import GlueTask
+from tasks.task import Task
 from transformer.configuration import BertConfig
 from transformer.modeling import TinyBertForSequenceClassification
 
@@ -108,7 +108,7 @@ def is_of_predictions(args: argparse.Namespace) -> bool:
     return args.pred_distill or any(OBJECTIVES[name].reads for name in args.objectives or ())
 
 
-def check_choices(args: argparse.Namespace, task: GlueTask) -> None:
+def check_choices(args: argparse.Namespace, task: Task) -> None:
     """Refuse flags of what to learn that contradict each other or the task.
 
     Raises:
@@ -132,7 +132,7 @@ def check_choices(args: argparse.Namespace, task: GlueTask) -> None:
 
 def choose_objectives(
     args: argparse.Namespace,
-    task: GlueTask,
+    task: Task,
     student: TinyBertForSequenceClassification,
     teacher: TinyBertForSequenceClassification,
 ) -> tuple[Objectives, str, LayerMapping | None]:

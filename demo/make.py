@@ -4,6 +4,7 @@
     python -m demo.make --stage glue   --output_dir runs/demo/data
     python -m demo.make --stage glove  --output_dir runs/demo/data
     python -m demo.make --stage models --output_dir runs/demo/models
+    python -m demo.make --stage own    --output_dir runs/demo/data       (not part of the demo's run)
 
 Each stage runs alone. The same seed and sizes give the same bytes.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from cli.help import script_parser
 from demo import corpus, glue, lexicon, models, vectors
 from demo.language import sentence
+from demo.own_task import write_own_task
 from files.errors import UserError, run_script
 
 DUMP_NAME = "enwiki-demo-pages-articles-multistream.xml.bz2"
@@ -28,9 +30,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.prog = "python -m demo.make"
     parser.add_argument(
         "--stage",
-        choices=("wiki", "glue", "glove", "models"),
+        choices=("wiki", "glue", "glove", "models", "own"),
         required=True,
-        help="a MediaWiki dump; four GLUE tasks; word vectors; vocabulary and configurations",
+        help="a MediaWiki dump; four GLUE tasks; word vectors; vocabulary and configurations; a task of "
+        "one's own",
     )
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write into")
     parser.add_argument("--seed", type=int, default=42, help="random seed")
@@ -73,6 +76,11 @@ def main(argv: list[str] | None = None) -> int:
         words = sorted(lexicon.ALL_WORDS)
         vectors.write_vectors(path, corpus_sentences(args), words, args.vector_width)
         print(f"{path}: {len(words)} words, {args.vector_width} numbers each")
+    elif args.stage == "own":
+        folder = args.output_dir / "subjects"
+        rows = {"train": int(1500 * args.train_scale), "dev": args.dev_size, "test": args.test_size}
+        write_own_task(folder, args.seed, rows)
+        print(f"{folder}: " + ", ".join(f"{split} {n}" for split, n in rows.items()))
     else:
         texts = (sentence(words) for words in corpus_sentences(args))
         vocabulary = models.learn_vocabulary(texts, args.vocab_size)

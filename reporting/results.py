@@ -160,9 +160,12 @@ def _alike(
 
 
 def _dev_facts(evaluation: Evaluation) -> dict[str, Any]:
-    """Checksum and rows of each dev set, as far as the record has them."""
+    """Checksum and rows of each dev set, as far as the record has them, and what of them is read."""
     data = evaluation.record.get("data") or {}
-    return {
+    definition = evaluation.record.get("task_definition") or {}
+    unread = ("files", "max_length", "epochs")
+    read = sorted((key, str(value)) for key, value in definition.items() if key not in unread)
+    return {"definition": str(read)} | {
         f"{split} {name}": data[split][name]
         for split in evaluation.record["metrics"]
         for name in ("sha256", "rows")

@@ -53,7 +53,8 @@ class OwnTask(Task):
     """A task that a file describes."""
 
     def files(self) -> dict[str, str]:
-        return {**self.definition["files"], "train_aug": "train_aug.tsv"}
+        # Another task may have its rows in the same folder.
+        return {**self.definition["files"], "train_aug": f"{self.folder}.train_aug.tsv"}
 
     def advice(self, split: str) -> str:
         if split == "train_aug":

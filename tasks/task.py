@@ -226,13 +226,13 @@ def check_label_order(
         )
     if task.labels is None:
         return identity
+    exact = {str(name): int(number) for number, name in id2label.items()}
+    if all(name in exact for name in task.labels):
+        return np.array([exact[name] for name in task.labels], dtype=np.int64)
     if all(theirs[number] in (f"label{number}", str(number)) for number in theirs):
         if task.labels != ("0", "1"):
             print(f"note: {source} does not name its labels, assuming {names}", file=sys.stderr)
         return identity
-    exact = {name: int(number) for number, name in id2label.items()}
-    if all(name in exact for name in task.labels):
-        return np.array([exact[name] for name in task.labels], dtype=np.int64)
     number_of = {name: number for number, name in theirs.items()}
     for ours in (task.labels, task.label_names or ()):
         places = [number_of.get(plain(name)) for name in ours]
