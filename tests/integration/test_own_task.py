@@ -18,6 +18,8 @@ from tests.integration.workspace import (
     write_student,
 )
 
+SHORT = "--max_seq_length 32 --no_cuda"
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -36,17 +38,17 @@ def world(tmp_path_factory):
 def trained(world):
     """The folder with a teacher, augmented rows and a student in it."""
     task = f"--task_file {world}/subjects/task.json"
-    short = "--max_seq_length 32 --max_steps 4 --train_batch_size 4 --report_to none --no_cuda"
-    succeed(
-        f"python finetune_teacher.py {task} --bert_model {world}/bert --output_dir {world}/teacher {short}"
-    )
-    succeed(f"python data_augmentation.py {task} --pretrained_bert_model {world}/bert --glove_embs {world}/glove.txt "
-            "--N 1")  # fmt: skip
-    succeed(f"python task_distill.py {task} --teacher_model {world}/teacher --student_model {world}/student "
-            f"--from_scratch --output_dir {world}/layers --aug_train --allow_weak_teacher {short}")  # fmt: skip
-    succeed(f"python task_distill.py {task} --teacher_model {world}/teacher --student_model {world}/layers "
-            f"--pred_distill --output_dir {world}/students/subjects --aug_train --allow_weak_teacher {short}"
-            )  # fmt: skip
+    short = f"{SHORT} --max_steps 4 --train_batch_size 4 --report_to none"
+    distil = f"python task_distill.py {task} --teacher_model {world}/teacher --aug_train {short}"
+    distil += " --allow_weak_teacher"
+    for line in (
+        f"python finetune_teacher.py {task} --bert_model {world}/bert --output_dir {world}/teacher {short}",
+        f"python data_augmentation.py {task} --pretrained_bert_model {world}/bert "
+        f"--glove_embs {world}/glove.txt --N 1",
+        f"{distil} --student_model {world}/student --from_scratch --output_dir {world}/layers",
+        f"{distil} --student_model {world}/layers --pred_distill --output_dir {world}/students/subjects",
+    ):
+        succeed(line)
     return world
 
 
@@ -61,8 +63,10 @@ def test_augmented_rows_lie_beside_the_data_under_the_tasks_name(trained):
 
 def test_a_student_is_scored_predicts_and_is_reported(trained):
     task = f"--task_file {trained}/subjects/task.json"
-    scored = succeed(f"python task_distill.py {task} --student_model {trained}/students/subjects --do_eval --do_predict "
-                     f"--output_dir {trained}/results/subjects --max_seq_length 32 --no_cuda")  # fmt: skip
+    scored = succeed(
+        f"python task_distill.py {task} --student_model {trained}/students/subjects --do_eval --do_predict "
+        f"--output_dir {trained}/results/subjects {SHORT}"
+    )
     assert "macro_f1" in scored.stdout + scored.stderr
     answers = (trained / "results/subjects/subjects.tsv").read_text().splitlines()
     assert len(answers) == 1 + 7
