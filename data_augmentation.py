@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
         job["task"] = task.key
     job |= {name: getattr(args, name) for name in ("M", "p", "seed", "pair_mode", "bf16")}
     if args.dry_run:
-        check_writable(folder, "--data_dir" if args.data_dir else "--glue_dir")
+        check_writable(folder, "data_dir" if args.data_dir else "glue_dir")
     if args.merge_shards and args.dry_run:
         finished_shards(output, args.merge_shards, job)
         say_untouched(output)

@@ -117,7 +117,7 @@ def fix_teacher(folder: Path, head: str | None, new_seed: int | None) -> None:
         print(f"{folder}: RANDOM classifier head (seed {new_seed}); fine-tune before teaching")
     # Loading it is the check that nothing else is missing or misshapen.
     load_weights(TinyBertForSequenceClassification(config), weights, source, may_init=())
-    report_head(decided, folder, "--head")
+    report_head(decided, folder)
 
     values |= {"classifier_head": decided.kind, "model_type": "bert"}
     values["architectures"] = [config.classifier_architecture]

@@ -89,7 +89,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     if "-" not in (args.input, args.output):
-        check_no_input("--output", args.output, [args.input])
+        check_no_input("output", args.output, [args.input])
     if args.output == "-" and sys.stdout is None:
         raise UserError("--output -: standard output is closed; name a file")
     if Path(args.output).is_dir():

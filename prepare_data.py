@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if output.is_dir():
         raise UserError(f"--output {output}: is a folder; expected the name of a file")
     kind, files = find_files(source)
-    check_no_input("--output", output, files)
+    check_no_input("output", output, files)
     if args.temp_dir and not Path(args.temp_dir).is_dir():
         raise UserError(f"--temp_dir {args.temp_dir}: no such folder; make it first")
     if args.punkt_dir:  # wanted after a dump's extraction, which takes hours
@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 merge(args, output, job)
             return 0
     if args.dry_run:
-        check_writable(output.parent, "--output")
+        check_writable(output.parent, "output")
         share = 1 / args.shard.count if args.shard else 1
         foresee(
             args, source, kind, files, share, partial(look_at, args), partial(processes, args),

@@ -200,7 +200,7 @@ def train_student(
 
     torch.manual_seed(args.seed)
     teacher = load_classifier(
-        task, args.teacher_model, (), args.cache_dir, head=args.teacher_head, flag="--teacher_head"
+        task, args.teacher_model, (), args.cache_dir, head=args.teacher_head, choose="teacher_head"
     )
     teacher_weights = weights_checksum(teacher.state_dict())
     teacher.requires_grad_(False).to(runtime.device)

@@ -123,7 +123,7 @@ def read_kept(
         decided = checkpoint.head() if head is None else Head(head, "as asked")
         if head is None:
             checkpoint.check_classifier()
-        report_head(decided, source, "--head")
+        report_head(decided, source)
         config.classifier_head = decided.kind
     state = keep_layers(checkpoint.state, layers)
     load_weights(BertModel(config), state, checkpoint.weights, may_init=("bert.pooler.",))

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from cli.flag_files import add_opposites, nearest, spellings, with_file
+from files.errors import spell_settings
 
 # What a script accepts beside a published name: the model folder it works on, the folder of its data.
 COMMON = {"--model", "--data_dir"}
@@ -50,6 +51,7 @@ class _Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         own = sys.argv[1:] if args is None else list(args)
         words = with_file(self, own)
+        spell_settings({a.dest: a.option_strings[0] for a in self._actions if a.option_strings})
         add_opposites(self)
         self._check_names(own)
         for word in words:  # before anything is found to be missing: here it may stand, mistyped

@@ -18,7 +18,7 @@ from corpus.line_breaks import Wrapping, find_wrapping
 from corpus.sentences import make_splitter, split_sentences
 from corpus.text_files import Block, read_blocks, read_format, sample_lines
 from corpus.wikiextractor import check_dump
-from files.errors import UserError
+from files.errors import UserError, setting
 
 _EXTRACTED = re.compile(r"wiki_\d+(\.\w+)?")  # files of WikiExtractor's
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|#\d+|#[xX][\da-fA-F]+);")
@@ -101,7 +101,7 @@ def find_files(source: Path) -> tuple[str, list[Path]]:
         if not files:
             raise UserError(
                 f"{source}: holds no file wiki_*; expected the output folder of "
-                "`python -m wikiextractor.WikiExtractor DUMP --json -o FOLDER`"
+                "wikiextractor, made in its JSON format"
             )
         return "json", files
     kind = _KINDS[read_format(source)]
@@ -132,20 +132,20 @@ def choose_reading(
     if entities == "auto" and extracted:
         entities = "extracted"
         notes.append(
-            "entities: unescaped, as WikiExtractor escapes them (--entities keep leaves them)"
+            f"entities: unescaped, as WikiExtractor escapes them ({setting('entities')} keep leaves them)"
         )
     elif entities == "auto":
         entities = "keep"
         if any(_ENTITY.search(line) for lines in samples for line in lines):
             notes.append(
                 "entities: the text holds some, such as &amp;, and is not WikiExtractor's: they stay "
-                "(--entities unescape)"
+                f"({setting('entities')} unescape)"
             )
     wrapping = None if keep_line_breaks else find_wrapping(samples)
     if wrapping:
         notes.append(
             f"line breaks: the text is wrapped at {wrapping.width} characters; lines within paragraphs "
-            "are joined (--keep_line_breaks leaves them)"
+            f"are joined ({setting('keep_line_breaks')} leaves them)"
         )
     return Reading(kind, text_field, entities, wrapping), notes
 
@@ -213,7 +213,7 @@ def _articles(reading: Reading, block: Block) -> Iterator[tuple[str | None, list
             found = f"; it has {', '.join(map(repr, keys))}" if keys else ""
             raise UserError(
                 f'{block.place(number)}: expected a JSON object with a string under "{name}"'
-                f"{found} (--text_field names the field of the text)"
+                f"{found} ({setting('text_field')} names the field of the text)"
             )
         title = article.get("title") if name != "title" else None
         title = reading.plain(title) if isinstance(title, str) else None
@@ -224,7 +224,7 @@ def _parse(line: str, place: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        hint = "run WikiExtractor with --json" if line.startswith("<doc") else "correct or drop it"
+        hint = "have WikiExtractor write JSON" if line.startswith("<doc") else "correct or drop it"
         raise UserError(
             f"{place}: is not JSON; expected one object with a text a line, {hint}"
         ) from None

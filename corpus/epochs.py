@@ -69,7 +69,7 @@ def available_epochs(folder: str | os.PathLike) -> int:
     if count == 0:
         raise UserError(
             f"{folder}: holds no finished epoch (no epoch_0_metrics.json); expected the "
-            "--output_dir of pregenerate_training_data.py"
+            "output folder of pregenerate_training_data.py"
         )
     return count
 
@@ -91,7 +91,7 @@ def open_epoch(folder: str | os.PathLike, epoch: int, tokenizer: BertTokenizer) 
         raise UserError(
             f"{metrics_path(folder, epoch)}: the data was made with another vocabulary "
             f"({metrics.get('vocab_size')} tokens) than the model's ({len(tokenizer)} tokens); run "
-            "pregenerate_training_data.py with this model as --bert_model"
+            "pregenerate_training_data.py with this model"
         )
     prefix = folder / f"epoch_{epoch}"
     store = replace(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from files.errors import UserError
+from files.errors import UserError, setting
 
 if TYPE_CHECKING:
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
@@ -65,9 +65,9 @@ def find_punkt(language: str, folder: str | None = None) -> tuple[PunktParameter
             try:
                 return load_punkt_params(data.FileSystemPathPointer(str(place))), str(place)
             except (LookupError, ValueError) as error:
-                raise UserError(f"--punkt_dir {place}: is incomplete: {error}") from None
+                raise UserError(f"{setting('punkt_dir')} {place}: is incomplete: {error}") from None
     raise UserError(
-        f"--punkt_dir {folder}: holds no Punkt data for {language}; expected a folder with "
+        f"{setting('punkt_dir')} {folder}: holds no Punkt data for {language}; expected a folder with "
         f"tokenizers/punkt_tab/{language}/{_MODEL_FILE}"
     )
 
@@ -82,8 +82,8 @@ def download_punkt() -> None:
 
     if not nltk.download("punkt_tab", quiet=True):
         raise UserError(
-            "--download_punkt: the download failed; fetch punkt_tab elsewhere and name its folder "
-            "with --punkt_dir, or leave the flag out to train Punkt on the corpus"
+            f"{setting('download_punkt')}: the download failed; fetch punkt_tab elsewhere and name its "
+            f"folder with {setting('punkt_dir')}, or leave the flag out to train Punkt on the corpus"
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 from corpus.text_formats import HEAD_BYTES, format_of, refuse_binary
-from files.errors import UserError
+from files.errors import UserError, setting
 
 LONGEST_LINE = 1 << 30  # bytes
 LONGEST_JOINED = 1 << 26  # bytes of lines that were one before they were wrapped
@@ -192,7 +192,7 @@ def _together(blocks: Iterable[Block], joins: Callable[[bytes, bytes], bool]) ->
         if not cut and len(data) > LONGEST_JOINED:
             raise UserError(
                 f"{path}:{first_line}: a paragraph of more than {LONGEST_JOINED:,} bytes in wrapped lines; "
-                "expected blank lines between paragraphs, or --keep_line_breaks"
+                f"expected blank lines between paragraphs, or {setting('keep_line_breaks')}"
             )
         if cut:
             yield Block(path, first_line, data[:cut])

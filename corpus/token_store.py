@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from files.atomic import atomic_open
-from files.errors import UserError
+from files.errors import UserError, setting
 
 if TYPE_CHECKING:  # torch is imported by `collate` alone: preparing data need not wait for it
     import torch
@@ -262,7 +262,9 @@ def encode_pairs(
         UserError: `max_length` leaves no room for a token, or exceeds what a store holds.
     """
     if not 3 <= max_length <= MAX_SEQUENCE:
-        raise UserError(f"--max_seq_length {max_length}: expected a value from 3 to {MAX_SEQUENCE}")
+        raise UserError(
+            f"{setting('max_seq_length')} {max_length}: expected a value from 3 to {MAX_SEQUENCE}"
+        )
     dtype = token_dtype(len(tokenizer))
     tokens, lengths, boundaries = [], [], []
     for start in range(0, len(text_a), _ENCODE_ROWS):

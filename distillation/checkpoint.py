@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from files.atomic import atomic_open
-from files.errors import UserError
+from files.errors import UserError, setting
 from transformer.file_utils import WEIGHTS_NAME
 from transformer.weights import read_tensors, save_weights, write_tensors
 
@@ -214,7 +214,7 @@ class Checkpoints:
                     print(f"note: {torn[0]}; using {path.name}", file=sys.stderr)
                 return path, state
         if torn:
-            raise UserError(f"{torn[0]}; start again with --overwrite_output_dir")
+            raise UserError(f"{torn[0]}; start again with {setting('overwrite_output_dir')}")
         return None
 
     def save(self, state: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import shutil
 import torch
 from torch import nn
 
-from files.errors import UserError
+from files.errors import UserError, setting
 from transformer.encoder import BertLayer
 
 
@@ -32,11 +32,13 @@ def check_compiler(device: torch.device) -> None:
     """
     if device.type == "cuda":
         if importlib.util.find_spec("triton") is None:
-            raise UserError("--compile: needs the package triton on a GPU: pip install triton")
+            raise UserError(
+                f"{setting('compile')}: needs the package triton on a GPU: pip install triton"
+            )
         return
     compilers = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
     if not any(map(shutil.which, compilers)):
         raise UserError(
-            f"--compile: no C++ compiler here, expected {' or '.join(compilers)}; install it, or leave "
-            "--compile out"
+            f"{setting('compile')}: no C++ compiler here, expected {' or '.join(compilers)}; install it, or "
+            f"leave {setting('compile')} out"
         )

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from files import errors
-from files.errors import Mishap, UserError
+from files.errors import Mishap, UserError, setting
 
 # Others wait while one process evaluates, converts or downloads. A process that died is noticed by
 # torchrun, which ends the others; no clock is needed for that.
@@ -132,7 +132,7 @@ def start_runtime(no_cuda: bool = False, local_rank: int = -1) -> Runtime:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         if local_rank != -1:
             raise UserError(
-                f"--local_rank {local_rank}: start with torchrun, which sets the rank itself"
+                f"{setting('local_rank')} {local_rank}: start with torchrun, which sets the rank itself"
             )
         return Runtime(torch.device("cuda" if cuda else "cpu"))
     local_rank = int(os.environ.get("LOCAL_RANK", max(local_rank, 0)))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from files.errors import UserError
+from files.errors import UserError, setting
 
 _LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.(.+)")
 
@@ -42,7 +42,7 @@ def keep_layers(state: dict[str, Tensor], layers: Sequence[int]) -> dict[str, Te
         raise UserError("the teacher's weights hold no encoder layers; expected a BERT checkpoint")
     if not layers or not all(old in by_layer for old in layers):
         raise UserError(
-            f"--keep_layers {','.join(map(str, layers))}: expected layers among those there: "
+            f"{setting('keep_layers')} {','.join(map(str, layers))}: expected layers among those there: "
             f"{','.join(map(str, sorted(by_layer)))}"
         )
     for new, old in enumerate(layers):

@@ -19,7 +19,7 @@ import torch
 
 from distillation.checkpoint import CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME, first_free
 from files.atomic import RUN_RECORD_NAME, atomic_open, check_writable, contents, lies_in
-from files.errors import UserError
+from files.errors import UserError, setting
 from files.locks import LOCK_NAME, sole_writer
 from transformer.file_utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformer.linear import products_by
@@ -75,15 +75,16 @@ def check_output_dir(folder: Path, overwrite: bool = False, resume: bool = False
     check_writable(folder)
     present = contents(folder)
     if present and not (resume or overwrite or RUN_RECORD_NAME in present):
-        raise UserError(f"--output_dir {folder}: {_what_is_there(present)}")
+        raise UserError(f"{setting('output_dir')} {folder}: {_what_is_there(present)}")
     if resume and _WEIGHTS.intersection(present) and not _OF_A_RUN.intersection(present):
         raise UserError(
-            f"--output_dir {folder}: holds a model and no run to resume; choose another folder"
+            f"{setting('output_dir')} {folder}: holds a model and no run to resume; choose another folder"
         )
     if present and not (resume or overwrite) and lies_in(os.curdir, folder):
         raise UserError(
-            f"--output_dir {folder}: holds a finished run and is the current folder, which cannot be "
-            "moved aside; choose another folder, or --overwrite_output_dir to remove what is there"
+            f"{setting('output_dir')} {folder}: holds a finished run and is the current folder, which "
+            f"cannot be moved aside; choose another folder, or {setting('overwrite_output_dir')} to remove "
+            "what is there"
         )
     return present
 
@@ -110,11 +111,11 @@ def _move_aside(folder: Path) -> None:
 def _what_is_there(present: list[str]) -> str:
     if _OF_A_RUN.intersection(present):
         return (
-            "holds an unfinished run; continue it with --resume or drop it with "
-            "--overwrite_output_dir"
+            f"holds an unfinished run; continue it with {setting('resume')} or drop it with "
+            f"{setting('overwrite_output_dir')}"
         )
     return (
-        f"is not empty (holds {present[0]}); choose another folder, or --overwrite_output_dir to "
+        f"is not empty (holds {present[0]}); choose another folder, or {setting('overwrite_output_dir')} to "
         "remove what is there"
     )
 

@@ -20,13 +20,12 @@ from distillation.global_batches import GlobalBatch
 from distillation.objective import Losses
 from distillation.records import METRICS_NAME
 from files.atomic import atomic_open
-from files.errors import UserError
+from files.errors import UserError, setting
 
 # A run stops where more than this share of its steps has been left out, once there are enough of them to
 # tell, or so many in a row. The scaler of --fp16 leaves steps out until a scale fits, from 65,536 down.
 MOST_SKIPPED = 0.5
 _LIMITS, _LIMITS_WITH_SCALER = (10, 20), (32, 64)  # most in a row, enough
-_ADVICE = "lower --learning_rate, use fp32 in place of --bf16/--fp16, or correct the rows"
 _COUNTS = ("steps", "examples", "tokens", "skipped", "in_a_row")
 
 
@@ -114,8 +113,8 @@ class RunLog:
         told = f"a loss or a gradient is not finite; {METRICS_NAME} names the batch's rows"
         if broken and not self._skip:
             raise UserError(
-                f"step {broken[0]}: {told}. The run was stopped: {_ADVICE}; --nan_policy skip leaves "
-                "such batches out"
+                f"step {broken[0]}: {told}. The run was stopped: {_advice()}; {setting('nan_policy')} skip "
+                "leaves such batches out"
             )
         most, enough = _LIMITS_WITH_SCALER if self._scaled else _LIMITS
         shared = self.skipped > MOST_SKIPPED * step and (ended or step >= enough)
@@ -123,7 +122,7 @@ class RunLog:
             row = f", {longest} of them in a row" if longest >= most else ""
             raise UserError(
                 f"step {step}: {self.skipped} of {step} steps were left out{row}; nothing is learned this "
-                f"way: {told}. The run was stopped: {_ADVICE}"
+                f"way: {told}. The run was stopped: {_advice()}"
             )
         self._steps -= len(broken)
         if broken and self._file is not None:
@@ -272,3 +271,8 @@ def is_log_line(line: bytes) -> bool:
     kinds = (int, float, list, dict)
     whole = line.endswith(b"\n") and isinstance(values, dict) and type(values.get("step")) is int
     return whole and all(isinstance(value, kinds) for value in values.values())
+
+
+def _advice() -> str:
+    half = f"{setting('bf16')}/{setting('fp16')}"
+    return f"lower {setting('learning_rate')}, use fp32 in place of {half}, or correct the rows"

@@ -15,7 +15,7 @@ from distillation.checkpoint import ModelSaver
 from distillation.distributed import Runtime
 from distillation.objective import Objectives
 from distillation.run_log import RunLog
-from files.errors import UserError
+from files.errors import UserError, setting
 from transformer.linear import products_by
 from transformer.optimization import OPTIMIZERS, BertAdam
 from transformer.processor import processor
@@ -154,7 +154,10 @@ class TrainState:
         Raises:
             UserError: it is of another run, of another model, or of another version of this program.
         """
-        again = "resume with the same data and flags, or start again with --overwrite_output_dir"
+        again = (
+            "resume with the same data and flags, or start again with "
+            f"{setting('overwrite_output_dir')}"
+        )
         if told := _other_run(UNSAID | past, self.whole_identity()):
             raise UserError(f"{path}: belongs to {told}; {again}")
         try:

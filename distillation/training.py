@@ -29,7 +29,7 @@ from distillation.objective import Losses, Objectives, Step
 from distillation.records import METRICS_NAME, TEXT_LOG_NAME
 from distillation.run_log import RunLog, open_log, write_text_log
 from distillation.state import TrainingSettings, TrainState, log_of
-from files.errors import Stopped, StopRequest, UserError
+from files.errors import Stopped, StopRequest, UserError, setting
 from files.progress import progress_bar
 from transformer.precision import cast_frozen_linears
 
@@ -179,7 +179,7 @@ def check_settings(settings: TrainingSettings, runtime: Runtime) -> None:
         check_compiler(runtime.device)
     if settings.accumulation < 1:
         raise UserError(
-            f"--gradient_accumulation_steps {settings.accumulation}: expected at least 1"
+            f"{setting('gradient_accumulation_steps')} {settings.accumulation}: expected at least 1"
         )
 
 
@@ -271,7 +271,8 @@ class _Loop:
         self._save(now)
         if wanted > 1:
             raise Stopped(
-                wanted, f"after step {state.step} of {state.total}; --resume continues from there"
+                wanted,
+                f"after step {state.step} of {state.total}; {setting('resume')} continues from there",
             )
         return None
 

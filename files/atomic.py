@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from files.errors import UserError
+from files.errors import UserError, setting
 from files.locks import LOCK_NAME, sole_writer
 
 RUN_RECORD_NAME = "run.json"
@@ -148,15 +148,18 @@ def check_inputs_stay(
         for path in (source, *links):
             if lies_in(path, folder):
                 raise UserError(
-                    f"--output_dir {folder}: --overwrite_output_dir would remove {path}, which this "
-                    "run reads; choose another folder"
+                    f"{setting('output_dir')} {folder}: {setting('overwrite_output_dir')} would remove "
+                    f"{path}, which this run reads; choose another folder"
                 )
 
 
 def check_no_input(
-    flag: str, output: str | os.PathLike, inputs: Iterable[str | os.PathLike]
+    name: str, output: str | os.PathLike, inputs: Iterable[str | os.PathLike]
 ) -> None:
     """Refuse to write over a file that is read.
+
+    Args:
+        name: of the setting that names the output.
 
     Raises:
         UserError: the output is one of the inputs, links followed.
@@ -164,12 +167,15 @@ def check_no_input(
     for path in inputs:
         if os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
             raise UserError(
-                f"{flag} {output}: would write over the input {path}; choose another name"
+                f"{setting(name)} {output}: would write over the input {path}; choose another name"
             )
 
 
-def check_writable(folder: Path, flag: str = "--output_dir") -> None:
+def check_writable(folder: Path, name: str = "output_dir") -> None:
     """Refuse an output folder that is not a folder, or where nothing can be written; nothing is changed.
+
+    Args:
+        name: of the setting that names it.
 
     Raises:
         UserError: it says why.
@@ -178,11 +184,13 @@ def check_writable(folder: Path, flag: str = "--output_dir") -> None:
         with contextlib.suppress(FileNotFoundError):
             os.lstat(folder)
             if not folder.exists():
-                raise UserError(f"{flag} {folder}: is a link that leads nowhere")
+                raise UserError(f"{setting(name)} {folder}: is a link that leads nowhere")
             if not folder.is_dir():
-                raise UserError(f"{flag} {folder}: is a file; expected a folder")
+                raise UserError(f"{setting(name)} {folder}: is a file; expected a folder")
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         with tempfile.TemporaryFile(dir=nearest):  # without a name wherever the system can
             pass
     except OSError as error:
-        raise UserError(f"{flag} {folder}: cannot be written there ({error.strerror})") from None
+        raise UserError(
+            f"{setting(name)} {folder}: cannot be written there ({error.strerror})"
+        ) from None

@@ -21,6 +21,21 @@ _LONGEST_MESSAGE = 2000  # characters
 failed_with = 0
 
 
+# How the running program spells its settings, where that is not `--NAME`.
+_spelled: dict[str, str] = {}
+
+
+def spell_settings(spelled: dict[str, str]) -> None:
+    """Say how the program that runs has its user give each setting: name -> flag."""
+    _spelled.clear()
+    _spelled.update(spelled)
+
+
+def setting(name: str) -> str:
+    """A setting as the user of the running program gives it: what is no script knows no flags."""
+    return _spelled.get(name, f"--{name}")
+
+
 class UserError(Exception):
     """A mistake the user can correct.
 
@@ -96,7 +111,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
             raise
         status = failed_with = _say(
             f"not enough memory ({str(error).partition(chr(10))[0]}); make batches smaller, or have them "
-            "computed in parts (--gradient_accumulation_steps), or use a smaller model"
+            f"computed in parts ({setting('gradient_accumulation_steps')}), or use a smaller model"
         )
     except Stopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)

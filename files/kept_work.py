@@ -16,7 +16,7 @@ from typing import Any
 
 from files.atomic import atomic_open
 from files.checksums import content_key
-from files.errors import Mishap, UserError
+from files.errors import Mishap, UserError, setting
 
 _DONE = "done.json"
 
@@ -69,7 +69,7 @@ def kept_folder(
                 raise UserError(
                     f"{rest}: keeps the work of a stopped run, made with "
                     f"{differences(done.get('made_from', {}), made_from)}; run that command again with "
-                    "--resume, or remove this folder to start over"
+                    f"{setting('resume')}, or remove this folder to start over"
                 )
             shutil.rmtree(rest)
     keep = found = facts_of_done(folder) is not None

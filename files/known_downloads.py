@@ -11,7 +11,7 @@ from typing import Any
 from files.atomic import atomic_open
 from files.checksums import file_checksum, is_checksum
 from files.download import OFFLINE_VARIABLE, download, is_offline
-from files.errors import UserError
+from files.errors import UserError, setting
 from files.remote import shown
 
 TABLE = Path(__file__).with_name("known_downloads.json")
@@ -49,7 +49,7 @@ def obtain(
             )
     elif offline or is_offline():
         raise UserError(
-            f"{path}: not fetched (--offline or {OFFLINE_VARIABLE}); {by_hand(url, path)}"
+            f"{path}: not fetched ({setting('offline')} or {OFFLINE_VARIABLE}); {by_hand(url, path)}"
         )
     else:
         path.parent.mkdir(parents=True, exist_ok=True)

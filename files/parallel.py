@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Any, TypeVar
 
-from files.errors import Mishap
+from files.errors import Mishap, setting
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -56,7 +56,7 @@ def ordered_map(
             yield waiting.popleft().result()
     except BrokenProcessPool:
         raise Mishap(
-            f"--num_workers {workers}: a worker was killed, most likely for want of memory; "
+            f"{setting('num_workers')} {workers}: a worker was killed, most likely for want of memory; "
             "use fewer"
         ) from None
     finally:

@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from files.atomic import atomic_open, put_in_place
 from files.checksums import content_key
-from files.errors import Mishap, UserError
+from files.errors import Mishap, UserError, setting
 from files.kept_work import differences
 
 SECONDS = 10.0  # of work that a kill may cost: `Unfinished.mark` does nothing more often
@@ -122,7 +122,8 @@ def unfinished(
         keep = work.facts is not None and not mistake
         if keep:
             print(
-                f"note: {folder} keeps what is done; --resume continues from there", file=sys.stderr
+                f"note: {folder} keeps what is done; {setting('resume')} continues from there",
+                file=sys.stderr,
             )
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(
@@ -158,7 +159,7 @@ def _left_behind(
         if differs or not resume:
             what = f", made with {differs}; run that command again with" if differs else ";"
             raise UserError(
-                f"{folder}: keeps {found['bytes']:,} bytes of a stopped run{what} --resume"
+                f"{folder}: keeps {found['bytes']:,} bytes of a stopped run{what} {setting('resume')}"
                 f"{'' if differs else ' continues it'}, or remove this folder to start over"
             )
         with contextlib.suppress(OSError):

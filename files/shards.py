@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from files.atomic import atomic_open
-from files.errors import UserError
+from files.errors import UserError, setting
 from files.kept_work import differences
 
 _BLOCK = 1 << 22
@@ -94,7 +94,7 @@ def finished_shards(
 
 
 def _read_facts(path: Path, shard: Shard) -> dict[str, Any]:
-    again = f"run this program with --shard {shard.index}/{shard.count}"
+    again = f"run this program with {setting('shard')} {shard.index}/{shard.count}"
     try:
         facts = json.loads(Path(f"{path}.json").read_bytes())
         size = path.stat().st_size

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from files.errors import setting
 from files.parallel import ordered_map
 from reporting import models as models_of
 from reporting.blocks import Block, Figure, Figures, Folded, Table
@@ -135,7 +136,7 @@ def attention_section(lineage: models_of.Lineage, sentence: str | None) -> list[
     student = list(lineage.stages.values())[-1].name
     return [
         f"{student} and {lineage.teacher.name}, averaged over the heads; a row shows where its token "
-        f"looks. Another sentence: --sentence; of a long one the first {models_of.TOKENS} tokens.",
+        f"looks. Another sentence: {setting('sentence')}; of a long one the first {models_of.TOKENS} tokens.",
         Figures(drawn),
     ]
 

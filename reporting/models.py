@@ -17,7 +17,7 @@ from distillation.mapping import LayerMapping, layer_mapping
 from distillation.objectives.attention import attention_losses
 from distillation.objectives.hidden import hidden_losses
 from files.atomic import atomic_open
-from files.errors import UserError
+from files.errors import UserError, setting
 from reporting.results import Results
 from tasks.classifiers import load_classifier, new_classifier, task_of_record
 from tasks.task import Task, read_split
@@ -180,7 +180,9 @@ def attention_maps(lineage: Lineage, sentence: str | None) -> AttentionMaps:
     text_a, text_b = [sentence], None
     if sentence is None:
         if lineage.dev is None:
-            raise UserError(f"{lineage.task.folder}: its dev set is gone; give a --sentence")
+            raise UserError(
+                f"{lineage.task.folder}: its dev set is gone; give a {setting('sentence')}"
+            )
         text_a, text_b = _dev_rows(lineage, 1)
     store = encode_pairs(tokenizer, text_a, text_b, TOKENS)
     batch = store.collate([0])

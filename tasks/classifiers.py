@@ -15,7 +15,7 @@ import torch
 from corpus.token_store import encode_pairs
 from files.atomic import RUN_RECORD_NAME
 from files.checksums import file_facts
-from files.errors import UserError
+from files.errors import UserError, setting
 from files.origins import dataset_of
 from tasks.features import Split
 from tasks.glue import find_task
@@ -99,14 +99,14 @@ def read_classifier(
     source: str | os.PathLike,
     cache_dir: str | os.PathLike | None = None,
     head: str | None = None,
-    flag: str = "--head",
+    choose: str = "head",
     **settings: Any,
 ) -> TinyBertForSequenceClassification:
     """Load a classifier, and say which head it has.
 
     Args:
         head: kind of its head; None lets its files decide (see transformer/head_kind.py).
-        flag: the flag that sets `head`.
+        choose: the setting that is `head`.
         settings: what else `from_pretrained` takes.
 
     Raises:
@@ -115,18 +115,18 @@ def read_classifier(
     model = TinyBertForSequenceClassification.from_pretrained(
         source, cache_dir=cache_dir, classifier_head=head, **settings
     )
-    report_head(model.head, source, flag)
+    report_head(model.head, source, choose)
     return model
 
 
-def report_head(head: Head, source: str | os.PathLike, flag: str) -> None:
+def report_head(head: Head, source: str | os.PathLike, choose: str = "head") -> None:
     """Say which head a classifier has and why; of a guess also how to choose the other."""
     if os.environ.get("RANK", "0") != "0":  # another process of torchrun says it
         return
     told = f"{source}: classifier head {head.kind}, {CLASSIFIER_HEADS[head.kind]}"
     if head.guessed:
         (other,) = CLASSIFIER_HEADS.keys() - {head.kind}
-        choice = f"{flag} {other} makes it {CLASSIFIER_HEADS[other]}"
+        choice = f"{setting(choose)} {other} makes it {CLASSIFIER_HEADS[other]}"
         told = f"note: {told}, is a guess ({head.reason}); {choice}"
     else:
         told += f" ({head.reason})"

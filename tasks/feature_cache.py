@@ -24,7 +24,7 @@ import torch
 
 from files.atomic import atomic_open, contents
 from files.checksums import file_facts
-from files.errors import UserError
+from files.errors import UserError, setting
 from files.locks import wait_for_lock
 from files.progress import progress_bar
 from tasks.evaluation import predict_logits
@@ -52,7 +52,7 @@ def feature_cache(given: str | None, output_dir: str | os.PathLike) -> Iterator[
     if other:
         raise UserError(
             f"{folder}: holds {other[0]}, and would be removed after the run; name another folder for "
-            "the tokenised rows with --feature_cache"
+            f"the tokenised rows with {setting('feature_cache')}"
         )
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     keep = False
@@ -147,7 +147,9 @@ def cached_logits(
             )  # fmt: skip
         if not np.isfinite(logits).all():
             partial.unlink()
-            raise UserError(f"--teacher_model {source}: some of its logits are not finite numbers")
+            raise UserError(
+                f"{setting('teacher_model')} {source}: some of its logits are not finite numbers"
+            )
         logits.flush()
         partial.replace(path)
 

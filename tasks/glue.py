@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from files.errors import UserError
+from files.errors import UserError, setting
 from tasks.layout import (
     MRPC,
     PAIR,
@@ -55,9 +55,9 @@ class GlueTask(Task):
 
     def advice(self, split: str) -> str:
         if split == "train_aug":
-            return f"run data_augmentation.py --task_name {self.folder} first"
+            return f"run data_augmentation.py {setting('task_name')} {self.folder} first"
         name = self.folder.split("-")[0]  # the download calls them SST and STS
-        return f"give the folder that holds it, or run download_glue.py --tasks {name}"
+        return f"give the folder that holds it, or run download_glue.py {setting('tasks')} {name}"
 
     def open_rows(self, path: Path, split: str) -> tuple[Layout, Rows]:
         is_test = split in self.test_files
@@ -154,7 +154,7 @@ def find_task(name: str) -> GlueTask:
     task = TASKS.get(_ALIASES.get(key, key))
     if task is None:
         names = ", ".join(task.folder for task in TASKS.values())
-        raise UserError(f"--task_name {name}: no such task; expected one of {names}")
+        raise UserError(f"{setting('task_name')} {name}: no such task; expected one of {names}")
     return task
 
 
@@ -176,6 +176,6 @@ def guess_task(data_dir: str | os.PathLike) -> GlueTask:
     found = [task for task in TASKS.values() if task.has_train and task.key in runs]
     if len(found) != 1:
         raise UserError(
-            f"{data_dir}: the folder's name is not that of a GLUE task; give --task_name"
+            f"{data_dir}: the folder's name is not that of a GLUE task; give {setting('task_name')}"
         )
     return found[0]

@@ -58,7 +58,7 @@ class OwnTask(Task):
 
     def advice(self, split: str) -> str:
         if split == "train_aug":
-            return "run data_augmentation.py with the same --task_file first"
+            return "run data_augmentation.py on the same task first"
         return f'correct "{split}" in its files'
 
     def open_rows(self, path: Path, split: str) -> tuple[Layout, Rows]:

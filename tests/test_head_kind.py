@@ -133,7 +133,7 @@ def test_the_head_is_said_once_and_why(tiny_model_dir, capsys):
 def test_a_guess_is_said_with_the_flag_that_takes_the_other(tiny_model_dir, capsys):
     folder = tiny_model_dir("model", TinyBertForSequenceClassification)
     reconfigure(folder, ["architectures", "classifier_head", "auto_map"])
-    assert read_classifier(folder, flag="--teacher_head").config.classifier_head == "hf"
+    assert read_classifier(folder, choose="teacher_head").config.classifier_head == "hf"
     told = said(capsys)
     assert told.count("\n") == 1 and told.startswith(f"note: {folder}: classifier head hf")
     assert "is a guess" in told and "--teacher_head tinybert makes it" in told

@@ -1,12 +1,16 @@
 """Who may know whom: the table of the design, read from the imports of every module."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from cli.help import script_parser
+from files.errors import setting
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {  # room -> what of ours it may import, besides itself
@@ -67,6 +71,44 @@ def within(name: str, packages: tuple[str, ...]) -> bool:
 
 def test_every_room_is_found():
     assert {module.split("/")[0] for module in MODULES if "/" in module} == set(ROOMS)
+
+
+def texts_of(module: str) -> Iterator[tuple[int, str]]:
+    """The string constants of a module with their lines, docstrings left out."""
+    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+    docstrings = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            docstrings.add(id(body[0].value))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from [(node.lineno, node.value)] * (id(node) not in docstrings)
+
+
+BELOW = sorted({"files", "transformer", "corpus", "tasks", "distillation"})
+# Of the programs that are called: wikiextractor and git.
+OTHERS = {"--json", "--processes", "--no-templates", "--porcelain"}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.split("/")[0] in BELOW])
+def test_no_room_names_a_flag(module):
+    named = [
+        f"{module}:{line}: {text}"
+        for line, text in texts_of(module)
+        if re.search(r"(?<![\w-])--[a-z]", text) and text not in OTHERS
+    ]
+    assert named == []
+
+
+def test_settings_are_named_as_the_script_has_them():
+    parser = script_parser("A script.")
+    parser.add_argument("--max_length", dest="max_seq_length", type=int)
+    assert setting("max_seq_length") == "--max_seq_length"
+    parser.parse_args([])
+    assert setting("max_seq_length") == "--max_length"
+    script_parser("Another.").parse_args([])
+    assert setting("max_seq_length") == "--max_seq_length"
 
 
 def test_imports_inside_functions_are_seen():

@@ -27,7 +27,7 @@ from tokenizers import (
     processors,
 )
 
-from files.errors import UserError
+from files.errors import UserError, setting
 from transformer.basic_tokenizer import (
     TEXTS_PER_BLOCK,
     BasicTokenizer,
@@ -343,7 +343,7 @@ def _say_casing(source: str | os.PathLike, tokenizer: BertTokenizer, explicit: b
         advice = (
             'say "do_lower_case": false there if the model is cased'
             if tokenizer.do_lower_case
-            else "--do_lower_case lowers them"
+            else f"{setting('do_lower_case')} lowers them"
         )
         print(
             f"warning: {source}: {used}, as {origin} says, but {against}; {advice}", file=sys.stderr
