@@ -224,7 +224,7 @@ def _parse(line: str, place: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        hint = "have WikiExtractor write JSON" if line.startswith("<doc") else "correct or drop it"
+        hint = "run WikiExtractor with --json" if line.startswith("<doc") else "correct or drop it"
         raise UserError(
             f"{place}: is not JSON; expected one object with a text a line, {hint}"
         ) from None

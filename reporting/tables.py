@@ -190,7 +190,7 @@ def missing_section(
             told = ", ".join(absent) or "no task at all"
             lines.append(f"no score of {label(results, model)} ({model}): {told}")
     if not (results.scores or wanted):
-        lines.append("no score yet: task_distill.py writes one where it evaluates")
+        lines.append("no score yet: task_distill.py --do_eval writes one into --output_dir")
     lines += missing_seeds(results, tasks)
     lines += [f"unfinished training: {run}" for run in unfinished]
     lines += [*results.problems, *problems]

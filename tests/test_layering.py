@@ -96,7 +96,7 @@ def test_no_room_names_a_flag(module):
     named = [
         f"{module}:{line}: {text}"
         for line, text in texts_of(module)
-        if re.search(r"(?<![\w-])--[a-z]", text) and text not in OTHERS
+        if re.search(r"(?<![\w-])--[a-z]", re.sub("|".join(OTHERS), "", text))
     ]
     assert named == []
 
