@@ -278,8 +278,10 @@ def write_results(folder: Path, record: Mapping[str, Any]) -> str:
 
 def describe_model(model: torch.nn.Module) -> dict[str, Any]:
     """Number of parameters and the configuration, for the run record."""
+    sizes = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "encoder_parameters": sum(p.numel() for p in model.bert.parameters()),
-        "config": model.config.to_dict(),
+        # A family may call its sizes otherwise.
+        "config": {name: getattr(model.config, name) for name in sizes} | model.config.to_dict(),
     }

@@ -123,6 +123,10 @@ class StoreBatches:
         """What each row counts in a batch's mean losses, int64 [B]: all the same."""
         return np.ones(len(rows), np.int64)
 
+    def totals(self, epoch: int, rows: np.ndarray) -> dict[str, float]:
+        """What a part of a global batch is told of the whole: nothing."""
+        return {}
+
     def collate(self, epoch: int, rows: np.ndarray, width: int) -> dict[str, torch.Tensor]:
         """Make a batch: the store's three tensors [B, width] and the columns."""
         import torch

@@ -28,10 +28,12 @@ class MaskedBatches(StoreBatches):
     Attributes:
         tokenizer: knows [MASK], [CLS], [SEP] and how many tokens there are.
         probability: share of the tokens chosen.
+        packed: whether [SEP] may stand anywhere, as in windows of several documents; none is chosen.
     """
 
     tokenizer: BertTokenizer | None = None
     probability: float = 0.15
+    packed: bool = False
 
     def weights(self, epoch: int, rows: np.ndarray) -> np.ndarray:
         """What each row counts in a batch's mean loss, int64 [B]: its masked places."""
@@ -64,13 +66,15 @@ class MaskedBatches(StoreBatches):
     def _choose(self, epoch: int, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Which places are masked, bool [B, width], and the draws that say how, float64 [B, width].
 
-        Lengths and boundaries decide; no token is read.
+        Lengths and boundaries decide; unless the sequences are `packed`, no token is read.
         """
         store = self.store(epoch)
         columns = np.arange(width)
         last = (store.spans(rows)[1] - 1)[:, None]
         separator = store.boundaries[rows].astype(np.int64)[:, None] - 1
         free = (columns > 0) & (columns < last) & (columns != separator)
+        if self.packed:
+            free &= store.collate(rows, width)["input_ids"].numpy() != self.tokenizer.sep_id
         draws = np.stack([self._draws(epoch, row, width) for row in rows])  # [B, width, 2]
         chosen = free & (draws[..., 0] < self.probability)
         # A sequence in which nothing was chosen shows its smallest draw: every row must teach something.
@@ -82,3 +86,48 @@ class MaskedBatches(StoreBatches):
     def _draws(self, epoch: int, row: int, width: int) -> np.ndarray:
         generator = np.random.default_rng((self.seed % 2**64, _PURPOSE, epoch, int(row)))
         return generator.random((width, 2))  # a wider batch appends: what came before stays
+
+
+@dataclass(frozen=True)
+class CountedBatches(MaskedBatches):
+    """Masked batches for losses at chosen positions (see distillation/objectives/words.py).
+
+    Attributes:
+        counted: which positions the losses are taken at: "tokens" leaves padding out, "masked" takes the
+            masked ones alone, "all" takes padding too.
+    """
+
+    counted: str = "tokens"
+
+    def weights(self, epoch: int, rows: np.ndarray) -> np.ndarray:
+        """What each row counts in a batch's mean losses, int64 [B]: its positions."""
+        if self.counted == "masked":
+            return super().weights(epoch, rows)
+        if self.counted == "all":
+            return np.full(len(rows), self.width(epoch, rows))
+        return self.store(epoch).spans(rows)[1]
+
+    def totals(self, epoch: int, rows: np.ndarray) -> dict[str, float]:
+        """Of a global batch: how many positions count, and how many are masked."""
+        return {
+            "counted_total": float(self.weights(epoch, rows).sum()),
+            "masked_total": float(super().weights(epoch, rows).sum()),
+        }
+
+    def collate(self, epoch: int, rows: np.ndarray, width: int) -> dict[str, torch.Tensor]:
+        """Make a batch: counted_rows, counted_columns (int64 [N], masked ones first), masked_labels."""
+        import torch
+
+        batch = super().collate(epoch, rows, width)
+        masked = batch.pop("masked_rows"), batch.pop("masked_columns")
+        others = torch.zeros_like(batch["attention_mask"])
+        if self.counted != "masked":
+            others = (
+                torch.ones_like(others)
+                if self.counted == "all"
+                else batch["attention_mask"].clone()
+            )
+            others[masked] = 0
+        found = zip(masked, others.nonzero(as_tuple=True), strict=True)
+        rows_of, columns_of = (torch.cat(pair) for pair in found)
+        return batch | {"counted_rows": rows_of, "counted_columns": columns_of}

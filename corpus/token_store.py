@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -64,6 +64,12 @@ class TokenStore:
     def lengths(self) -> np.ndarray:
         """Tokens in each sequence, int64 [n]."""
         return np.diff(self.offsets)
+
+    def first(self, rows: int | None) -> TokenStore:
+        """The first so many sequences; None for all."""
+        if rows is None or rows >= len(self):
+            return self
+        return replace(self, offsets=self.offsets[: rows + 1], boundaries=self.boundaries[:rows])
 
     def save(self, prefix: str | os.PathLike) -> None:
         """Write the three files of the store; each appears only when complete."""

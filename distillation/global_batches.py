@@ -33,6 +33,9 @@ class BatchSource(Protocol):
     def weights(self, epoch: int, rows: np.ndarray) -> np.ndarray:
         """What each row counts in a batch's mean losses, [B]: 1, or its masked places."""
 
+    def totals(self, epoch: int, rows: np.ndarray) -> dict[str, float]:
+        """What every part of the global batch of these rows is told of the whole."""
+
     def collate(self, epoch: int, rows: np.ndarray, width: int) -> Batch:
         """The batch itself, on the CPU."""
 
@@ -70,6 +73,7 @@ def global_batches(
         number = runtime.world * accumulation
         own = slice(runtime.rank * accumulation, (runtime.rank + 1) * accumulation)
         parts = []
+        whole = source.totals(epoch, rows) if number > 1 else {}
         for chunk, share in zip(
             np.array_split(rows, number)[own], shares(epoch, rows, number)[own], strict=True
         ):
@@ -80,7 +84,7 @@ def global_batches(
                 batch = source.collate(epoch, chunk, width)
                 if runtime.device.type == "cuda":
                     batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
-                parts.append((batch, share))
+                parts.append((batch | whole, share))
         return GlobalBatch(epoch, closes_epoch, rows, source.tokens(epoch, rows), parts)
 
     def shares(epoch: int, rows: np.ndarray, number: int) -> list[float]:

@@ -90,8 +90,8 @@ class Objective(nn.Module):
 
     def forward(
         self, student: EncoderOutput, teacher: EncoderOutput, batch: Batch
-    ) -> Sequence[Tensor]:
-        """Return the terms of the loss, scalars, to be added up.
+    ) -> Sequence[Tensor] | Mapping[str, Sequence[Tensor]]:
+        """Return the terms of the loss, scalars, to be added up; or several losses' by their names.
 
         Args:
             student, teacher: the outputs that are read, and the layers of `needs`, in its order. In
@@ -147,6 +147,9 @@ class Objectives(nn.Module):
         inputs = {name: batch[name] for name in _INPUTS}
         if "masked_rows" in batch:
             inputs["masked_positions"] = batch["masked_rows"], batch["masked_columns"]
+        if "counted_rows" in batch:
+            inputs["masked_positions"] = batch["counted_rows"], batch["counted_columns"]
+            inputs["project"] = False
         target = EncoderOutput(batch.get("teacher_logits"))
         needs = self._needs["teacher"]
         if any(needs) or ("teacher" in self.reads and target.output is None):
@@ -164,10 +167,13 @@ class Objectives(nn.Module):
                 _select(out, self._needs[side], part.needs(side))
                 for side, out in (("student", student), ("teacher", teacher))
             )
-            found = [loss if weight == 1 else weight * loss for loss in part(*seen, batch)]
-            terms.setdefault(part.log_name, []).extend(found)
-            if part.by_layer:
-                layered.setdefault(part.log_name, []).extend(found)
+            found = part(*seen, batch)
+            by_name = found if isinstance(found, Mapping) else {part.log_name: found}
+            for name, losses in by_name.items():
+                weighted = [loss if weight == 1 else weight * loss for loss in losses]
+                terms.setdefault(name, []).extend(weighted)
+                if part.by_layer:
+                    layered.setdefault(name, []).extend(weighted)
         return Losses(
             {name: _sum(losses) for name, losses in terms.items()},
             {name: torch.stack(losses).detach() for name, losses in layered.items()},

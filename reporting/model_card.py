@@ -31,6 +31,8 @@ STAGES = {
     "classifier is untrained; `task_distill.py --pred_distill` is what follows.",
     "prediction": "A student that learned the task from a fine-tuned teacher (TinyBERT, section 3.2).",
     "finetune": "BERT fine-tuned on the labels of the task.",
+    "distilbert": "A general student: it learned masked language modelling from a BERT's predictions and "
+    "hidden states (DistilBERT, section 3), and no task.",
     "mlm": "BERT trained further as a masked language model.",
 }
 
@@ -185,12 +187,14 @@ def _sections(
         about = "language: that of its training text; add `language:` above before publishing"
     yield f"- size: {shape}\n- {role}: `{origin}`{known}\n- {about}"
     if record["metrics"]:
+        losses = record["main_metric"] == "loss"
         rows = [
-            f"| {split} | {name} | {100 * value:.1f} |"
+            f"| {split} | {name} | {f'{value:.4f}' if losses else f'{100 * value:.1f}'} |"
             for split, metrics in record["metrics"].items()
             for name, value in metrics.items()
         ]
-        yield "## Scores\n\n| set | metric | × 100 |\n|---|---|---|\n" + "\n".join(rows)
+        head = "| set | loss | weighted |" if losses else "| set | metric | × 100 |"
+        yield f"## Scores\n\n{head}\n|---|---|---|\n" + "\n".join(rows)
         yield (
             f"Of the best model (step {record['best_step']:,} of {record['steps']:,}), chosen on this "
             "very dev set; one seed."
@@ -220,7 +224,7 @@ def _sections(
 def _use(folder: Path, record: Mapping[str, Any]) -> str:
     name = folder.resolve().name
     if record["task"] is None:
-        kind = "AutoModelForMaskedLM" if record["stage"] == "mlm" else "AutoModel"
+        kind = "AutoModelForMaskedLM" if record["stage"] in ("mlm", "distilbert") else "AutoModel"
         return _loading(name, kind, False)
     own = record["model"]["config"].get("classifier_head") == "tinybert"
     text = _loading(name, "AutoModelForSequenceClassification", own)

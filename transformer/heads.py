@@ -5,12 +5,31 @@ Shapes: B sequences in the batch, L positions, H hidden width, V vocabulary.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from transformer.configuration import EncoderConfig
 from transformer.encoder import ACTIVATIONS
 from transformer.linear import Linear, linear
+
+
+class WordStates(NamedTuple):
+    """Scores over the vocabulary before they are computed: states · weightᵀ + bias.
+
+    Attributes:
+        states: [N, H], one for each position asked for.
+        weight, bias: [V, H] and [V].
+    """
+
+    states: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def scores(self) -> Tensor:
+        """The logits [N, V]."""
+        return linear(self.states, self.weight, self.bias)
 
 
 class BertPredictionHeadTransform(nn.Module):
@@ -32,8 +51,8 @@ class BertLMPredictionHead(nn.Module):
         self.transform = BertPredictionHeadTransform(config)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
-    def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
-        return linear(self.transform(hidden), word_embeddings, self.bias)
+    def forward(self, hidden: Tensor, word_embeddings: Tensor) -> WordStates:
+        return WordStates(self.transform(hidden), word_embeddings, self.bias)
 
 
 class BertHeads(nn.Module):

@@ -158,12 +158,14 @@ class BertForMaskedLM(BertPreTrainedModel):
         masked_positions: tuple[Tensor, Tensor] | None = None,
         columns: Tensor | None = None,
         collect: Collect = NOTHING,
+        project: bool = True,
     ) -> EncoderOutput:
         """Return logits [B, L, V], or [K, V] at `masked_positions` = (rows int64 [K], columns int64 [K]).
 
         Only the positions asked for pass through the vocabulary projection. Where it is one position of
         each sequence, `columns` (int64 [B]) names them instead: the last layer then leaves the others
-        out, too, and the logits are [B, V].
+        out, too, and the logits are [B, V]. Without `project` the output is `WordStates`, from which a loss
+        computes as many of them at once as it likes.
         """
         last = len(self.bert.encoder.layer)
         wanted = collect._replace(hidden=(*collect.hidden, last))
@@ -175,8 +177,9 @@ class BertForMaskedLM(BertPreTrainedModel):
             hidden = hidden[:, 0]
         if masked_positions is not None:
             hidden = hidden[masked_positions]
-        logits = self.cls.predictions(hidden, self.bert.embeddings.word_embeddings.weight)
-        return out._replace(output=logits, hidden=tuple(collected))
+        words = self.cls.predictions(hidden, self.bert.embeddings.word_embeddings.weight)
+        output = words.scores() if project else words
+        return out._replace(output=output, hidden=tuple(collected))
 
 
 class BertForPreTraining(BertPreTrainedModel):
@@ -192,7 +195,7 @@ class BertForPreTraining(BertPreTrainedModel):
         last = len(self.bert.encoder.layer)
         out = self.bert(input_ids, token_type_ids, attention_mask, Collect(hidden=(last,)))
         words = self.cls.predictions(out.hidden[0], self.bert.embeddings.word_embeddings.weight)
-        return words, self.cls.seq_relationship(out.output)
+        return words.scores(), self.cls.seq_relationship(out.output)
 
 
 class BertForNextSentencePrediction(BertPreTrainedModel):
