@@ -69,12 +69,23 @@ class TripleLoss(Objective):
     def forward(
         self, student: EncoderOutput, teacher: EncoderOutput, batch: Mapping[str, Tensor]
     ) -> dict[str, Sequence[Tensor]]:
+        triple, terms = self.triple, {}
+        if triple.alpha_ce or triple.alpha_mlm:
+            terms |= self.of_words(student, teacher, batch)
+        if triple.alpha_cos:
+            terms["cos_loss"] = [triple.alpha_cos * self.cosine(student, teacher, batch)]
+        return terms
+
+    def of_words(
+        self, student: EncoderOutput, teacher: EncoderOutput, batch: Mapping[str, Tensor]
+    ) -> dict[str, Sequence[Tensor]]:
+        """L_ce and L_mlm, weighted."""
         triple, counted = self.triple, len(batch["counted_rows"])
         masked = len(batch["masked_labels"])
         if "masked_total" in batch:  # of which this part is as much as it counts
             masked = batch["masked_total"] * counted / batch["counted_total"]
         divisor = len(batch["input_ids"]) if triple.per_sequence else counted
-        total, soft, words = vocabulary_loss(
+        total, soft, _ = vocabulary_loss(
             student.output,
             teacher.output if triple.alpha_ce else None,
             batch["masked_labels"],
@@ -82,14 +93,11 @@ class TripleLoss(Objective):
             triple.alpha_ce / divisor,
             triple.alpha_mlm / max(masked, 1e-6),
         )
-        terms = {"ce_loss": [soft]} if triple.alpha_ce else {}
-        # All of the gradient is the total's: the terms beside it are numbers for the log.
-        terms["mlm_loss"] = [total - soft]
-        if triple.alpha_ce and not triple.alpha_mlm:
-            terms = {"ce_loss": [total]}
-        if triple.alpha_cos:
-            terms["cos_loss"] = [triple.alpha_cos * self.cosine(student, teacher, batch)]
-        return terms
+        if not triple.alpha_mlm:
+            return {"ce_loss": [total]}
+        # The gradient is the total's; the number beside it has none.
+        both = {"ce_loss": [soft]} if triple.alpha_ce else {}
+        return both | {"mlm_loss": [total - soft]}
 
     def cosine(
         self, student: EncoderOutput, teacher: EncoderOutput, batch: Mapping[str, Tensor]
