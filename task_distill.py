@@ -16,9 +16,7 @@ and to score a student: --do_eval; to write a GLUE submission: --do_predict.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -29,6 +27,7 @@ from cli.classification import (
     score_teacher,
     train_split_name,
 )
+from cli.finetuning import dev_saver
 from cli.flags import (
     add_drop_flags,
     add_feature_cache_flag,
@@ -58,12 +57,9 @@ from distillation.state import TrainingSettings
 from distillation.training import number_of_steps, prepare_teacher
 from files.errors import UserError, run_script
 from tasks.classifiers import data_facts, load_classifier, load_dev, task_facts
-from tasks.evaluation import evaluate
 from tasks.feature_cache import cached_logits, cached_split, feature_cache
-from tasks.features import Split
 from tasks.task import Task
 from transformer.loading import read_config
-from transformer.modeling import TinyBertForSequenceClassification
 from transformer.precision import autocast
 from transformer.weights import weights_checksum
 
@@ -245,7 +241,7 @@ def train_student(
                 )  # fmt: skip
         scored = dev if objectives.reads else {}
         context = autocast(settings.precision, runtime.device)
-        return make_keeper(args, task, student, scored, runtime.device, context, folder)
+        return dev_saver(args, task, student, scored, runtime.device, context, folder)
 
     record = RunRecord(
         stage,
@@ -266,28 +262,6 @@ def train_student(
             scored=bool(objectives.reads),
         )
     )  # fmt: skip
-
-
-def make_keeper(
-    args: argparse.Namespace,
-    task: Task,
-    student: TinyBertForSequenceClassification,
-    dev: dict[str, Split],
-    device: torch.device,
-    context: AbstractContextManager,
-    folder: Path,
-) -> ModelSaver:
-    """Keep the best model on the (first) dev set, or the newest where none is evaluated.
-
-    Args:
-        context: of the forward passes, which sets their precision.
-    """
-    evaluation: Callable | None = None
-    if dev:
-        evaluation = partial(evaluate, task, student, dev, args.eval_batch_size, device, context)
-    return ModelSaver(
-        student, folder, evaluation, lambda metrics: metrics[next(iter(dev))][task.main_metric]
-    )
 
 
 if __name__ == "__main__":

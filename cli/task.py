@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from files.atomic import find_input
-from files.errors import UserError
+from files.errors import UserError, setting
 from tasks.glue import find_task, guess_task
 from tasks.own import read_task_file
 from tasks.task import Task
@@ -20,6 +21,26 @@ def add_task_file_flag(group: argparse._ArgumentGroup) -> None:
         help="JSON file that describes a task of one's own, in place of --task_name; its data are in the "
         "file's folder, or in --data_dir",
     )
+
+
+def named_tasks(names: str, glue_dir: str | os.PathLike) -> list[tuple[Task, Path]]:
+    """The tasks of a flag such as `SST-2,my_task/task.json`, and the folders of their data.
+
+    Raises:
+        UserError: there is no such task, file or folder; or a task is named twice.
+    """
+    found: list[tuple[Task, Path]] = []
+    for name in filter(None, names.split(",")):
+        if name.endswith(".json"):
+            found.append((read_task_file(name), Path(name).parent))
+        else:
+            task = find_task(name)
+            what = f"the data of {task.folder}; download_glue.py fetches them"
+            found.append((task, find_input(Path(glue_dir) / task.folder, what)))
+    folders = [task.folder for task, _ in found]
+    if not folders or len(set(folders)) < len(folders):
+        raise UserError(f"{setting('tasks')} {names}: expected names of different tasks")
+    return found
 
 
 def chosen_task(args: argparse.Namespace, guess: bool = False) -> tuple[Task, Path]:

@@ -71,6 +71,13 @@ class TokenStore:
             return self
         return replace(self, offsets=self.offsets[: rows + 1], boundaries=self.boundaries[:rows])
 
+    def take(self, rows: np.ndarray) -> TokenStore:
+        """Some of the sequences, in this order, in memory."""
+        starts, lengths = self.spans(rows)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        tokens = self.tokens[ranges(starts, lengths)]
+        return replace(self, tokens=tokens, offsets=offsets, boundaries=self.boundaries[rows])
+
     def save(self, prefix: str | os.PathLike) -> None:
         """Write the three files of the store; each appears only when complete."""
         with TokenStoreWriter(prefix, self.tokens.dtype) as writer:

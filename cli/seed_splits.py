@@ -1,0 +1,83 @@
+"""Which rows a sibling's scripts train on and score: GLUE's own sets, or a division of them."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cli.finetuning import TaskData
+from corpus.token_store import encode_pairs
+from tasks.classifiers import data_facts, load_dev, load_split
+from tasks.features import Split
+from tasks.task import Examples, Task, dev_splits, read_split
+from transformer.tokenization import BertTokenizer
+
+
+def add_split_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the choice of the rows."""
+    group.add_argument(
+        "--splits",
+        choices=("official", "seed"),
+        default="official",
+        help="official: the task's own training and dev set; seed: 80/10/10 of both together, drawn with "
+        "--seed, as the re-implementation, whose test rows have near-duplicates among the training rows",
+    )
+
+
+def read_task_data(
+    args: argparse.Namespace, task: Task, folder: Path, tokenizer: BertTokenizer
+) -> TaskData:
+    """Read and tokenise a task's rows, in memory.
+
+    Raises:
+        UserError: a file is missing, or a row is wrong.
+    """
+    length = args.max_seq_length
+    if args.splits == "official":
+        train = load_split(task, folder, "train", tokenizer, length)
+        dev = load_dev(task, folder, tokenizer, length)
+        facts = data_facts(task, folder, {"train": train, **dev})
+        return TaskData("train", train, dev, facts, next(iter(dev.values())))
+    first = dev_splits(task, folder)[0]
+    rows = joined(read_split(task, folder, "train"), read_split(task, folder, first))
+    store = encode_pairs(tokenizer, rows.text_a, rows.text_b, length)
+    parts = {
+        name: Split(store.take(chosen), rows.labels[chosen])
+        for name, chosen in divide(len(rows), args.seed).items()
+    }
+    whole = {name: Split(store, rows.labels) for name in ("train", first)}
+    facts = {
+        name: fact | {"rows": len(rows), "divided_by_seed": args.seed}
+        for name, fact in data_facts(task, folder, whole).items()
+    }
+    return TaskData(
+        "80 % of train and dev", parts["train"], {"validation": parts["validation"]},
+        facts | {"validation": facts[first]}, parts["test"],
+    )  # fmt: skip
+
+
+def divide(rows: int, seed: int) -> dict[str, np.ndarray]:
+    """Row numbers of three parts: a tenth for test, a tenth of the rest for validation, both rounded up."""
+    order = np.random.default_rng(seed % 2**64).permutation(rows)
+    test = math.ceil(0.1 * rows)
+    validation = math.ceil(0.1 * (rows - test))
+    return {
+        "test": order[:test],
+        "validation": order[test : test + validation],
+        "train": np.sort(order[test + validation :]),
+    }
+
+
+def joined(one: Examples, other: Examples) -> Examples:
+    """The rows of two splits."""
+    return replace(
+        one,
+        ids=np.concatenate([one.ids, other.ids]),
+        text_a=one.text_a + other.text_a,
+        text_b=None if one.text_b is None else one.text_b + other.text_b,
+        labels=np.concatenate([one.labels, other.labels]),
+    )
