@@ -318,6 +318,27 @@ def add_drop_flags(group: argparse._ArgumentGroup, head: bool = True) -> None:
     )
 
 
+def add_init_flags(group: argparse._ArgumentGroup) -> None:
+    """Add what a DistilBERT starts from."""
+    group.add_argument(
+        "--init",
+        choices=("random", "teacher"),
+        default="random",
+        help="fresh weights, as the re-implementation; or the teacher's embeddings and some of its layers, "
+        "as the paper",
+    )
+    group.add_argument(
+        "--layers",
+        type=layer_numbers,
+        help="with --init teacher: its layers from 0 (default: spread evenly, 0,2,4,7,9,11 of 12 for 6)",
+    )
+
+
+def layer_numbers(text: str) -> tuple[int, ...]:
+    """Read a flag such as `0,2,4`."""
+    return tuple(int(number) for number in text.split(","))
+
+
 def add_ignored_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Flags that published commands carry and that mean nothing here; more may join the group."""
     group = parser.add_argument_group("accepted and ignored")

@@ -118,10 +118,11 @@ def check_choices(args: argparse.Namespace, task: Task) -> None:
         for flag in ("pred_distill", "hard_labels"):
             if getattr(args, flag):
                 raise UserError(f"--{flag} and --objectives: give one of them")
-        if task.labels is None and "soft_ce" in args.objectives:
-            raise UserError(
-                f"--objectives soft_ce: is for classes; {task.folder} has one score: logit_mse"
-            )
+        for name in {"soft_ce", "soft_kl"}.intersection(args.objectives):
+            if task.labels is None:
+                raise UserError(
+                    f"--objectives {name}: is for classes; {task.folder} has one score: logit_mse"
+                )
     if is_of_predictions(args) and not 0 < args.temperature < math.inf:
         raise UserError(f"--temperature {args.temperature}: expected a number above 0")
     if args.pred_distill and args.hard_labels and task.labels is not None:

@@ -1,7 +1,7 @@
 """Fine-tune a DistilBERT on each of several tasks, and score each model on all of them.
 
     python distilbert/finetune.py
-    python distilbert/finetune.py --tasks SST-2,RTE,my_task/task.json --student_model checkpoints/distilbert_pretrain
+    python distilbert/finetune.py --student_model checkpoints/distilbert_pretrain --tasks SST-2,mine/task.json
 
 Five tasks by default. Each model is a folder of its own, OUTPUT_DIR/TASK/distilbert_finetune, and OUTPUT_DIR
 holds glue_cross_eval_metrics.json, a row for each task that a model was fine-tuned on, a column for each that
@@ -22,23 +22,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np
-import torch
 
-from cli.finetuning import TaskData, fine_tune
+from cli.finetuning import fine_tune
 from cli.flags import add_model_flags, add_training_flags
 from cli.help import script_parser
-from cli.seed_splits import add_split_flags, read_task_data
 from cli.settings import mention_ignored_flags, settings_from
+from cli.siblings import add_split_flags, read_task_data, scores, short_name
 from cli.task import named_tasks
 from cli.training import check_start, load_tokenizer
 from distillation.distributed import Runtime, start_runtime
 from files.atomic import atomic_open, find_input
 from files.errors import run_script
-from reporting.plots import save_heat_map
-from tasks.evaluation import predict_logits, predictions_of
+from tasks.evaluation import predict_logits
 from tasks.features import Split
-from tasks.metrics import compute_metrics
 from tasks.task import Task
 from transformer.modeling import TinyBertForSequenceClassification
 
@@ -94,30 +90,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         find_input(STUDENT, "the student: distilbert/pretrain.py makes it")
     runs = {}
     for task, folder in tasks:
-        place = Path(args.output_dir) / task.folder / "distilbert_finetune"
-        runs[task.folder] = argparse.Namespace(
+        place = Path(args.output_dir) / short_name(task) / "distilbert_finetune"
+        runs[short_name(task)] = argparse.Namespace(
             **{**vars(args), "output_dir": str(place), "bert_model": args.student_model}
         )
-        check_start(runs[task.folder], settings, runtime, folder)
+        check_start(runs[short_name(task)], settings, runtime, folder)
     tokenizer = load_tokenizer(args, args.student_model)
-    data = {task.folder: read_task_data(args, task, folder, tokenizer) for task, folder in tasks}
+    data = {
+        short_name(task): read_task_data(args, task, folder, tokenizer) for task, folder in tasks
+    }
     grid: Grid = {}
     for task, _ in tasks:
-        own: TaskData = data[task.folder]
-        fine_tune(runs[task.folder], settings, task, lambda _, own=own: own, runtime)
+        name = short_name(task)
+        fine_tune(runs[name], settings, task, lambda _, own=data[name]: own, runtime)
         if runtime.is_main and not args.dry_run:
-            model = TinyBertForSequenceClassification.from_pretrained(runs[task.folder].output_dir)
+            model = TinyBertForSequenceClassification.from_pretrained(runs[name].output_dir)
             model.to(runtime.device).eval()
-            scored = {name: (other, data[name].scored) for name, other in named(tasks)}
-            grid[task.folder] = score_on_all(model, scored, args.eval_batch_size, runtime)
+            scored = {short_name(t): (t, data[short_name(t)].scored) for t, _ in tasks}
+            grid[name] = score_on_all(model, scored, args.eval_batch_size, runtime)
             write_grid(Path(args.output_dir), grid, list(data))
         runtime.wait()
     return 0
-
-
-def named(tasks: Sequence[tuple[Task, Path]]) -> list[tuple[str, Task]]:
-    """The tasks with their names."""
-    return [(task.folder, task) for task, _ in tasks]
 
 
 def score_on_all(
@@ -136,18 +129,6 @@ def score_on_all(
     return found
 
 
-def scores(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Mean loss over all rows, accuracy, and the task's own metrics."""
-    outputs = torch.from_numpy(logits)
-    answers = predictions_of(task, logits)
-    if task.labels is None:
-        errors = torch.nn.functional.mse_loss(outputs[:, 0], torch.from_numpy(labels))
-        return {"loss": errors.item()} | compute_metrics(task, answers, labels)
-    loss = torch.nn.functional.cross_entropy(outputs, torch.from_numpy(labels)).item()
-    accuracy = float(np.mean(answers == labels))
-    return {"loss": loss, "accuracy": accuracy} | compute_metrics(task, answers, labels)
-
-
 def write_grid(folder: Path, grid: Grid, names: Sequence[str]) -> None:
     """Write what has been scored so far, and say it."""
     with atomic_open(folder / GRID_NAME) as file:
@@ -155,6 +136,8 @@ def write_grid(folder: Path, grid: Grid, names: Sequence[str]) -> None:
     table: list[list[Any]] = [
         [grid[row].get(column, {}).get("accuracy") for column in names] for row in grid
     ]
+    from reporting.plots import save_heat_map  # matplotlib takes half a second
+
     save_heat_map(
         folder / "glue_cross_eval.png", table, list(grid), names,
         "Accuracy × 100: fine-tuned on (rows), scored on (columns)",

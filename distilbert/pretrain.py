@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 
-from cli.flags import add_model_flags, add_training_flags, proportion, whole_number
+from cli.flags import add_init_flags, add_model_flags, add_training_flags, proportion, whole_number
 from cli.help import script_parser
 from cli.plan import show_plan
 from cli.settings import batching_from, mention_ignored_flags, settings_from
@@ -59,6 +59,7 @@ from transformer.tokenization import BertTokenizer
 from transformer.weights import weights_checksum
 
 TEACHER = ROOT / "models/bert-base-uncased"
+TRANSFORM = "cls.predictions.transform."
 TEST_NAME = "test_losses.json"
 
 
@@ -93,18 +94,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_model_flags(group)
     group = parser.add_argument_group("student")
-    group.add_argument(
-        "--init",
-        choices=("random", "teacher"),
-        default="random",
-        help="fresh weights, as the re-implementation; or the teacher's embeddings and some of its layers, "
-        "as the paper",
-    )
-    group.add_argument(
-        "--layers",
-        type=layer_numbers,
-        help="with --init teacher: its layers from 0 (default: spread evenly, 0,2,4,7,9,11 of 12 for 6)",
-    )
+    add_init_flags(group)
     group.add_argument(
         "--vocab_transform",
         action="store_true",
@@ -148,11 +138,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         optimizer="adamw", schedule="constant", warmup_proportion=0.0, max_grad_norm=0.0, seed=1
     )
     return parser.parse_args(argv)
-
-
-def layer_numbers(text: str) -> tuple[int, ...]:
-    """Read a flag such as `0,2,4`."""
-    return tuple(int(number) for number in text.split(","))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -307,7 +292,7 @@ def make_student(
         return student, "random weights"
     depths = config.num_hidden_layers, teacher.config.num_hidden_layers
     layers = args.layers or spread_layers(*depths)
-    take_layers(student, teacher, layers, transform=args.vocab_transform)
+    take_layers(student, teacher, layers, () if args.vocab_transform else (TRANSFORM,))
     return student, f"the teacher's layers {','.join(map(str, layers))}"
 
 

@@ -62,15 +62,15 @@ def spread_layers(student: int, teacher: int) -> tuple[int, ...]:
 
 
 def take_layers(
-    student: nn.Module, teacher: nn.Module, layers: Sequence[int], transform: bool = False
+    student: nn.Module, teacher: nn.Module, layers: Sequence[int], without: Sequence[str] = ()
 ) -> None:
-    """Give a masked language model the embeddings, some layers and the vocabulary's bias of another.
+    """Give a model the embeddings, some layers and the heads of another.
 
-    Weights that the student does not have, segments and the pooler of a DistilBERT's teacher, are left out.
+    Weights that the student does not have, such as a DistilBERT's segments, are left out.
 
     Args:
         layers: the teacher's layer for each of the student's, from 0.
-        transform: also take the layer of the head that lies below the vocabulary.
+        without: beginnings of names to leave out as well.
 
     Raises:
         UserError: another number of layers, no such layer, or weights of other shapes.
@@ -84,7 +84,7 @@ def take_layers(
     taken = {
         name: tensor
         for name, tensor in keep_layers(teacher.state_dict(), layers, "layers").items()
-        if name in own and (transform or "predictions.transform" not in name)
+        if name in own and not name.startswith(tuple(without))
     }
     for name, tensor in taken.items():
         if tensor.shape != own[name].shape:

@@ -33,6 +33,7 @@ STAGES = {
     "finetune": "BERT fine-tuned on the labels of the task.",
     "distilbert": "A general student: it learned masked language modelling from a BERT's predictions and "
     "hidden states (DistilBERT, section 3), and no task.",
+    "direct": "A student that learned one task from a BERT fine-tuned on it, without pre-training.",
     "mlm": "BERT trained further as a masked language model.",
 }
 

@@ -6,6 +6,7 @@ Importing this takes matplotlib along, about half a second: it is imported where
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -283,3 +284,32 @@ def layer_distances(
         axes.grid(axis="x", visible=False)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
         return _svg(figure)
+
+
+def save_heat_map(
+    path: str | Path,
+    table: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+) -> None:
+    """Draw a table of shares as one PNG: colours, and the shares × 100 in them; None is left blank."""
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(
+            figsize=(1.6 + 0.8 * len(columns), 1.2 + 0.6 * len(rows)), layout="constrained"
+        )
+        axes = figure.subplots()
+        values = [[math.nan if value is None else 100 * value for value in row] for row in table]
+        axes.imshow(values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(rows)), rows)
+        for i, row in enumerate(values):
+            for j, value in enumerate(row):
+                if not math.isnan(value):
+                    colour = "white" if value < 60 else "black"
+                    axes.text(j, i, f"{value:.1f}", ha="center", va="center", color=colour)
+        axes.set_title(title)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
+    with atomic_open(path, "wb") as file:
+        file.write(picture.getvalue())

@@ -10,8 +10,14 @@ from collections.abc import Mapping
 
 from distillation.objective import Objective, Objectives, Setup
 from distillation.objectives.attention import AttentionMSE
-from distillation.objectives.hidden import EmbeddingMSE, HiddenMSE
-from distillation.objectives.logits import Labels, LogitMSE, MaskedWords, SoftCrossEntropy
+from distillation.objectives.hidden import EmbeddingMSE, FirstCosine, HiddenMSE
+from distillation.objectives.logits import (
+    Labels,
+    LogitMSE,
+    MaskedWords,
+    SoftCrossEntropy,
+    SoftTargets,
+)
 from files.errors import UserError
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -19,8 +25,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "emb_mse": EmbeddingMSE,
     "hidden_mse": HiddenMSE,
     "soft_ce": SoftCrossEntropy,
+    "soft_kl": SoftTargets,
     "logit_mse": LogitMSE,
     "labels": Labels,
+    "first_cosine": FirstCosine,
 }
 
 

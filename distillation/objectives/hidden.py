@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from distillation.objective import Objective, Setup
 from transformer.encoder import Collect, EncoderOutput
@@ -45,6 +45,36 @@ class HiddenMSE(Objective):
 
     def forward(self, student: EncoderOutput, teacher: EncoderOutput, batch) -> list[Tensor]:
         return self.losses(student.hidden, teacher.hidden)
+
+
+class FirstCosine(Objective):
+    """1 - cos of the last hidden states of the first token, mean over the batch.
+
+    Where the student is narrower than its teacher, and is not mapped to its width elsewhere, its state goes
+    through a projection that is learned here.
+    """
+
+    log_name = "cos_loss"
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        configs = setup.student, setup.teacher
+        self.last = {
+            side: config.num_hidden_layers
+            for side, config in zip(("student", "teacher"), configs, strict=True)
+        }
+        widths = [config.hidden_size for config in configs]
+        self.projection = nn.Identity()
+        if widths[0] != widths[1] and setup.mapping is None:
+            self.projection = nn.Linear(*widths, bias=False)
+            nn.init.normal_(self.projection.weight, std=setup.student.initializer_range)
+
+    def needs(self, side: str) -> Collect:
+        return Collect(hidden=(self.last[side],))
+
+    def forward(self, student: EncoderOutput, teacher: EncoderOutput, batch) -> list[Tensor]:
+        ours, theirs = (side.hidden[0][:, 0].float() for side in (student, teacher))
+        return [1 - F.cosine_similarity(self.projection(ours), theirs, dim=-1).mean()]
 
 
 class EmbeddingMSE(HiddenMSE):

@@ -52,6 +52,23 @@ class SoftCrossEntropy(Objective):
         return [soft_cross_entropy(student.output, teacher.output, *self.options)]
 
 
+class SoftTargets(Objective):
+    """T² · KL(softmax(z^T / T) ‖ softmax(z^S / T)), mean over the batch (Hinton et al., 2015)."""
+
+    log_name, reads = "soft_loss", ("student", "teacher")
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.temperature = setup.temperature
+
+    def forward(self, student: EncoderOutput, teacher: EncoderOutput, batch) -> list[Tensor]:
+        ours, theirs = (
+            F.log_softmax(side.output.float() / self.temperature, -1) for side in (student, teacher)
+        )
+        divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+        return [self.temperature**2 * divergence]
+
+
 class LogitMSE(Objective):
     """The teacher's score: the prediction loss of a regression task."""
 

@@ -1,4 +1,4 @@
-"""Which rows a sibling's scripts train on and score: GLUE's own sets, or a division of them."""
+"""What the siblings' scripts share: which rows they train on and score, and what a score is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from cli.finetuning import TaskData
 from corpus.token_store import encode_pairs
 from tasks.classifiers import data_facts, load_dev, load_split
+from tasks.evaluation import predictions_of
 from tasks.features import Split
+from tasks.metrics import compute_metrics
 from tasks.task import Examples, Task, dev_splits, read_split
 from transformer.tokenization import BertTokenizer
 
@@ -58,6 +61,23 @@ def read_task_data(
         "80 % of train and dev", parts["train"], {"validation": parts["validation"]},
         facts | {"validation": facts[first]}, parts["test"],
     )  # fmt: skip
+
+
+def scores(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Mean loss over all rows, accuracy, and the task's own metrics."""
+    outputs = torch.from_numpy(logits)
+    answers = predictions_of(task, logits)
+    if task.labels is None:
+        errors = torch.nn.functional.mse_loss(outputs[:, 0], torch.from_numpy(labels))
+        return {"loss": errors.item()} | compute_metrics(task, answers, labels)
+    loss = torch.nn.functional.cross_entropy(outputs, torch.from_numpy(labels)).item()
+    accuracy = float(np.mean(answers == labels))
+    return {"loss": loss, "accuracy": accuracy} | compute_metrics(task, answers, labels)
+
+
+def short_name(task: Task) -> str:
+    """sst2 for SST-2; a task of one's own as it is called."""
+    return task.key if task.definition is None else task.folder
 
 
 def divide(rows: int, seed: int) -> dict[str, np.ndarray]:
