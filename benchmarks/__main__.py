@@ -33,6 +33,7 @@ from files.errors import UserError, run_script
 ROWS: dict[str, Callable[[Bench], Any]] = {
     "products": products,
     "general": training_rows.general,
+    "distilbert": training_rows.distilbert,
     "intermediate-sst2": training_rows.intermediate_sst2,
     "intermediate-rte": training_rows.intermediate_rte,
     "prediction": training_rows.prediction,

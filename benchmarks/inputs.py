@@ -206,6 +206,15 @@ class Workspace:
         return folder
 
     @cached_property
+    def distilbert_config(self) -> Path:
+        """The config.json of a DistilBERT as deep and wide as the 6-layer student."""
+        folder = self.folder / "distilbert_config"
+        folder.mkdir()
+        shape = replace(self.sizes.student_6l, model_type="distilbert")
+        shape.to_json_file(folder / "config.json", "DistilBertForMaskedLM")
+        return folder
+
+    @cached_property
     def general_student(self) -> Path:
         """The student as general distillation leaves it."""
         shape = {"fit_size": self.sizes.teacher.hidden_size}

@@ -75,6 +75,52 @@ class LayerDistillation:
         self.optimizer.step()
 
 
+class WordDistillation:
+    """A DistilBERT of `transformers` learns masked words, a teacher's logits and last hidden states; AdamW.
+
+    Logits of all positions are computed, and those that count are picked out of them.
+    """
+
+    def __init__(self, student: BertConfig, teacher: BertConfig, device: torch.device) -> None:
+        import transformers
+
+        config = transformers.DistilBertConfig(
+            vocab_size=student.vocab_size, dim=student.hidden_size, n_layers=student.num_hidden_layers,
+            n_heads=student.num_attention_heads, hidden_dim=student.intermediate_size,
+            max_position_embeddings=student.max_position_embeddings,
+        )  # fmt: skip
+        theirs = their_config(teacher)
+        theirs._attn_implementation = "sdpa"
+        self.teacher = transformers.BertForMaskedLM(theirs).to(device).eval()
+        self.student = transformers.DistilBertForMaskedLM(config).to(device).train()
+        self.optimizer = torch.optim.AdamW(self.student.parameters(), lr=5e-5)
+        self.device = device
+
+    def step(self, batch: Batch, length: int) -> None:
+        """One optimiser step on a `CountedBatches` batch padded to `length`."""
+        batch = {name: value.to(self.device) for name, value in batch.items()}
+        ids, mask = (padded(batch, length)[name] for name in ("input_ids", "attention_mask"))
+        places = batch["counted_rows"], batch["counted_columns"]
+        labels = torch.full_like(ids, -100)
+        count = len(batch["masked_labels"])
+        labels[places[0][:count], places[1][:count]] = batch["masked_labels"]
+        inputs = {"input_ids": ids, "attention_mask": mask, "output_hidden_states": True}
+        with torch.no_grad():
+            teacher = self.teacher(**inputs)
+        student = self.student(**inputs)
+        soft = F.kl_div(
+            F.log_softmax(student.logits[places] / 2, -1),
+            F.softmax(teacher.logits[places] / 2, -1),
+            reduction="batchmean",
+        )
+        words = F.cross_entropy(student.logits.flatten(0, 1), labels.flatten())
+        states = student.hidden_states[-1][places], teacher.hidden_states[-1][places]
+        cosine = 1 - F.cosine_similarity(*states, dim=-1).mean()
+        self.optimizer.zero_grad()
+        (5 * 4 * soft + 2 * words + cosine).backward()
+        self.optimizer.step()
+
+
 class PredictionDistillation:
     """A classifier of `transformers` learns a teacher's logits; the teacher runs in every epoch; AdamW."""
 
@@ -137,11 +183,17 @@ class MaskedLanguageModel:
 
 
 def main() -> None:
-    teacher, student, batch, length = sys.argv[1:]
+    """Two steps of a plain loop, for its memory: LOOP TEACHER STUDENT BATCH LENGTH."""
+    kind, teacher, student, batch, length = sys.argv[1:]
     configs = (BertConfig.from_json_file(f"{folder}/config.json") for folder in (student, teacher))
-    loop = LayerDistillation(*configs, torch.device("cpu"))
+    loop = {"layers": LayerDistillation, "words": WordDistillation}[kind](
+        *configs, torch.device("cpu")
+    )
     ids = torch.randint(5, loop.student.config.vocab_size, (int(batch), int(length)))
     rows = {"input_ids": ids, "token_type_ids": ids * 0, "attention_mask": ids * 0 + 1}
+    places = rows["attention_mask"].nonzero(as_tuple=True)
+    rows |= dict(zip(("counted_rows", "counted_columns"), places, strict=True))
+    rows["masked_labels"] = ids.flatten()[: max(1, ids.numel() // 7)]
     for _ in range(2):
         loop.step(rows, int(length))
 

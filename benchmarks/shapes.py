@@ -60,6 +60,23 @@ def layer_step_gflop(student: BertConfig, teacher: BertConfig, lengths: Iterable
     return 2e-9 * macs
 
 
+def word_step_gflop(
+    student: BertConfig, teacher: BertConfig, lengths: Iterable[float], counted: float | None = None
+) -> float:
+    """GFLOP of a step of DistilBERT's pre-training: teacher forward; student forward and backward.
+
+    Args:
+        counted: share of the tokens whose scores over the vocabulary are computed; None for all.
+    """
+    share = 1.0 if counted is None else counted
+    macs = 0.0
+    for length in lengths:
+        for config, passes in ((teacher, 1), (student, 3)):
+            head = config.hidden_size * (config.hidden_size + config.vocab_size)
+            macs += passes * (encoder_macs(config, length) + share * length * head)
+    return 2e-9 * macs
+
+
 def prediction_gflop(
     student: BertConfig, teacher: BertConfig, lengths: Iterable[float], epochs: int
 ) -> float:

@@ -16,15 +16,27 @@ import task_distill
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Target
 from benchmarks.measure import alternate, run_program
-from benchmarks.reference import Classifier, LayerDistillation, PredictionDistillation
-from benchmarks.shapes import classifier_macs, layer_step_gflop, prediction_gflop
+from benchmarks.reference import (
+    Classifier,
+    LayerDistillation,
+    PredictionDistillation,
+    WordDistillation,
+)
+from benchmarks.shapes import (
+    classifier_macs,
+    layer_step_gflop,
+    prediction_gflop,
+    word_step_gflop,
+)
 from corpus.token_store import TokenStore, encode_pairs
+from distilbert import pretrain
 from tasks.classifiers import load_classifier
 from tasks.evaluation import evaluate
 from tasks.glue import find_task
 from transformer.precision import autocast
 
 PLAIN = "transformers, eager, fp32, padded to 128"
+PLAIN_WORDS = "transformers, sdpa, fp32, logits of all positions"
 PREDICTION_EPOCHS = 3
 
 
@@ -110,7 +122,7 @@ def _general_memory(bench: Bench, arguments: list, ceiling: dict[str, float]) ->
         return bench.figure(job=f"{job}: peak memory of the GPU", ours=peak / 1e9, **values)
     program = ["general_distill.py", *map(str, arguments), "--output_dir", bench.new_folder()]
     plain = [
-        "-m", "benchmarks.reference", bench.work.bert, bench.work.student_config,
+        "-m", "benchmarks.reference", "layers", bench.work.bert, bench.work.student_config,
         str(batch), str(bench.sizes.length),
     ]  # fmt: skip
     return bench.figure(
@@ -120,6 +132,69 @@ def _general_memory(bench: Bench, arguments: list, ceiling: dict[str, float]) ->
         reference_is=PLAIN,
         **values,
     )
+
+
+def distilbert(bench: Bench) -> list[Figure]:
+    """DistilBERT's pre-training, BERT-base to 6 layers: steps at all tokens, at masked ones, and memory."""
+    batch, length, steps = max(2, bench.sizes.batch // 4), bench.sizes.length, bench.sizes.steps + 2
+    student = bench.work.distilbert_config
+    tokens = 3 * batch * length * steps
+    arguments = [
+        "--corpus", bench.work.corpus("words", tokens, sentences_per_document=20),
+        "--teacher_model", bench.work.bert, "--student_model", student, "--max_seq_length", length,
+        "--tokenized_dir", bench.new_folder(), "--train_batch_size", batch, "--eval_step", 10**6,
+        "--validation_fraction", 0, "--test_fraction", 0,
+    ]  # fmt: skip
+    shapes = bench.sizes.student_6l, bench.sizes.teacher
+    figures = []
+    for what, more, masked, target in (
+        ("all tokens", [], None, 1.5),
+        ("masked tokens alone", ["--restrict_to_masked"], 0.15, 2.2),
+    ):
+        loop = WordDistillation(*shapes, bench.device)
+        work = partial(word_step_gflop, *shapes, counted=masked)
+        seen = bench.train(
+            pretrain.main, [*arguments, *bench.flags(), *more, "--max_steps", steps], work,
+            lambda rows, loop=loop: loop.step(rows, length),
+            every=1 if bench.on_cpu else steps // 5,
+        )  # fmt: skip
+        gflop = work([length] * batch)
+        figures.append(
+            bench.figure(
+                row="distilbert", job=f"DistilBERT, {what}, batch {batch} × {length}, fp32",
+                unit="s a step", ours=seen.watch.median_for(gflop), samples=len(seen.watch.counted()),
+                ceiling=seen.ceiling, precision="fp32", gflop=gflop,
+                reference=statistics.median(seen.reference), reference_is=PLAIN_WORDS,
+                target=Target("plain", target),
+            )
+        )  # fmt: skip
+    if bench.on_cpu:
+        figures += _words_memory(bench, arguments, figures[0].ceiling, (batch, 4 * batch))
+    return figures
+
+
+def _words_memory(
+    bench: Bench, arguments: list, ceiling: dict[str, float], batches: Sequence[int]
+) -> list[Figure]:
+    """The most memory that two steps need."""
+    figures = []
+    for batch, limit in zip(batches, (2.0, 4.0), strict=True):
+        own = [*arguments, *bench.flags(), "--train_batch_size", batch, "--max_steps", 2]
+        program = ["distilbert/pretrain.py", *map(str, own), "--output_dir", bench.new_folder()]
+        plain = [
+            "-m", "benchmarks.reference", "words", bench.work.bert, bench.work.distilbert_config,
+            str(batch), str(bench.sizes.length),
+        ]  # fmt: skip
+        figures.append(
+            bench.figure(
+                row="distilbert", unit="GiB", samples=1, ceiling=ceiling,
+                job=f"DistilBERT, all tokens, batch {batch} × {bench.sizes.length}, fp32: peak memory",
+                ours=run_program(program, bench.folder).peak_bytes / 2**30,
+                reference=run_program(plain, bench.folder).peak_bytes / 2**30,
+                reference_is=PLAIN_WORDS, target=Target("limit", limit),
+            )
+        )  # fmt: skip
+    return figures
 
 
 def _task_data(bench: Bench, task: str, rows: int, dev_rows: int = 8) -> list:
