@@ -1,6 +1,8 @@
 """RoBERTa and DistilBERT beside `transformers`: the same weights give the same numbers, both ways."""
 
 import json
+import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from transformer.modeling import (
 )
 from transformer.weights import WeightsMismatch
 
+ROOT = Path(__file__).resolve().parent.parent
 LAYERS, PAD = 3, {"roberta": 1, "distilbert": 0}
 SIZES = {
     "roberta": {
@@ -185,3 +188,73 @@ def test_the_same_parts_drop_out_in_training(family, theirs, tmp_path):
     if family == "roberta":  # whose classifier applies one module twice
         expected.append(model.classifier.dropout.p)
     assert rates(ours, "Dropout") == sorted(expected)
+
+
+# The re-implementation of DistilBERT that distilbert/ follows
+
+
+def test_the_seeds_student_has_as_many_parameters_as_its_own():
+    config = EncoderConfig.from_json_file(ROOT / "distilbert/config_seed/config.json")
+    with torch.device("meta"):
+        model = BertForMaskedLM(config)
+    assert sum(p.numel() for p in model.parameters()) == 65_968_128
+
+
+def test_the_seeds_student_is_sinusoids_and_torchs_own_layers(tmp_path, randomised):
+    """E[ids] + PE, then post-LN layers with ReLU as `nn.TransformerEncoderLayer` has them; tied scores."""
+    config = EncoderConfig(
+        model_type="distilbert-seed", vocab_size=50, hidden_size=24, num_hidden_layers=2,
+        num_attention_heads=4, intermediate_size=40, max_position_embeddings=20, hidden_act="relu",
+        layer_norm_eps=1e-5,
+    )  # fmt: skip
+    model = randomised(BertForMaskedLM(config))
+    model.save_pretrained(tmp_path)
+    model = BertForMaskedLM.from_pretrained(tmp_path)
+    words = model.bert.embeddings.word_embeddings.weight
+    ids = torch.randint(0, 50, (3, 7))
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    hidden = words[ids].clone()
+    for place in range(7):
+        for i in range(0, 24, 2):
+            angle = place / 10_000 ** (i / 24)
+            hidden[:, place, i] += math.sin(angle)
+            hidden[:, place, i + 1] += math.cos(angle)
+    for layer in model.bert.encoder.layer:
+        theirs = torch.nn.TransformerEncoderLayer(24, 4, 40, activation="relu", batch_first=True)
+        attention = layer.attention
+        three = [getattr(attention.self, name) for name in ("query", "key", "value")]
+        theirs.load_state_dict(
+            {
+                "self_attn.in_proj_weight": torch.cat([part.weight for part in three]),
+                "self_attn.in_proj_bias": torch.cat([part.bias for part in three]),
+                **_named("self_attn.out_proj", attention.output.dense),
+                **_named("norm1", attention.output.LayerNorm),
+                **_named("linear1", layer.intermediate.dense),
+                **_named("linear2", layer.output.dense),
+                **_named("norm2", layer.output.LayerNorm),
+            }
+        )
+        hidden = theirs.eval()(hidden, src_key_padding_mask=mask == 0)
+    with torch.no_grad():
+        out = model(ids, attention_mask=mask, collect=Collect(hidden=(2,)))
+    rows = mask.bool()
+    assert_close(out.hidden[0][rows], hidden[rows], rtol=0, atol=1e-5)
+    assert_close(out.output[rows], (hidden @ words.t())[rows], rtol=0, atol=1e-4)
+
+
+def test_the_seeds_classifier_reads_the_first_state_alone(tmp_path, randomised):
+    config = EncoderConfig(
+        model_type="distilbert-seed", vocab_size=50, hidden_size=24, num_hidden_layers=2,
+        num_attention_heads=4, intermediate_size=40, id2label=["no", "yes"],
+    )  # fmt: skip
+    model = randomised(TinyBertForSequenceClassification(config))
+    ids = torch.randint(0, 50, (3, 7))
+    with torch.no_grad():
+        out = model(ids, collect=Collect(hidden=(2,)))
+    first = out.hidden[0][:, 0]
+    assert_close(out.output, first @ model.classifier.weight.t() + model.classifier.bias)
+
+
+def _named(name, module):
+    return {f"{name}.weight": module.weight, f"{name}.bias": module.bias}

@@ -51,6 +51,10 @@ class Family(NamedTuple):
         pooler: whether an encoder without a classifier has a pooler.
         pooler_activation: of the layer between the first token's state and the classifier.
         attention_dropout_out: whether dropout follows the attention's output layer.
+        sinusoids: positions are fixed sines and cosines (Vaswani et al., 2017), not learned.
+        embedding_norm: whether the embeddings are normalised.
+        head_layers: whether a layer lies between the states and the vocabulary or the classes, and a bias is
+            added to the vocabulary's scores.
         keys: field -> its key in the family's `config.json`, where that is another.
         constants: further keys of that file.
     """
@@ -62,10 +66,23 @@ class Family(NamedTuple):
     pooler: bool = True
     pooler_activation: str = "tanh"
     attention_dropout_out: bool = True
+    sinusoids: bool = False
+    embedding_norm: bool = True
+    head_layers: bool = True
     keys: Mapping[str, str] = {}
     constants: Mapping[str, Any] = {}
 
 
+_DISTILBERT_KEYS = {
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "hidden_dim",
+    "hidden_act": "activation",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "classifier_dropout": "seq_classif_dropout",
+}
 FAMILIES = {
     "bert": Family(),
     "roberta": Family(
@@ -81,17 +98,17 @@ FAMILIES = {
         pooler=False,
         pooler_activation="relu",
         attention_dropout_out=False,
-        keys={
-            "hidden_size": "dim",
-            "num_hidden_layers": "n_layers",
-            "num_attention_heads": "n_heads",
-            "intermediate_size": "hidden_dim",
-            "hidden_act": "activation",
-            "hidden_dropout_prob": "dropout",
-            "attention_probs_dropout_prob": "attention_dropout",
-            "classifier_dropout": "seq_classif_dropout",
-        },
+        keys=_DISTILBERT_KEYS,
         constants={"sinusoidal_pos_embds": False, "tie_weights_": True},
+    ),
+    # The re-implementation that distilbert/ follows; `transformers` has no class for it.
+    "distilbert-seed": Family(
+        segments=0,
+        pooler=False,
+        sinusoids=True,
+        embedding_norm=False,
+        head_layers=False,
+        keys=_DISTILBERT_KEYS,
     ),
 }
 

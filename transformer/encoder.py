@@ -118,6 +118,17 @@ class _Dropped(torch.autograd.Function):
         return (grad * keep).mul_(ctx.scale), None, None
 
 
+class Sinusoids(nn.Module):
+    """Fixed positions: sin(l / 10000^(2i / H)) in the even places 2i, the cosine in the odd ones."""
+
+    def __init__(self, length: int, width: int):
+        super().__init__()
+        places = torch.arange(length)[:, None]
+        angles = places / 10_000 ** (torch.arange(0, width, 2) / width)  # [L, H / 2]
+        values = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width]
+        self.register_buffer("weight", values, persistent=False)
+
+
 class BertEmbeddings(nn.Module):
     """Word + position + segment embeddings (where a family has those), LayerNorm, dropout."""
 
@@ -127,10 +138,16 @@ class BertEmbeddings(nn.Module):
         self.word_embeddings = nn.Embedding(
             config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
         )
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        size = config.max_position_embeddings, config.hidden_size
+        if config.family.sinusoids:
+            self.position_embeddings = Sinusoids(*size)
+        else:
+            self.position_embeddings = nn.Embedding(*size)
         if config.family.segments:
             self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.LayerNorm = nn.Identity()
+        if config.family.embedding_norm:
+            self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
@@ -280,6 +297,13 @@ class BertPooler(nn.Module):
         return self.activation(self.dense(self.dropout(hidden[:, 0])))
 
 
+class FirstState(nn.Module):
+    """h_[CLS] itself, in place of a pooler."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden[:, 0]
+
+
 class BertBody(nn.Module):
     """Embeddings, layers and pooler: the part of every model that stands under `bert.`."""
 
@@ -295,7 +319,8 @@ class BertBody(nn.Module):
         if classifies or config.family.pooler:
             # RoBERTa's classifier drops out parts of the state before its dense layer as well.
             before = classifies and config.family.after_padding
-            self.pooler = BertPooler(config, classifier_dropout(config) if before else 0.0)
+            dropout = classifier_dropout(config) if before else 0.0
+            self.pooler = BertPooler(config, dropout) if config.family.head_layers else FirstState()
 
     def forward(
         self,

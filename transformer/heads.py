@@ -48,8 +48,13 @@ class BertLMPredictionHead(nn.Module):
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
-        self.transform = BertPredictionHeadTransform(config)
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        bias = torch.zeros(config.vocab_size)
+        if config.family.head_layers:
+            self.transform = BertPredictionHeadTransform(config)
+            self.bias = nn.Parameter(bias)
+        else:
+            self.transform = nn.Identity()
+            self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, hidden: Tensor, word_embeddings: Tensor) -> WordStates:
         return WordStates(self.transform(hidden), word_embeddings, self.bias)

@@ -225,7 +225,7 @@ def run(*words: str | Path) -> Outcome:
     """Run a script of the repository in this process, in the current folder."""
     script, *argv = map(str, words)
     out, err = io.StringIO(), io.StringIO()
-    main = importlib.import_module(script.removesuffix(".py")).main
+    main = importlib.import_module(script.removesuffix(".py").replace("/", ".")).main
     before = sys.argv
     sys.argv = [script, *argv]
     try:
