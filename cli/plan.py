@@ -84,7 +84,8 @@ def show_plan(
     if settings.max_steps is not None and steps == settings.max_steps:
         length = f"by --max_steps; an epoch has {epoch}"
     rate = f"learning rate {settings.learning_rate:g}, constant"
-    if settings.schedule != "none":
+    rises = settings.warmup_steps or settings.warmup_proportion
+    if settings.schedule != "none" and (rises or settings.schedule != "warmup_constant"):
         rise = f"{settings.warmup_proportion:.3g} of the"
         if settings.warmup_steps is not None:
             rise = f"{settings.warmup_steps:,}"
@@ -94,7 +95,9 @@ def show_plan(
             f"learning rate up to {settings.learning_rate:g} in {rise} steps, then "
             f"{fall.get(shape, f'down to 0 ({shape})')}"
         )
-    clipped = {"tensor": "tensor by tensor", "global": "together"}[settings.clip]
+    clipped = {"tensor": "clipped tensor by tensor", "global": "clipped together"}[settings.clip]
+    if settings.max_grad_norm < 0:
+        clipped = "as they are"
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     encoder = sum(p.numel() for p in model.bert.parameters())
     accumulation = f" in {settings.accumulation} micro-steps" * (settings.accumulation > 1)
@@ -103,7 +106,7 @@ def show_plan(
         "lengths": f"{len(store.tokens) / len(store):.1f} tokens on average, {longest} at most",
         "parameters": f"{encoder:,} in the encoder; {trained:,} are trained",
         "steps": f"{steps:,} of {args.train_batch_size} rows{accumulation}, {length}",
-        "optimiser": f"{OPTIMIZERS[settings.optimizer_name].__name__}, gradients clipped {clipped}; "
+        "optimiser": f"{OPTIMIZERS[settings.optimizer_name].__name__}, gradients {clipped}; "
         f"{rate}; weight decay {settings.weight_decay:g}",
         "on": f"{computed_on(runtime.device, settings.precision)}{processes}, seed {settings.seed}",
         "into": args.output_dir,

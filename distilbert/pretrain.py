@@ -13,10 +13,11 @@ as the re-implementation had them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import torch
+from tqdm import tqdm
 
 from cli.flags import add_init_flags, add_model_flags, add_training_flags, proportion, whole_number
 from cli.help import script_parser
@@ -115,6 +117,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument(
         "--losses",
+        dest="loss_form",
         choices=("paper", "seed"),
         default="paper",
         help="seed: cosine of all layers, each with the teacher's one too low; soft targets divided by "
@@ -160,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_teacher(teacher.to(runtime.device), settings)
     losses = make_losses(args, student_config, teacher_config).to(runtime.device).attach(teacher)
 
-    counted = {"paper": "tokens", "seed": "all"}[args.losses]
+    counted = {"paper": "tokens", "seed": "all"}[args.loss_form]
     options = {
         "tokenizer": tokenizer,
         "probability": args.masked_lm_prob,
@@ -207,7 +210,7 @@ def check_choices(args: argparse.Namespace) -> None:
         for name in ("layers", "vocab_transform"):
             if getattr(args, name):
                 raise UserError(f"--{name}: is for --init teacher; add it, or leave --{name} out")
-    if args.losses == "seed" and args.restrict_to_masked:
+    if args.loss_form == "seed" and args.restrict_to_masked:
         raise UserError("--losses seed and --restrict_to_masked: give one of them")
     weights = {name: getattr(args, name) for name in ("alpha_ce", "alpha_mlm", "alpha_cos")}
     for name, weight in weights.items():
@@ -251,10 +254,16 @@ def read_corpus(
 ) -> tuple[dict[str, TokenStore], dict[str, Any]]:
     """The windows of each split, and the facts of their making."""
     fractions = {"validation": args.validation_fraction, "test": args.test_fraction}
-    with progress_bar(corpus.stat().st_size, "B", "tokenising", disable=not shown) as bar:
+    with contextlib.ExitStack() as stack:
+
+        @cache  # there is no bar where the corpus was tokenised before
+        def bar() -> tqdm:
+            size = corpus.stat().st_size
+            return stack.enter_context(progress_bar(size, "B", "tokenising", disable=not shown))
+
         stores, facts = open_windows(
             corpus, tokenizer, args.max_seq_length, fractions, args.seed, Path(args.tokenized_dir),
-            bar.update,
+            lambda done: bar().update(done),
         )  # fmt: skip
     common = {"path": str(corpus), "sha256": facts["sha256"]}
     return stores, {
@@ -269,7 +278,7 @@ def make_losses(
     """The triple loss: of the last hidden states, or with `--losses seed` of all layers'."""
     last = student.num_hidden_layers, teacher.num_hidden_layers
     pairs: tuple[tuple[int, int], ...] = (last,)
-    if args.losses == "seed":
+    if args.loss_form == "seed":
         step = max((last[1] + 1) // last[0], 1)
         pairs = tuple((k, step * (k - 1)) for k in range(1, last[0] + 1))
     triple = Triple(
@@ -278,7 +287,7 @@ def make_losses(
         args.alpha_cos,
         args.temperature,
         pairs,
-        args.losses == "seed",
+        args.loss_form == "seed",
     )
     return Objectives([(TripleLoss(Setup(student, teacher), triple), 1.0)])
 

@@ -86,6 +86,9 @@ def take_layers(
         for name, tensor in keep_layers(teacher.state_dict(), layers, "layers").items()
         if name in own and not name.startswith(tuple(without))
     }
+    places = "bert.embeddings.position_embeddings.weight"
+    if places in taken:  # of a student of shorter sequences the first ones
+        taken[places] = taken[places][: len(own[places])]
     for name, tensor in taken.items():
         if tensor.shape != own[name].shape:
             raise UserError(

@@ -184,6 +184,7 @@ class _VocabularyLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, of_total, *_):
         states, weight, bias = ctx.gradients.scaled(of_total)
+        ctx.gradients = None
         return states, weight, bias, *[None] * 8
 
 
@@ -237,5 +238,5 @@ class _Gradients:
             self.weight.addmm_(gradient, states[part])
 
     def scaled(self, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients times a scalar."""
-        return self.states * factor, self.weight * factor, self.bias * factor
+        """The gradients times a scalar, in their own place: to be asked for once."""
+        return self.states.mul_(factor), self.weight.mul_(factor), self.bias.mul_(factor)
