@@ -17,7 +17,7 @@ from distillation.objective import Objective, Setup
 from transformer.encoder import Collect, EncoderOutput
 from transformer.heads import WordStates
 
-CHUNK = 1 << 23  # scores at once
+CHUNK = 1 << 22  # scores at once
 
 
 class Triple(NamedTuple):
@@ -154,26 +154,30 @@ class _VocabularyLoss(torch.autograd.Function):
         ctx, states, weight, bias, t_states, t_weight, t_bias, labels, temperature,
         soft_weight, masked_weight, learns,
     ):  # fmt: skip
-        size = max(1, CHUNK // len(weight))
+        size = min(max(1, CHUNK // len(weight)), max(len(states), 1))
         learns = learns and any(ctx.needs_input_grad)
         gradients = _Gradients(states, weight, bias) if learns else None
         soft, words = torch.zeros(2, device=states.device)
+        # One after another's: fresh memory of this size costs a CPU as much as the arithmetic on it.
+        room = torch.empty((3, size * len(weight)), device=states.device)
         for start in range(0, len(states), size):
             part = slice(start, start + size)
-            scores = _scores(states[part], weight, bias)
+            places = len(weight), len(states[part])
+            scores, target, apart = (own[: places[0] * places[1]].view(places) for own in room)
+            _scores(states[part], weight, bias, scores)
             answers, gradient, of_words = labels[part], None, None
             if masked_weight and len(answers):
                 own = scores[:, : len(answers)].clone(memory_format=torch.contiguous_format)
                 loss, of_words = _masked(own, answers)
                 words += masked_weight * loss
             if t_states is not None and soft_weight:
-                target = _scores(t_states[part], t_weight, t_bias)
-                loss, gradient = _soft(scores, target, temperature)
+                _scores(t_states[part], t_weight, t_bias, target)
+                loss, gradient = _soft(scores, target, apart, temperature)
                 soft += soft_weight * temperature**2 * loss
                 gradient *= soft_weight * temperature  # T² · KL has 1 / T inside
             if learns and of_words is not None:
                 if gradient is None:
-                    gradient = torch.zeros_like(scores)
+                    gradient = scores.zero_()
                 gradient[:, : len(answers)].add_(of_words, alpha=masked_weight)
             if learns and gradient is not None:
                 gradients.add(part, gradient)
@@ -188,33 +192,44 @@ class _VocabularyLoss(torch.autograd.Function):
         return states, weight, bias, *[None] * 8
 
 
-def _scores(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The scores [V, C] of C positions, float32."""
-    return torch.mm(weight, states.t()).float().add_(bias[:, None])
+def _scores(states: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
+    """Write the scores [V, C] of C positions, float32."""
+    if torch.is_autocast_enabled(states.device.type):
+        out.copy_(torch.mm(weight, states.t()))
+    else:
+        torch.mm(weight, states.t(), out=out)
+    out += bias[:, None]
 
 
 def _masked(scores: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
     """The sum over positions of the cross-entropy, and its gradient, which takes the place of the scores."""
     columns = torch.arange(len(answers), device=answers.device)
-    totals = scores.logsumexp(0)
-    loss = (totals - scores[answers, columns]).sum()
-    gradient = scores.sub_(totals).exp_()
+    chosen = scores[answers, columns]
+    gradient, totals = _softmax(scores)
     gradient[answers, columns] -= 1
-    return loss, gradient
+    return (totals - chosen).sum(), gradient
 
 
-def _soft(scores: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _softmax(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Each column's softmax, in the place of the scores [V, C], and its log Σ exp, [C]."""
+    highest = scores.amax(0)
+    sums = scores.sub_(highest).exp_().sum(0)
+    return scores.div_(sums), highest + sums.log()
+
+
+def _soft(
+    scores: Tensor, target: Tensor, apart: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     """The sum over positions of KL(softmax(target / T) ‖ softmax(scores / T)), and softmax's difference.
 
-    Both take the place of their inputs. KL = Σ p · (y - x) + log Σ exp x - log Σ exp y, where x and y are the
-    divided scores and p = softmax(y).
+    KL = Σ p · (y - x) + log Σ exp x - log Σ exp y, where x and y are the divided scores and p = softmax(y).
+    All three tensors are written over, the difference in the place of the scores.
     """
-    ours, theirs = scores.div_(temperature), target.div_(temperature)
-    our_total, their_total = ours.logsumexp(0), theirs.logsumexp(0)
-    apart = theirs - ours
-    probabilities = theirs.sub_(their_total).exp_()
-    loss = apart.mul_(probabilities).sum() + (our_total - their_total).sum()
-    return loss, ours.sub_(our_total).exp_().sub_(probabilities)
+    torch.sub(target, scores, out=apart).div_(temperature)
+    probabilities, their_totals = _softmax(target.div_(temperature))
+    own, our_totals = _softmax(scores.div_(temperature))
+    loss = apart.mul_(probabilities).sum() + (our_totals - their_totals).sum()
+    return loss, own.sub_(probabilities)
 
 
 class _Gradients:
