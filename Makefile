@@ -17,10 +17,13 @@ LINK_STAMP := $(VENV)/.packages-$(call checksum,requirements.txt pyproject.toml)
 TEST_STAMP := $(VENV)/.test-$(call checksum,requirements.txt requirements-test.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: demo test fuzz bench bench-gpu walkthrough picture check lint format clean help $(VENV)
+.PHONY: demo demo-distilbert test fuzz bench bench-gpu walkthrough picture check lint format clean help $(VENV)
 
 demo: $(LINK_STAMP)  ## run reproduction.sh with the demo profile; results in runs/demo/results/report
 	@$(ACTIVATE) bash reproduction.sh --profile demo
+
+demo-distilbert: $(LINK_STAMP)  ## the same with DistilBERT; results in runs/demo/results/distilbert
+	@$(ACTIVATE) bash distilbert/reproduction.sh --profile demo
 
 # One worker per core of a small machine; the libraries' own threads would only get in their way.
 test: $(TEST_STAMP) $(LINK_STAMP)  ## run the whole test suite
@@ -74,4 +77,4 @@ clean:  ## delete the demo's files (the environment stays)
 	rm -rf runs/demo
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z$$().A-Z_-]+:.*## / { sub(/\$$\(VENV\)/, "$(VENV)", $$1); printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z$$().A-Z_-]+:.*## / { sub(/\$$\(VENV\)/, "$(VENV)", $$1); printf "make %-15s %s\n", $$1, $$2 }' Makefile

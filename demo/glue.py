@@ -7,7 +7,7 @@ sentences for dev and test, and writes the files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -199,6 +199,13 @@ def _another_meaning(rng: Random, clause: Clause) -> Clause:
 
 def paraphrase_pairs(rng: Random) -> Iterator[Row]:
     """MRPC: a sentence said again in other words, or a similar one that says something else."""
+    for label, clauses in _paraphrases(rng):
+        first, second = (tuple(words_of(clause)) for clause in clauses)
+        if first != second:
+            yield Row(label, (first, second))
+
+
+def _paraphrases(rng: Random) -> Iterator[tuple[int, tuple[Clause, Clause]]]:
     articles = (("the",), ("the",))
     while True:
         agent, patient = (noun_phrase(rng, lex.ANIMATE_NOUNS, articles, 0.0, 0.1) for _ in "ab")
@@ -211,7 +218,24 @@ def paraphrase_pairs(rng: Random) -> Iterator[Row]:
             clause = _with_detail(rng, clause, name, given=rng.random() < 0.5)
         label = rng.randrange(2)
         other = clause if label else _another_meaning(rng, clause)
-        first, second = (tuple(words_of(reworded(rng, c))) for c in (clause, other))
+        yield label, (reworded(rng, clause), reworded(rng, other))
+
+
+# --- QQP: is it the same question? -------------------------------------------------------------------
+
+
+def question(clause: Clause) -> tuple[str, ...]:
+    """Asks whether a clause is true: "the dog sees a bird" becomes "does the dog see a bird"."""
+    words = words_of(replace(clause, negated=True))
+    at = words.index("not")  # after the verb that goes to the front
+    start = words.index(",") + 1 if clause.place and clause.place_first else 0
+    return (*words[:start], words[at - 1], *words[start : at - 1], *words[at + 1 :])
+
+
+def question_pairs(rng: Random) -> Iterator[Row]:
+    """QQP: the pairs of MRPC, asked."""
+    for label, clauses in _paraphrases(rng):
+        first, second = (question(clause) for clause in clauses)
         if first != second:
             yield Row(label, (first, second))
 
@@ -278,6 +302,16 @@ def _mrpc(rows: list[Row], test: bool) -> Iterator[str]:
         yield f"{index if test else row.label}\t{2 * index}\t{2 * index + 1}\t{first}\t{second}"
 
 
+def _qqp(rows: list[Row], test: bool) -> Iterator[str]:
+    yield (
+        "id\tquestion1\tquestion2" if test else "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate"
+    )
+    for index, row in enumerate(rows):
+        first, second = (f"{sentence(words)[:-1]}?" for words in row.sentences)
+        ids = "" if test else f"{2 * index}\t{2 * index + 1}\t"
+        yield f"{index}\t{ids}{first}\t{second}" + ("" if test else f"\t{row.label}")
+
+
 @dataclass(frozen=True)
 class DemoTask:
     """How a task's rows are made and written, and how many train rows it has by default."""
@@ -294,14 +328,20 @@ TASKS = (
     DemoTask("CoLA", acceptability, _cola, 1600),
     DemoTask("MRPC", paraphrase_pairs, _mrpc, 1200),
 )
+QUESTIONS = (DemoTask("QQP", question_pairs, _qqp, 1600),)  # of the DistilBERT demo
 
 
 def write_tasks(
-    folder: Path, seed: int, train_scale: float = 1.0, dev_size: int = 400, test_size: int = 100
+    folder: Path,
+    seed: int,
+    train_scale: float = 1.0,
+    dev_size: int = 400,
+    test_size: int = 100,
+    tasks: Sequence[DemoTask] = TASKS,
 ) -> dict[str, dict[str, int]]:
-    """Write `folder`/{RTE,SST-2,CoLA,MRPC}/{train,dev,test}.tsv; return the number of rows of each."""
+    """Write `folder`/TASK/{train,dev,test}.tsv of each task; return the number of rows of each."""
     sizes: dict[str, dict[str, int]] = {}
-    for task in TASKS:
+    for task in tasks:
         seen: set = set()
         wanted = {"train": round(train_scale * task.train_size), "dev": dev_size, "test": test_size}
         sizes[task.folder] = wanted

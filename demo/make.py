@@ -4,7 +4,9 @@
     python -m demo.make --stage glue   --output_dir runs/demo/data
     python -m demo.make --stage glove  --output_dir runs/demo/data
     python -m demo.make --stage models --output_dir runs/demo/models
-    python -m demo.make --stage own    --output_dir runs/demo/data       (not part of the demo's run)
+    python -m demo.make --stage qqp    --output_dir runs/demo/data           with distilbert, for make
+    python -m demo.make --stage distilbert --output_dir runs/demo/models     demo-distilbert
+    python -m demo.make --stage own    --output_dir runs/demo/data           a task of one's own
 
 Each stage runs alone. The same seed and sizes give the same bytes.
 """
@@ -30,10 +32,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.prog = "python -m demo.make"
     parser.add_argument(
         "--stage",
-        choices=("wiki", "glue", "glove", "models", "own"),
+        choices=("wiki", "glue", "glove", "models", "qqp", "distilbert", "own"),
         required=True,
-        help="a MediaWiki dump; four GLUE tasks; word vectors; vocabulary and configurations; a task of "
-        "one's own",
+        help="a MediaWiki dump; four GLUE tasks; word vectors; vocabulary and configurations; a fifth task; "
+        "a DistilBERT's configuration; a task of one's own",
     )
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write into")
     parser.add_argument("--seed", type=int, default=42, help="random seed")
@@ -66,9 +68,12 @@ def main(argv: list[str] | None = None) -> int:
         path = args.output_dir / DUMP_NAME
         count = corpus.write_dump(path, args.seed, args.articles)
         print(f"{path}: {args.articles} articles, {count} sentences")
-    elif args.stage == "glue":
+    elif args.stage in ("glue", "qqp"):
         folder = args.output_dir / "glue_data"
-        sizes = glue.write_tasks(folder, args.seed, args.train_scale, args.dev_size, args.test_size)
+        tasks = glue.TASKS if args.stage == "glue" else glue.QUESTIONS
+        sizes = glue.write_tasks(
+            folder, args.seed, args.train_scale, args.dev_size, args.test_size, tasks
+        )
         for name, rows in sizes.items():
             print(f"{folder / name}: " + ", ".join(f"{split} {n}" for split, n in rows.items()))
     elif args.stage == "glove":
@@ -76,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         words = sorted(lexicon.ALL_WORDS)
         vectors.write_vectors(path, corpus_sentences(args), words, args.vector_width)
         print(f"{path}: {len(words)} words, {args.vector_width} numbers each")
+    elif args.stage == "distilbert":
+        print(models.write_distilbert(args.output_dir))
     elif args.stage == "own":
         folder = args.output_dir / "subjects"
         rows = {"train": int(1500 * args.train_scale), "dev": args.dev_size, "test": args.test_size}

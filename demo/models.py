@@ -80,3 +80,29 @@ def write_models(folder: Path, vocabulary: list[str]) -> None:
         for file_name, content in files.items():
             with atomic_open(folder / name / file_name) as file:
                 file.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def write_distilbert(folder: Path) -> Path:
+    """Write the config.json of a DistilBERT half as deep as the teacher; return its folder."""
+    teacher = json.loads((folder / "bert-base-config" / CONFIG_NAME).read_bytes())
+    shape = SHAPES["tinybert_6l_config"]
+    content = {
+        "model_type": "distilbert",
+        "architectures": ["DistilBertForMaskedLM"],
+        "dim": shape["hidden_size"],
+        "n_layers": shape["num_hidden_layers"],
+        "n_heads": HEADS,
+        "hidden_dim": shape["intermediate_size"],
+        "activation": "gelu",
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        "seq_classif_dropout": 0.0,
+        **{
+            name: teacher[name]
+            for name in ("initializer_range", "max_position_embeddings", "vocab_size")
+        },
+    }
+    path = folder / "distilbert_config" / CONFIG_NAME
+    with atomic_open(path) as file:
+        file.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    return path.parent
