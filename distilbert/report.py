@@ -1,4 +1,4 @@
-"""Compare DistilBERT's ways on the tasks they share: scores over seeds, what is retained of the teacher, speed.
+"""Compare the ways to a DistilBERT: scores over seeds, what is retained of the teacher, size and speed.
 
     python distilbert/report.py --runs finetuned=checkpoints direct=checkpoints_direct_distil \\
         --output_dir results/distilbert
