@@ -33,7 +33,7 @@ from distillation.distributed import start_runtime
 from files.errors import run_script
 from tasks.classifiers import data_facts, load_dev
 from tasks.feature_cache import cached_split, feature_cache
-from tasks.task import Task
+from tasks.task import Task, split_path
 from transformer.tokenization import BertTokenizer
 
 # The tasks, by their folders, that published command lines fine-tune a teacher on.
@@ -86,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with runtime.one_after_another():
                 train, _ = cached_split(cache, task, data_dir, name, tokenizer, args.max_seq_length)
             dev = load_dev(task, data_dir, tokenizer, args.max_seq_length)
-            return TaskData(name, train, dev, data_facts(task, data_dir, {name: train, **dev}))
+            facts = data_facts(task, data_dir, {name: train, **dev})
+            return TaskData(split_path(task, data_dir, name).name, train, dev, facts)
 
         fine_tune(args, settings, task, load, runtime, chosen)
     return 0

@@ -38,7 +38,7 @@ class TaskData(NamedTuple):
     """Rows to train on, and to score a model on.
 
     Attributes:
-        name: of the split that is trained on.
+        name: of the file that is trained on, or what else it is.
         dev: the one models are selected on first.
         facts: of both, for the run record.
         scored: rows for other models as well; None where there are none but `dev`.

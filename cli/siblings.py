@@ -16,7 +16,7 @@ from tasks.classifiers import data_facts, load_dev, load_split
 from tasks.evaluation import predictions_of
 from tasks.features import Split
 from tasks.metrics import compute_metrics
-from tasks.task import Examples, Task, dev_splits, read_split
+from tasks.task import Examples, Task, dev_splits, read_split, split_path
 from transformer.tokenization import BertTokenizer
 
 
@@ -44,7 +44,9 @@ def read_task_data(
         train = load_split(task, folder, "train", tokenizer, length)
         dev = load_dev(task, folder, tokenizer, length)
         facts = data_facts(task, folder, {"train": train, **dev})
-        return TaskData("train", train, dev, facts, next(iter(dev.values())))
+        return TaskData(
+            split_path(task, folder, "train").name, train, dev, facts, next(iter(dev.values()))
+        )
     first = dev_splits(task, folder)[0]
     rows = joined(read_split(task, folder, "train"), read_split(task, folder, first))
     store = encode_pairs(tokenizer, rows.text_a, rows.text_b, length)

@@ -188,7 +188,7 @@ def _sections(
         about = "language: that of its training text; add `language:` above before publishing"
     yield f"- size: {shape}\n- {role}: `{origin}`{known}\n- {about}"
     if record["metrics"]:
-        losses = record["main_metric"] == "loss"
+        losses = record.get("main_metric") == "loss"
         rows = [
             f"| {split} | {name} | {f'{value:.4f}' if losses else f'{100 * value:.1f}'} |"
             for split, metrics in record["metrics"].items()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import distilbert.pretrain
 import general_distill
 import pretrain_mlm
 import task_distill
@@ -43,6 +44,7 @@ SCRIPTS = {
     "general_distill": general_distill,
     "pretrain_mlm": pretrain_mlm,
     "task_distill": task_distill,
+    "distilbert.pretrain": distilbert.pretrain,
 }
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
@@ -207,7 +209,16 @@ def test_two_processes_give_the_weights_of_one(general, corpus, rte, tiny_model_
         f"--pregenerated_data={corpus}", f"--bert_model={masked}", "--train_batch_size=4", "--no_cuda",
         f"--output_dir={tmp_path}/{{}}_mlm", "--learning_rate=1e-3",
     ]  # fmt: skip
+    lines = [f"the cat sees {'a dog ' * (i % 7)}.\na bird sings ." for i in range(30)]
+    (tmp_path / "text.txt").write_text("\n\n".join(lines) + "\n")
+    half = tiny_model_dir("half", BertForMaskedLM, 4, model_type="distilbert", num_hidden_layers=1)
+    words = [
+        f"--corpus={tmp_path}/text.txt", f"--teacher_model={masked}", f"--student_model={half}",
+        "--train_batch_size=4", "--max_seq_length=12", f"--tokenized_dir={tmp_path}/{{}}_tokenized",
+        f"--output_dir={tmp_path}/{{}}_words", "--learning_rate=1e-3", "--no_cuda",
+    ]  # fmt: skip
     runs = {
+        "words": ("distilbert.pretrain", words),
         "mlm": ("pretrain_mlm", mlm),
         "general": ("general_distill", general("{}_general")),
         "attention": ("general_distill", general("{}_attention", "--rep_weight=0", "--emb_weight=0")),
@@ -239,8 +250,12 @@ def test_two_processes_give_the_weights_of_one(general, corpus, rte, tiny_model_
             json.loads((tmp_path / f"{way}_{name}" / RUN_RECORD_NAME).read_text())
             for way in ("one", "two")
         ]
-        for key in ("steps", "examples", "metrics", "best_step"):
+        for key in ("steps", "examples", "best_step"):
             assert records[0][key] == records[1][key], (name, key)
+        one, two = (record["metrics"] or {} for record in records)
+        assert list(one) == list(two)
+        for split in one:  # scores are the same, losses but for rounding
+            assert one[split] == pytest.approx(two[split], rel=1e-6), (name, split)
 
 
 def test_several_processes_resume_with_their_own_dropout(general, tmp_path):

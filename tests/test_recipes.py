@@ -135,7 +135,7 @@ def test_a_new_task_is_an_entry(copy):
 
 def test_a_new_family_is_two_entries_and_equals_transformers(copy):
     family, names = recipe("A new family of encoders")
-    follow(copy, "transformer/configuration.py", '"tie_weights_": True},\n    ),\n}\n', family)
+    follow(copy, "transformer/configuration.py", "keys=_DISTILBERT_KEYS,\n    ),\n}\n", family)
     follow(
         copy,
         "transformer/names.py",
