@@ -7,8 +7,8 @@ The tokens of all documents, with [SEP] after each document, are cut into window
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,9 +68,13 @@ def open_windows(
         if told := check_corpus_text(corpus):
             print(f"warning: {told}", file=sys.stderr)
         place.mkdir(parents=True, exist_ok=True)
-        with sole_writer(place), tempfile.TemporaryDirectory(dir=place) as scratch:
+        with sole_writer(place):
+            scratch = place / "documents"  # a killed run may have left it
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir()
             documents = tokenize_corpus(corpus, tokenizer, scratch, on_progress)
             counts = _write(documents, tokenizer, length, fractions, seed, place)
+            shutil.rmtree(scratch)
         with atomic_open(place / _FACTS) as file:
             facts = {"made_from": made_from, "sha256": file_checksum(corpus), "splits": counts}
             json.dump(facts, file, indent=1)

@@ -120,6 +120,12 @@ def _what_is_there(present: list[str]) -> str:
     )
 
 
+def script_name() -> str:
+    """The program as it is typed at the root of the repository: task_distill.py, distilbert/pretrain.py."""
+    path, root = Path(sys.argv[0]).resolve(), Path(__file__).resolve().parent.parent
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
 class RunRecord:
     """Collects the facts of one run and writes them as JSON when it is done."""
 
@@ -134,9 +140,9 @@ class RunRecord:
         self._clock = time.monotonic()
         self.facts = {
             "schema": SCHEMA,
-            "script": Path(sys.argv[0]).name,
+            "script": script_name(),
             "stage": stage,
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "command": [script_name(), *sys.argv[1:]],
             "arguments": arguments,
             "versions": versions(),
             "git_commit": git_commit(),

@@ -149,11 +149,13 @@ def _header(folder: Path, record: Mapping[str, Any]) -> str:
         for name, value in metrics.items()
         if name in METRICS and _is_glue(record["data"].get(split))
     ]
-    distilled = record["stage"] in ("general", "intermediate", "prediction")
+    tags = [record["model"]["config"].get("model_type", "bert")]
+    tags += ["tinybert"] * (record["stage"] in ("general", "intermediate", "prediction"))
+    tags += ["knowledge-distillation"] * (record["teacher"] is not None)
     facts: dict[str, Any] = {
         "license": "apache-2.0",
         "library_name": "transformers",
-        "tags": ["bert", *["tinybert", "knowledge-distillation"] * distilled],
+        "tags": tags,
         "base_model": base_model(record["teacher"] or record["student"]),
         "model_name": folder.resolve().name,
     }

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 
+from distillation import records
 from distillation.checkpoint import CHECKPOINT_NAME
 from distillation.records import METRICS_NAME, RunRecord, claim_output_dir, write_record
 from files.atomic import RUN_RECORD_NAME
@@ -134,3 +136,13 @@ def test_a_record_holds_what_a_reader_needs_to_repeat_the_run(tmp_path, monkeypa
     assert read["started"] <= read["finished"] and read["seconds"] >= 0
     assert read["git_commit"] is None or len(read["git_commit"].rstrip("+")) == 40
     assert written["started"] == read["started"]
+
+
+@pytest.mark.parametrize("name", ["task_distill.py", "distilbert/pretrain.py"])
+def test_a_script_is_recorded_as_it_is_typed_at_the_root(monkeypatch, tmp_path, name):
+    root = Path(records.__file__).resolve().parent.parent
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(root / name), "--seed", "7"])
+    assert records.script_name() == name
+    monkeypatch.setattr("sys.argv", [str(tmp_path / name)])
+    assert records.script_name() == Path(name).name

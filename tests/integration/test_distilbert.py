@@ -87,6 +87,13 @@ def test_training_and_validation_report_the_same_losses_and_they_fall(pretrained
     assert set(test) == set(found[0])
 
 
+def test_a_student_has_a_card_of_its_own_family(pretrained):
+    text = (pretrained / "README.md").read_text()
+    assert "- distilbert\n- knowledge-distillation\n" in text
+    assert "| validation | mlm_loss | " in text
+    assert "AutoModelForMaskedLM" in text
+
+
 def test_a_student_is_what_transformers_reads(pretrained, grid):
     ids = torch.randint(5, len(VOCABULARY), (3, 9))
     mask = torch.ones_like(ids)
