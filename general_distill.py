@@ -29,10 +29,9 @@ from cli.settings import (
 )
 from cli.training import (
     Training,
-    check_length,
     check_start,
-    check_vocabulary,
     load_tokenizer,
+    open_pair,
     run_training,
 )
 from corpus.batches import StoreBatches
@@ -44,7 +43,6 @@ from distillation.records import RunRecord
 from distillation.training import prepare_teacher
 from files.atomic import find_input
 from files.errors import UserError, run_script
-from transformer.loading import read_config
 from transformer.modeling import BertModel, TinyBertForPreTraining
 from transformer.weights import weights_checksum
 
@@ -104,14 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         epochs = [open_epoch(data, i, tokenizer) for i in range(available_epochs(data))]
     length = max(epoch.max_seq_len for epoch in epochs)
 
-    teacher_config = read_config(args.teacher_model, args.cache_dir)
-    student_config = read_config(args.student_model, args.cache_dir)
-    for config, name in (
-        (teacher_config, args.teacher_model),
-        (student_config, args.student_model),
-    ):
-        check_vocabulary(tokenizer, config, name, args.cache_dir)
-        check_length(config, length, name, f"{data}: sequences of up to")
+    asker = f"{data}: sequences of up to"
+    teacher_config, student_config = open_pair(args, tokenizer, length, asker)
     mapping = mapping_from(args, student_config, teacher_config)
     torch.manual_seed(args.seed)
     objectives = layer_objectives(

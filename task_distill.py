@@ -43,10 +43,9 @@ from cli.settings import batching_from, mention_ignored_flags, settings_from
 from cli.task import add_task_file_flag, chosen_task
 from cli.training import (
     Training,
-    check_length,
     check_start,
-    check_vocabulary,
     load_tokenizer,
+    open_pair,
     run_training,
 )
 from corpus.batches import StoreBatches
@@ -59,7 +58,6 @@ from files.errors import UserError, run_script
 from tasks.classifiers import data_facts, load_classifier, load_dev, task_facts
 from tasks.feature_cache import cached_logits, cached_split, feature_cache
 from tasks.task import Task
-from transformer.loading import read_config
 from transformer.precision import autocast
 from transformer.weights import weights_checksum
 
@@ -185,15 +183,7 @@ def train_student(
     """Distil one stage; the training data are kept in the folder `cache`."""
     stage = "prediction" if is_of_predictions(args) else "intermediate"
     tokenizer = load_tokenizer(args, args.student_model, args.teacher_model)
-    teacher_config = read_config(args.teacher_model, args.cache_dir)
-    student_config = read_config(args.student_model, args.cache_dir)
-    for config, name in (
-        (teacher_config, args.teacher_model),
-        (student_config, args.student_model),
-    ):
-        check_vocabulary(tokenizer, config, name, args.cache_dir)
-        check_length(config, args.max_seq_length, name)
-
+    open_pair(args, tokenizer, args.max_seq_length)
     torch.manual_seed(args.seed)
     teacher = load_classifier(
         task, args.teacher_model, (), args.cache_dir, head=args.teacher_head, choose="teacher_head"

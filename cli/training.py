@@ -29,12 +29,13 @@ from distillation.run_log import scores_text
 from distillation.state import TrainingSettings, TrainState
 from distillation.training import check_settings, number_of_steps, time_step, train
 from files.atomic import RUN_RECORD_NAME, atomic_open, check_inputs_stay, lies_in
-from files.errors import UserError
+from files.errors import UserError, setting
 from reporting.curves import EventFiles, draw_curves
 from reporting.model_card import write_card
 from transformer.byte_bpe import ByteBPETokenizer
 from transformer.configuration import BertConfig
 from transformer.file_utils import CONFIG_NAME, VOCAB_NAME
+from transformer.loading import read_config
 from transformer.modeling import BertPreTrainedModel
 from transformer.tokenization import BertTokenizer, open_tokenizer
 from transformer.tokenizer_files import TOKENIZER_NAME, has_tokenizer
@@ -127,6 +128,26 @@ def check_length(
     """Refuse sequences longer than a model has positions for; `asker` is what wants that length."""
     if length > config.max_length:
         raise UserError(f"{asker} {length}: {source} has positions for {config.max_length} tokens")
+
+
+def open_pair(
+    args: argparse.Namespace, tokenizer: BertTokenizer, length: int, asker: str = ""
+) -> tuple[BertConfig, BertConfig]:
+    """The shapes of `args.teacher_model` and `args.student_model`, which are to read the same tokens.
+
+    Args:
+        length: of the longest sequence.
+        asker: what wants that length; "" for `--max_seq_length`.
+
+    Raises:
+        UserError: see `check_vocabulary` and `check_length`.
+    """
+    configs = []
+    for source in (args.teacher_model, args.student_model):
+        configs.append(read_config(source, args.cache_dir))
+        check_vocabulary(tokenizer, configs[-1], source, args.cache_dir)
+        check_length(configs[-1], length, source, asker or setting("max_seq_length"))
+    return tuple(configs)
 
 
 def check_start(

@@ -35,10 +35,9 @@ from cli.siblings import add_split_flags, read_task_data, scores, short_name
 from cli.task import named_tasks
 from cli.training import (
     Training,
-    check_length,
     check_start,
-    check_vocabulary,
     load_tokenizer,
+    open_pair,
     run_training,
 )
 from corpus.batches import StoreBatches
@@ -54,7 +53,6 @@ from files.errors import UserError, run_script
 from tasks.classifiers import load_classifier, new_classifier, task_facts
 from tasks.evaluation import predict_logits
 from tasks.task import Task
-from transformer.loading import read_config
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.precision import autocast
 from transformer.weights import weights_checksum
@@ -178,11 +176,7 @@ def distil(
 ) -> dict[str, dict[str, float]]:
     """Distil one student; return what it and its teacher score, on the main process."""
     tokenizer = load_tokenizer(args, args.teacher_model)
-    sources = args.teacher_model, args.student_model
-    teacher_config, student_config = (read_config(source, args.cache_dir) for source in sources)
-    for config, source in zip((teacher_config, student_config), sources, strict=True):
-        check_vocabulary(tokenizer, config, source, args.cache_dir)
-        check_length(config, args.max_seq_length, source)
+    teacher_config, student_config = open_pair(args, tokenizer, args.max_seq_length)
     torch.manual_seed(args.seed)
     teacher = load_classifier(task, args.teacher_model, (), args.cache_dir)
     teacher_weights = weights_checksum(teacher.state_dict())

@@ -33,10 +33,9 @@ from cli.plan import show_plan
 from cli.settings import batching_from, mention_ignored_flags, settings_from
 from cli.training import (
     Training,
-    check_length,
     check_start,
-    check_vocabulary,
     load_tokenizer,
+    open_pair,
     run_training,
 )
 from corpus.masking import CountedBatches
@@ -54,7 +53,6 @@ from files.atomic import atomic_open, find_input
 from files.errors import UserError, run_script
 from files.progress import progress_bar
 from transformer.configuration import EncoderConfig
-from transformer.loading import read_config
 from transformer.modeling import BertForMaskedLM
 from transformer.precision import autocast
 from transformer.tokenization import BertTokenizer
@@ -236,11 +234,7 @@ def read_configs(
         find_input(TEACHER, "the teacher: get_bert_models.py fetches it")
     tokenizer = load_tokenizer(args, args.teacher_model)
     tokenizer.require_mask()
-    sources = args.teacher_model, args.student_model
-    teacher, student = (read_config(source, args.cache_dir) for source in sources)
-    for config, source in zip((teacher, student), sources, strict=True):
-        check_vocabulary(tokenizer, config, source, args.cache_dir)
-        check_length(config, args.max_seq_length, source)
+    teacher, student = open_pair(args, tokenizer, args.max_seq_length)
     if student.vocab_size != teacher.vocab_size:
         raise UserError(
             f"{args.student_model}: vocab_size {student.vocab_size}; expected the teacher's, "
