@@ -27,12 +27,14 @@ import numpy as np
 from cli.flags import add_head_flag, add_model_flags, whole_number
 from cli.help import script_parser
 from cli.training import check_length, check_vocabulary, load_tokenizer
+from corpus.text_formats import is_json, refuse_binary
 from corpus.token_store import MAX_SEQUENCE, TokenStore, encode_pairs
 from distillation.distributed import start_runtime
 from files.atomic import atomic_open, check_no_input
 from files.errors import UserError, run_script
 from tasks.classifiers import read_classifier, recorded_task
 from tasks.evaluation import predict_logits
+from tasks.layout import is_header
 from tasks.own import FORMATS, read_task_file
 from tasks.task import check_label_order
 from transformer.configuration import EncoderConfig
@@ -220,10 +222,12 @@ def read_rows(
 
     Raises:
         UserError: a line is not UTF-8, or is of another kind, or has more than two texts. The lines before
-            it have been yielded.
+            it have been yielded. Or the input is not lines of text by the look of the first.
     """
     number = 0
     for there in whole_lines(lines):
+        if not number and (kind is None or kind.split):
+            check_first_line(there[0], name)
         for start in range(0, len(there), most):
             block: list[tuple[str, ...]] = []
             for line in there[start : start + most]:
@@ -239,12 +243,39 @@ def read_rows(
             yield block
 
 
+def check_first_line(line: bytes, name: str) -> None:
+    """Refuse what is not lines of text; say so where the first line is a header by its look.
+
+    Raises:
+        UserError: it is binary, JSON, or has the line ends of old Macs.
+    """
+    refuse_binary(name, line)
+    line = line.removeprefix(b"\xef\xbb\xbf").strip()
+    if b"\r" in line:
+        raise UserError(
+            f"{name}, line 1: has a carriage return within it; expected lines that end in line feeds: "
+            "`tr '\\r' '\\n'` converts them"
+        )
+    if line.startswith((b"{", b"[")) and (line == b"[" or is_json(line)):
+        raise UserError(
+            f"{name}, line 1: is JSON; expected a line of text. --task_file names the columns of a .jsonl "
+            "file; --single takes each line as one text"
+        )
+    if is_header(line.decode("utf-8", "replace").split("\t")):
+        print(
+            f"note: {name}: line 1 looks like a header, and is classified as a text",
+            file=sys.stderr,
+        )
+
+
 def texts_of(line: bytes, first: bool, kind: Kind | None) -> tuple[str, ...]:
     """The texts of a line, which has to be of a kind."""
     try:  # a byte order mark is not text
         text = line.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError:
-        raise UserError("not UTF-8; iconv -f LATIN1 -t UTF-8, say, converts a file") from None
+        raise UserError(
+            "not UTF-8; unpack the file, or convert it, with iconv -f LATIN1 -t UTF-8, say"
+        ) from None
     text = text.rstrip("\r\n")
     if kind is not None and not kind.split:
         return (text,)

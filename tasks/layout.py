@@ -63,6 +63,12 @@ _TEXTS = {plain(n) for names in (SENTENCE, PAIR, MRPC, QQP, QNLI) for n in names
 _LABELS = {"label", "quality", "isduplicate", "goldlabel", "score"}
 
 
+def is_header(fields: Sequence[str]) -> bool:
+    """Whether fields, one at least a text's name, are the names of columns and nothing else."""
+    names = {plain(field) for field in fields}
+    return names <= _TEXTS | _LABELS | _INDEX and not names.isdisjoint(_TEXTS)
+
+
 def find_layout(task: Task, is_test: bool, path: Path, line: int, first: Sequence[str]) -> Layout:
     """The layout of a file by its first row, `first`, which stands in `line`.
 

@@ -25,7 +25,7 @@ def read_rows(
 
     Raises:
         UserError: `FILE:LINE`: not UTF-8, a NUL byte, another number of fields, more than LONGEST_ROW
-            bytes; or an empty file.
+            bytes, a carriage return within the first line; or an empty file.
     """
     expected, reason = columns or 0, "" if columns else " as in the first line"
     skipped = number = 0
@@ -45,6 +45,11 @@ def read_rows(
             if "\0" in line:
                 raise UserError(f"{path}:{number}: holds a NUL byte; expected UTF-8 text")
             line = line.rstrip("\n").removesuffix("\r")
+            if number == 1 and "\r" in line:
+                raise UserError(
+                    f"{path}:1: has a carriage return within it; expected rows that end in line feeds: "
+                    "convert the file with `tr '\\r' '\\n'`"
+                )
             if not line:
                 blank = blank or number
                 continue

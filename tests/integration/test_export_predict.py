@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import export
 import predict
+from files.errors import UserError
 from tests.integration.workspace import (
     STUDENT_4L,
     VOCABULARY,
@@ -428,3 +429,31 @@ def test_a_folder_of_several_graphs_asks_for_one(world, place):
     Path("out/model.safetensors").unlink()
     outcome = run_line("python predict.py --model out")
     assert outcome.status == 2 and "give out/model.onnx or out/model_int8.onnx" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b'{"sentence": "It rains."}\n', "line 1: is JSON"),
+        (b"[\n", "line 1: is JSON"),
+        (b"a good film\rthe cat\r", "line 1: has a carriage return"),
+        (b"a\x00good film\n", "is binary"),
+        (b"PK\x03\x04" + bytes(60), "expected text"),
+    ],
+)
+def test_what_is_not_lines_of_text_is_refused_by_its_look(data, told):
+    lines = io.BufferedReader(io.BytesIO(data))
+    with pytest.raises(UserError, match=told):
+        next(predict.read_rows(lines, "input", 8))
+
+
+def test_with_single_json_is_text_like_any_other():
+    lines = io.BufferedReader(io.BytesIO(b'{"a": 1}\n'))
+    kind = predict.Kind(1, "as --single says", split=False)
+    assert next(predict.read_rows(lines, "input", 8, kind)) == [('{"a": 1}',)]
+
+
+def test_a_header_is_classified_and_told(capsys):
+    lines = io.BufferedReader(io.BytesIO(b"sentence1\tsentence2\na\tb\n"))
+    assert len(next(predict.read_rows(lines, "input", 8))) == 2
+    assert "line 1 looks like a header" in capsys.readouterr().err
