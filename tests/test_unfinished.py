@@ -155,6 +155,13 @@ def test_a_users_mistake_leaves_nothing_and_a_failing_system_what_was_marked(out
     assert write(output) == 3
 
 
+def test_a_users_mistake_in_a_resumed_run_loses_nothing_of_the_run_before(output):
+    """A model that is gone by now, say: hours of work are not the price."""
+    stop(output, 3)
+    stop(output, 3, error=UserError)
+    assert write(output) == 3
+
+
 def test_marks_are_not_made_more_often_than_needed(output, monkeypatch):
     monkeypatch.setattr("files.resumable.SECONDS", 3600)
     stop(output, 9)
