@@ -93,7 +93,8 @@ def unfinished(
     """Give what becomes `output` when the block ends without an error.
 
     What was marked stays when the program is killed or stopped, or when the system fails it (a full
-    disk, a want of memory); a mistake of the user's removes it, unless an earlier run had left it. The caller is the output's only writer.
+    disk, a want of memory); a mistake of the user's removes it, unless an earlier run had left it. The
+    caller is the output's only writer.
 
     Args:
         made_from: what the output is made from: names and plain values.
