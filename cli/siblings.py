@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from cli.finetuning import TaskData
+from cli.flags import whole_number
 from corpus.token_store import encode_pairs
 from tasks.classifiers import data_facts, load_dev, load_split
 from tasks.evaluation import predictions_of
@@ -29,6 +31,22 @@ def add_split_flags(group: argparse._ArgumentGroup) -> None:
         help="official: the task's own training and dev set; seed: 80/10/10 of both together, drawn with "
         "--seed, as the re-implementation, whose test rows have near-duplicates among the training rows",
     )
+
+
+def add_workers_flag(group: argparse._ArgumentGroup, workers: int) -> None:
+    """Add how many threads tokenise."""
+    group.add_argument(
+        "--num_workers",
+        type=whole_number,
+        default=workers,
+        help="threads that tokenise, at most a core each",
+    )
+
+
+def limit_workers(args: argparse.Namespace) -> None:
+    """Let no more threads tokenise than `--num_workers` says; to be called before the first text."""
+    threads = min(args.num_workers, os.cpu_count() or 1)
+    os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
 
 
 def read_task_data(

@@ -31,7 +31,14 @@ from cli.flags import add_init_flags, add_model_flags, add_training_flags
 from cli.help import script_parser
 from cli.plan import show_plan
 from cli.settings import batching_from, mention_ignored_flags, settings_from
-from cli.siblings import add_split_flags, read_task_data, scores, short_name
+from cli.siblings import (
+    add_split_flags,
+    add_workers_flag,
+    limit_workers,
+    read_task_data,
+    scores,
+    short_name,
+)
 from cli.task import named_tasks
 from cli.training import (
     Training,
@@ -92,6 +99,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="folder for models and scores",
     )
     add_split_flags(group)
+    add_workers_flag(group, 1)
     add_model_flags(group)
     group = parser.add_argument_group("student")
     add_init_flags(group)
@@ -119,6 +127,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     check_choices(args)
+    limit_workers(args)
     runtime = start_runtime(args.no_cuda, args.local_rank)
     settings = settings_from(args, "warmup_linear", runtime)
     mention_ignored_flags(args)

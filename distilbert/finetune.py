@@ -27,7 +27,14 @@ from cli.finetuning import fine_tune
 from cli.flags import add_model_flags, add_training_flags
 from cli.help import script_parser
 from cli.settings import mention_ignored_flags, settings_from
-from cli.siblings import add_split_flags, read_task_data, scores, short_name
+from cli.siblings import (
+    add_split_flags,
+    add_workers_flag,
+    limit_workers,
+    read_task_data,
+    scores,
+    short_name,
+)
 from cli.task import named_tasks
 from cli.training import check_start, load_tokenizer
 from distillation.distributed import Runtime, start_runtime
@@ -67,6 +74,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--output_dir", default=str(ROOT / "checkpoints"), help="folder for models and scores"
     )
     add_split_flags(group)
+    add_workers_flag(group, 16)
     add_model_flags(group)
     add_training_flags(
         parser, train_batch_size=64, eval_batch_size=64, learning_rate=2e-5, num_train_epochs=3,
@@ -82,6 +90,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    limit_workers(args)
     runtime = start_runtime(args.no_cuda, args.local_rank)
     settings = settings_from(args, "warmup_constant", runtime)
     mention_ignored_flags(args)

@@ -31,6 +31,7 @@ from cli.flags import add_init_flags, add_model_flags, add_training_flags, propo
 from cli.help import script_parser
 from cli.plan import show_plan
 from cli.settings import batching_from, mention_ignored_flags, settings_from
+from cli.siblings import add_workers_flag, limit_workers
 from cli.training import (
     Training,
     check_start,
@@ -134,6 +135,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=whole_number,
         help="validate and test on so many windows (default: all)",
     )
+    add_workers_flag(group, 16)
     add_training_flags(parser, learning_rate=5e-5, num_train_epochs=1, eval_step=None)
     parser.set_defaults(
         optimizer="adamw", schedule="constant", warmup_proportion=0.0, max_grad_norm=0.0, seed=1
@@ -144,6 +146,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     check_choices(args)
+    limit_workers(args)
     runtime = start_runtime(args.no_cuda, args.local_rank)
     settings = settings_from(args, "warmup_constant", runtime)
     mention_ignored_flags(args)
