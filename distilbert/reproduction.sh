@@ -6,6 +6,7 @@
 #   distilbert/reproduction.sh --list            the stages; --from and --only choose among them
 #   distilbert/reproduction.sh --dry-run         every command, none run
 #   distilbert/reproduction.sh --seeds 1,2,3     fine-tuning and direct distillation with these seeds too
+#   distilbert/reproduction.sh --only distilbert_ablation   the paper's ablation
 #
 # Options, profiles and the way commands are run, skipped and resumed are those of reproduction.sh, whose first
 # stages this begins with: what it has finished is not repeated.
@@ -17,8 +18,10 @@ source ./reproduction.sh
 
 STAGES=(environment glue wiki models distilbert_inputs distilbert distilbert_report)
 OWN_STAGES=("${STAGES[@]}")
+STAGES+=(distilbert_ablation) # runs when it is asked for
 ABOUT[distilbert_inputs]="what the tasks of DISTILBERT_TASKS need besides: data, and a fine-tuned BERT"
 ABOUT[distilbert]="pre-training and fine-tuning; direct distillation; the same student on labels alone"
+ABOUT[distilbert_ablation]="the paper's ablation: without each of the losses, and from random weights"
 ABOUT[distilbert_report]="a table and a picture of what each scored"
 DOES[distilbert/pretrain.py]="pre-training"
 DOES[distilbert/finetune.py]="fine-tuning on every task"
@@ -86,6 +89,34 @@ stage_distilbert_report() {
   needs "${folders[@]#*=}"
   makes "$RESULTS/distilbert"
   run python distilbert/report.py --runs "${folders[@]}" --output_dir "$RESULTS/distilbert"
+}
+
+# Change of the GLUE score in the paper: -2.96, -1.46, -0.31, -3.69.
+declare -A ABLATED=(
+  [full]="--init teacher"
+  [no_ce]="--init teacher --alpha_ce 0"
+  [no_cos]="--init teacher --alpha_cos 0"
+  [no_mlm]="--init teacher --alpha_mlm 0"
+  [random]=""
+)
+
+stage_distilbert_ablation() {
+  local name folders=()
+  for name in full no_ce no_cos no_mlm random; do
+    chain "$name"
+    needs "$DATA/wiki_for_bert.txt" "$MODELS/bert-base-uncased"
+    train python distilbert/pretrain.py --corpus "$DATA/wiki_for_bert.txt" --teacher_model "$MODELS/bert-base-uncased" \
+      --student_model "$DISTILBERT_STUDENT" --tokenized_dir "$DATA/tokenized" \
+      --output_dir "$MODELS/ablation_distilbert_$name" $DISTILBERT_PRETRAIN_FLAGS ${ABLATED[$name]}
+    train python distilbert/finetune.py --student_model "$MODELS/ablation_distilbert_$name" \
+      --glue_dir "$DATA/glue_data" --tasks "${DISTILBERT_TASKS// /,}" \
+      --output_dir "$MODELS/ablation_distilbert_${name}_finetuned" $DISTILBERT_FINETUNE_FLAGS
+    folders+=("$name=$MODELS/ablation_distilbert_${name}_finetuned")
+  done
+  barrier
+  needs "${folders[@]#*=}"
+  makes "$RESULTS/distilbert_ablation"
+  run python distilbert/report.py --runs "${folders[@]}" --output_dir "$RESULTS/distilbert_ablation"
 }
 
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' distilbert/reproduction.sh; }
