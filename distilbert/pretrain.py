@@ -75,7 +75,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--teacher_model",
         default=str(TEACHER),
-        help="BERT or RoBERTa with its masked-language-model head: folder, hub name or address",
+        help="BERT with its masked-language-model head: folder, hub name or address",
     )
     group.add_argument(
         "--student_model",
