@@ -29,7 +29,10 @@ DOES[distilbert/direct_distil.py]="distilling directly"
 DOES[distilbert/report.py]="comparing"
 
 stage_distilbert_inputs() {
-  local task
+  local task name
+  for name in DISTILBERT_{TASKS,STUDENT,PRETRAIN_FLAGS,FINETUNE_FLAGS,DIRECT_FLAGS}; do
+    [[ -v $name ]] || fail_usage "profile $PROFILE: no $name; profiles/full.env and demo.env have every name"
+  done
   if [[ $INPUTS == demo ]]; then
     makes "$MODELS/distilbert_config"
     needs "$MODELS/bert-base-config"

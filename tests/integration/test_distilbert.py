@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -235,3 +237,60 @@ def test_without_a_flag_a_script_names_the_command_that_makes_its_input(script, 
     assert done.returncode == 2
     assert what in done.stderr.splitlines()[-1]
     assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_report_compares_the_ways(world, grid, tmp_path):
+    for name, weights in (("direct", ""), ("labels", "--alpha_soft 0 --alpha_cos 0")):
+        succeed(
+            f"python distilbert/direct_distil.py --student_model {world}/student --tasks SST-2,RTE "
+            f"--teacher_model {world}/teachers/{{task}} --glue_dir {world}/glue --allow_weak_teacher "
+            f"--output_dir {tmp_path}/{name} --max_steps 1 {weights} {SHORT}"
+        )
+    outcome = succeed(
+        f"python distilbert/report.py --runs finetuned={grid} finetuned={grid} direct={tmp_path}/direct "
+        f"labels={tmp_path}/labels --output_dir {tmp_path}/report"
+    )
+    text = (tmp_path / "report/report.md").read_text()
+    assert text in outcome.stdout
+    accuracy = json.loads((grid / "glue_cross_eval_metrics.json").read_text())["rte"]["rte"][
+        "accuracy"
+    ]
+    assert f"| {100 * accuracy:.1f} ± 0.0 |" in text
+    assert "pre-trained and fine-tuned 2, distilled directly 1" in text
+    assert (tmp_path / "report/scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("runs", ["finetuned", "other=folder", "teacher=folder", "direct=nowhere"])
+def test_a_report_of_what_is_not_there_is_refused(runs, tmp_path):
+    outcome = run_line(f"python distilbert/report.py --runs {runs} --output_dir {tmp_path}/report")
+    assert outcome.status == 2
+    assert outcome.stderr.splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "report").exists()
+
+
+def plan_of(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", ROOT / "distilbert/reproduction.sh", "--dry-run", *words],
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", ["demo", "full"])
+def test_every_command_of_the_plan_is_one_that_its_script_knows(profile):
+    found = plan_of("--profile", profile)
+    assert found.returncode == 0, found.stderr
+    found.stdout += plan_of("--profile", profile, "--only", "distilbert_ablation").stdout
+    lines = [line for line in found.stdout.splitlines() if line.startswith("python distilbert/")]
+    assert len(lines) == 5 + 11
+    for line in lines:
+        _, script, *argv = shlex.split(line)
+        importlib.import_module(script.removesuffix(".py").replace("/", ".")).parse_args(argv)
+
+
+def test_a_profile_without_its_settings_is_told_what_it_lacks(tmp_path):
+    lines = (ROOT / "profiles/demo.env").read_text().splitlines()
+    profile = tmp_path / "old.env"
+    profile.write_text("\n".join(line for line in lines if "DISTILBERT" not in line) + "\n")
+    found = plan_of("--profile", str(profile))
+    assert found.returncode == 2
+    assert "no DISTILBERT_TASKS; profiles/full.env" in found.stderr
