@@ -21,9 +21,21 @@ from tasks.metrics import compute_metrics
 from tasks.task import Examples, Task, dev_splits, read_split, split_path
 from transformer.tokenization import BertTokenizer
 
+TASKS = "SST-2,MRPC,QQP,RTE,CoLA"  # of the re-implementation that distilbert/ follows
 
-def add_split_flags(group: argparse._ArgumentGroup) -> None:
-    """Add the choice of the rows."""
+
+def add_task_flags(group: argparse._ArgumentGroup, root: Path) -> None:
+    """Add the choice of the tasks, where their data are (by default below `root`), and of the rows."""
+    group.add_argument(
+        "--tasks",
+        default=TASKS,
+        help="GLUE tasks, or JSON files of tasks of one's own, with commas",
+    )
+    group.add_argument(
+        "--glue_dir",
+        default=str(root / "data/glue_data"),
+        help="folder that holds the tasks' folders",
+    )
     group.add_argument(
         "--splits",
         choices=("official", "seed"),

@@ -75,9 +75,9 @@ def open_windows(
             documents = tokenize_corpus(corpus, tokenizer, scratch, on_progress)
             counts = _write(documents, tokenizer, length, fractions, seed, place)
             shutil.rmtree(scratch)
-        with atomic_open(place / _FACTS) as file:
             facts = {"made_from": made_from, "sha256": file_checksum(corpus), "splits": counts}
-            json.dump(facts, file, indent=1)
+            with atomic_open(place / _FACTS) as file:  # last: it says that the windows are complete
+                json.dump(facts, file, indent=1)
     else:
         print(f"note: {corpus} was tokenised before: {place}", file=sys.stderr)
     facts = json.loads((place / _FACTS).read_bytes())

@@ -7,7 +7,7 @@
 The loss is 1 · soft targets + 5 · labels + 2 · cosine of the first token's last hidden states. Five tasks by
 default. A teacher that is no better than chance is refused. Each model is a folder, OUTPUT_DIR/TASK, and
 OUTPUT_DIR/metrics.json holds what each scored beside its teacher. After an interruption the same command with
---resume goes on.
+--resume continues.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from cli.help import script_parser
 from cli.plan import show_plan
 from cli.settings import batching_from, mention_ignored_flags, settings_from
 from cli.siblings import (
-    add_split_flags,
+    add_task_flags,
     add_workers_flag,
     limit_workers,
     read_task_data,
@@ -65,7 +65,6 @@ from transformer.precision import autocast
 from transformer.weights import weights_checksum
 
 TEACHER = str(ROOT / "models/bert-base-uncased-{task}")
-TASKS = "SST-2,MRPC,QQP,RTE,CoLA"
 WEIGHTS = {"alpha_soft": "soft_kl", "alpha_hard": "labels", "alpha_cos": "first_cosine"}
 
 
@@ -83,22 +82,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=str(ROOT / "distilbert/config"),
         help="folder with the student's config.json",
     )
-    group.add_argument(
-        "--tasks",
-        default=TASKS,
-        help="GLUE tasks, or JSON files of tasks of one's own, with commas",
-    )
-    group.add_argument(
-        "--glue_dir",
-        default=str(ROOT / "data/glue_data"),
-        help="folder that holds the tasks' folders",
-    )
+    add_task_flags(group, ROOT)
     group.add_argument(
         "--output_dir",
         default=str(ROOT / "checkpoints_direct_distil"),
         help="folder for models and scores",
     )
-    add_split_flags(group)
     add_workers_flag(group, 1)
     add_model_flags(group)
     group = parser.add_argument_group("student")

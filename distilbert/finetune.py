@@ -7,7 +7,7 @@ Five tasks by default. Each model is a folder of its own, OUTPUT_DIR/TASK/distil
 holds glue_cross_eval_metrics.json, a row for each task that a model was fine-tuned on, a column for each that
 it was scored on: loss and accuracy, and the task's own metrics beside them; and the same as a picture. A
 classifier of another task's labels is a check of sanity, not a result. After an interruption the same command
-with --resume goes on.
+with --resume continues.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cli.flags import add_model_flags, add_training_flags
 from cli.help import script_parser
 from cli.settings import mention_ignored_flags, settings_from
 from cli.siblings import (
-    add_split_flags,
+    add_task_flags,
     add_workers_flag,
     limit_workers,
     read_task_data,
@@ -46,7 +46,6 @@ from tasks.task import Task
 from transformer.modeling import TinyBertForSequenceClassification
 
 STUDENT = ROOT / "checkpoints/distilbert_pretrain"
-TASKS = "SST-2,MRPC,QQP,RTE,CoLA"
 GRID_NAME = "glue_cross_eval_metrics.json"
 Grid = dict[str, dict[str, dict[str, float]]]
 
@@ -60,20 +59,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=str(STUDENT),
         help="what distilbert/pretrain.py wrote: folder, hub name or address",
     )
-    group.add_argument(
-        "--tasks",
-        default=TASKS,
-        help="GLUE tasks, or JSON files of tasks of one's own, with commas",
-    )
-    group.add_argument(
-        "--glue_dir",
-        default=str(ROOT / "data/glue_data"),
-        help="folder that holds the tasks' folders",
-    )
+    add_task_flags(group, ROOT)
     group.add_argument(
         "--output_dir", default=str(ROOT / "checkpoints"), help="folder for models and scores"
     )
-    add_split_flags(group)
     add_workers_flag(group, 16)
     add_model_flags(group)
     add_training_flags(

@@ -35,7 +35,7 @@ def mean_losses(
     """
     plan = source.plan(0)
     counts = [float(source.weights(0, rows).sum()) for rows in plan]
-    whole: dict[str, float] = {}
+    total, whole = sum(counts), {}
     for rows in plan:
         for name, value in source.totals(0, rows).items():
             whole[name] = whole.get(name, 0.0) + value
@@ -47,7 +47,7 @@ def mean_losses(
             batch = source.collate(0, rows, source.width(0, rows))
             found = losses(model, {name: value.to(device) for name, value in batch.items()} | whole)
             for name, value in found.named.items():
-                sums[name] = sums.get(name, 0) + value.detach() * (count / sum(counts))
+                sums[name] = sums.get(name, 0) + value.detach() * (count / total)
     model.train(trains)
     means = {name: value.item() for name, value in sums.items()}
     return means | {"loss": sum(means.values())}

@@ -74,11 +74,11 @@ class Task:
         Raises:
             UserError: `FILE:LINE` and what is wrong; with a row, when that row is reached.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of task says how
 
     def is_label(self, text: str) -> bool:
         """Whether a text is a label of the task in any of the ways in which labels are written."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of task says how
 
     def label_reader(self, path: Path, first: str) -> Any:
         """What `read_label` is handed for a file whose first label is `first`."""
@@ -90,7 +90,7 @@ class Task:
         Raises:
             UserError: `FILE:LINE`: it is neither.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of task says how
 
 
 @dataclass
