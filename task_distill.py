@@ -226,7 +226,7 @@ def train_student(
         ):
             with runtime.one_after_another():
                 source.columns["teacher_logits"] = cached_logits(
-                    cache, task, args.teacher_model, teacher, train, train_key,
+                    cache, task.folder, args.teacher_model, teacher, train.store, train_key,
                     args.eval_batch_size, settings.precision,
                 )  # fmt: skip
         scored = dev if objectives.reads else {}

@@ -19,13 +19,18 @@ from transformer.modeling import TinyBertForSequenceClassification
 LAYER_WEIGHTS = {"--att_weight": "att_mse", "--emb_weight": "emb_mse", "--rep_weight": "hidden_mse"}
 
 
-def add_layer_flags(group: argparse._ArgumentGroup) -> None:
-    """Add what distillation of the layers takes."""
+def add_mapping_flag(group: argparse._ArgumentGroup) -> None:
+    """Add which layers are compared."""
     group.add_argument(
         "--layer_map",
         default="uniform",
         help="uniform, top, bottom, or student:teacher pairs such as 1:3,2:6,3:9,4:12",
     )
+
+
+def add_layer_flags(group: argparse._ArgumentGroup) -> None:
+    """Add what distillation of the layers takes."""
+    add_mapping_flag(group)
     group.add_argument("--att_weight", type=float, default=1.0, help="weight of the attention loss")
     group.add_argument(
         "--rep_weight", type=float, default=1.0, help="weight of the hidden-state loss"

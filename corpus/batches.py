@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from corpus.large_plan import LargePlan
-from corpus.token_store import LARGE, TokenStore
+from corpus.token_store import LARGE, TokenStore, ranges
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +71,8 @@ class StoreBatches:
         seed: what the order is derived from.
         columns: further values of every row, such as labels, [n, …] each; a batch carries its rows' share
             under the same name. Only for sources of one store.
+        token_columns: the same of every token, [T, …] each; a batch carries them as [B, width, …], 0 where
+            padding is.
         pad_to: width of every batch; None pads to the longest row of the batch.
         drop_last: leave out an epoch's short last batch, as the published loops do.
         pool: batches drawn and sorted by length together; 1 makes batches of random rows.
@@ -80,6 +82,7 @@ class StoreBatches:
     batch_size: int
     seed: int
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    token_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     pad_to: int | None = None
     drop_last: bool = False
     pool: int = 100
@@ -132,7 +135,15 @@ class StoreBatches:
         import torch
 
         batch = self.store(epoch).collate(rows, width)
-        return batch | {name: torch.from_numpy(v[rows]) for name, v in self.columns.items()}
+        batch |= {name: torch.from_numpy(v[rows]) for name, v in self.columns.items()}
+        if self.token_columns:
+            starts, lengths = self.store(epoch).spans(rows)
+            inside = np.arange(width) < lengths[:, None]
+            for name, values in self.token_columns.items():
+                padded = np.zeros((len(rows), width, *values.shape[1:]), values.dtype)
+                padded[inside] = values[ranges(starts, lengths)]
+                batch[name] = torch.from_numpy(padded)
+        return batch
 
 
 def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:

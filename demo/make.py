@@ -6,6 +6,7 @@
     python -m demo.make --stage models --output_dir runs/demo/models
     python -m demo.make --stage qqp    --output_dir runs/demo/data           with distilbert, for make
     python -m demo.make --stage distilbert --output_dir runs/demo/models     demo-distilbert
+    python -m demo.make --stage squad  --output_dir runs/demo/data           for make demo-squad
     python -m demo.make --stage own    --output_dir runs/demo/data           a task of one's own
 
 Each stage runs alone. The same seed and sizes give the same bytes.
@@ -21,6 +22,7 @@ from cli.help import script_parser
 from demo import corpus, glue, lexicon, models, vectors
 from demo.language import sentence
 from demo.own_task import write_own_task
+from demo.questions import write_questions
 from files.errors import UserError, run_script
 
 DUMP_NAME = "enwiki-demo-pages-articles-multistream.xml.bz2"
@@ -32,10 +34,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.prog = "python -m demo.make"
     parser.add_argument(
         "--stage",
-        choices=("wiki", "glue", "glove", "models", "qqp", "distilbert", "own"),
+        choices=("wiki", "glue", "glove", "models", "qqp", "distilbert", "squad", "own"),
         required=True,
         help="a MediaWiki dump; four GLUE tasks; word vectors; vocabulary and configurations; a fifth task; "
-        "a DistilBERT's configuration; a task of one's own",
+        "a DistilBERT's configuration; questions about stories; a task of one's own",
     )
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write into")
     parser.add_argument("--seed", type=int, default=42, help="random seed")
@@ -83,6 +85,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{path}: {len(words)} words, {args.vector_width} numbers each")
     elif args.stage == "distilbert":
         print(models.write_distilbert(args.output_dir))
+    elif args.stage == "squad":
+        folder = args.output_dir / "squad"
+        stories = {"train": int(900 * args.train_scale), "dev": max(args.dev_size // 4, 2)}
+        counts = write_questions(folder, args.seed, stories)
+        print(f"{folder}: " + ", ".join(f"{split} {n}" for split, n in counts.items()))
     elif args.stage == "own":
         folder = args.output_dir / "subjects"
         rows = {"train": int(1500 * args.train_scale), "dev": args.dev_size, "test": args.test_size}

@@ -56,6 +56,7 @@ class Setup(NamedTuple):
         mapping: which layers are compared.
         temperature, reduction: of soft targets (see `soft_cross_entropy`).
         compiled: whether losses go through torch.compile.
+        count_padding: whether means run over padding too, as TinyBERT's published code has it.
     """
 
     student: BertConfig | None = None
@@ -64,6 +65,7 @@ class Setup(NamedTuple):
     temperature: float = 1.0
     reduction: str = "mean"
     compiled: bool = False
+    count_padding: bool = True
 
 
 class Objective(nn.Module):
@@ -144,19 +146,31 @@ class Objectives(nn.Module):
 
     def forward(self, student: nn.Module, batch: Batch) -> Losses:
         """Run both models, and compare."""
-        inputs = {name: batch[name] for name in _INPUTS}
+        inputs = self.inputs(batch)
+        return self.compare(self.run(student, inputs), self.target(inputs, batch), batch)
+
+    def inputs(self, batch: Batch) -> dict[str, object]:
+        """What of a batch both models are handed."""
+        inputs: dict[str, object] = {name: batch[name] for name in _INPUTS}
         if "masked_rows" in batch:
             inputs["masked_positions"] = batch["masked_rows"], batch["masked_columns"]
         if "counted_rows" in batch:
             inputs["masked_positions"] = batch["counted_rows"], batch["counted_columns"]
             inputs["project"] = False
+        return inputs
+
+    def target(self, inputs: dict[str, object], batch: Batch) -> EncoderOutput:
+        """What is learned from: the teacher's output and layers as far as they are needed."""
         target = EncoderOutput(batch.get("teacher_logits"))
         needs = self._needs["teacher"]
         if any(needs) or ("teacher" in self.reads and target.output is None):
             with torch.no_grad():
                 target = self.teacher(**inputs, collect=needs)
-        output = student(**inputs, collect=self._needs["student"], **self.student_options)
-        return self.compare(output, target, batch)
+        return target
+
+    def run(self, student: nn.Module, inputs: dict[str, object]) -> EncoderOutput:
+        """The student's output and layers."""
+        return student(**inputs, collect=self._needs["student"], **self.student_options)
 
     def compare(self, student: EncoderOutput, teacher: EncoderOutput, batch: Batch) -> Losses:
         """The losses of outputs that hold what all objectives need."""

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from corpus.batches import plan_batches
-from corpus.token_store import TokenStore
+from corpus.token_store import TokenStore, ranges
 from tasks.metrics import compute_metrics
 from tasks.task import Task
+from transformer.lengths import LengthConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,28 +44,75 @@ def predict_logits(
     """
     if out is None:
         out = np.full((len(store), model.config.num_labels), np.nan, np.float32)
+
+    def run(rows: np.ndarray) -> torch.Tensor:
+        batch = {name: t.to(device) for name, t in store.collate(rows).items()}
+        return model(**batch).output
+
+    _fill(out, store, lambda rows: rows, run, batch_size, precision, done)
+    return out
+
+
+def predict_spans(
+    model: nn.Module,
+    store: TokenStore,
+    batch_size: int,
+    device: torch.device,
+    precision: AbstractContextManager | None = None,
+    out: np.ndarray | None = None,
+    done: Callable[[int], object] = lambda rows: None,
+    lengths: LengthConfig | None = None,
+) -> np.ndarray:
+    """Run a `BertForQuestionAnswering` over every row of a store; arguments as for `predict_logits`.
+
+    Args:
+        lengths: how many tokens each layer passes on.
+
+    Returns:
+        Scores, float32 [T, 2], in the order of the store's tokens.
+    """
+    if out is None:
+        out = np.full((len(store.tokens), 2), np.nan, np.float32)
+    options = {} if lengths is None else {"lengths": lengths}
+
+    def run(rows: np.ndarray) -> torch.Tensor:
+        batch = {name: t.to(device) for name, t in store.collate(rows).items()}
+        return model(**batch, **options).output[batch["attention_mask"].bool()]
+
+    _fill(out, store, lambda rows: ranges(*store.spans(rows)), run, batch_size, precision, done)
+    return out
+
+
+def _fill(
+    out: np.ndarray,
+    store: TokenStore,
+    places: Callable[[np.ndarray], np.ndarray],
+    run: Callable[[np.ndarray], torch.Tensor],
+    batch_size: int,
+    precision: AbstractContextManager | None,
+    done: Callable[[int], object],
+) -> None:
+    """Write what a model answers to the rows of a store into `out`, at their places."""
     rows_done, logits = [], []
 
     def write() -> None:
         rows = np.concatenate(rows_done)
-        out[rows] = torch.cat(logits).cpu().numpy()
+        out[places(rows)] = torch.cat(logits).float().cpu().numpy()
         done(len(rows))
         rows_done.clear()
         logits.clear()
 
     with torch.inference_mode(), precision or nullcontext():
         for rows in plan_batches(store.lengths, batch_size, seed=0, epoch=0, shuffle=False):
-            if not np.isnan(out[rows]).any():
+            if not np.isnan(out[places(rows)]).any():
                 done(len(rows))
                 continue
-            batch = {name: t.to(device) for name, t in store.collate(rows).items()}
-            logits.append(model(**batch).output.float())
+            logits.append(run(rows))
             rows_done.append(rows)
             if len(logits) == _BATCHES_AT_ONCE:
                 write()
     if logits:
         write()
-    return out
 
 
 def predictions_of(task: Task, logits: np.ndarray) -> np.ndarray:

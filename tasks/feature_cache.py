@@ -22,19 +22,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from corpus.token_store import TokenStore
 from files.atomic import atomic_open, contents
 from files.checksums import file_facts
 from files.errors import UserError, setting
 from files.locks import wait_for_lock
 from files.progress import progress_bar
-from tasks.evaluation import predict_logits
+from tasks.evaluation import predict_logits, predict_spans
 from tasks.features import Split, open_split, write_split
+from tasks.squad import read_questions
 from tasks.task import Task, split_path
-from transformer.modeling import TinyBertForSequenceClassification
+from tasks.windows import Cut, Windows, make_windows
+from transformer.modeling import BertPreTrainedModel
 from transformer.precision import autocast
 from transformer.tokenization import BertTokenizer
 
-_OURS = re.compile(r"\.?[\w-]+-(rows|logits)-[0-9a-f]{16}\..+")
+_OURS = re.compile(r"\.?[\w.-]+-(rows|windows|logits)-[0-9a-f]{16}\..+")
 
 
 @contextlib.contextmanager
@@ -101,23 +104,50 @@ def cached_split(
     return open_split(prefix), prefix.name
 
 
+def cached_windows(
+    folder: Path, path: str | os.PathLike, negative: bool, tokenizer: BertTokenizer, cut: Cut
+) -> tuple[Windows, str]:
+    """A file of questions in windows, made unless that was done before; and the key of its entry.
+
+    Raises:
+        UserError: see `read_questions` and `make_windows`.
+    """
+    path = Path(path)
+    origin = {"file": str(path.resolve()), "cut": cut._asdict()}
+    content = {
+        "sha256": file_facts([path])[0]["sha256"],
+        "negative": negative,
+        "cut": cut._asdict(),
+        "vocabulary": tokenizer.vocab_hash,
+        "tokenizer": tokenizer.describe(),
+    }
+    prefix = _entry(
+        folder, f"{path.stem}-windows", origin, content,
+        lambda prefix: make_windows(read_questions(path, negative), tokenizer, cut).save(prefix),
+    )  # fmt: skip
+    return Windows.open(prefix), prefix.name
+
+
 def cached_logits(
     folder: Path,
-    task: Task,
+    name: str,
     source: str,
-    teacher: TinyBertForSequenceClassification,
-    rows: Split,
+    teacher: BertPreTrainedModel,
+    store: TokenStore,
     rows_key: str,
     batch_size: int,
     precision: str,
+    of_tokens: bool = False,
 ) -> np.ndarray:
     """The teacher's logits of every row, float32 [n, C], computed unless that was done before.
 
     A killed computation is taken up where it stopped.
 
     Args:
+        name: of the task.
         source: where the teacher is from, to notice that it has changed.
         rows_key: of the rows' entry.
+        of_tokens: the teacher finds spans: its scores of every token, float32 [T, 2].
 
     Raises:
         UserError: a logit is not finite.
@@ -135,14 +165,16 @@ def cached_logits(
 
     def make(prefix: Path) -> None:
         path, partial = _logits_path(prefix), _logits_path(prefix, ".part")
-        shape = (len(rows.store), teacher.config.num_labels)
+        shape, predict = (len(store), teacher.config.num_labels), predict_logits
+        if of_tokens:
+            shape, predict = (len(store.tokens), 2), predict_spans
         if not partial.exists():
             with atomic_open(partial, "wb") as file:
                 np.save(file, np.full(shape, np.nan, np.float32))
         logits = np.load(partial, mmap_mode="r+")
-        with progress_bar(shape[0], "row", "the teacher's logits") as bar:
-            predict_logits(
-                teacher, rows.store, batch_size, device, autocast(precision, device), logits,
+        with progress_bar(len(store), "row", "the teacher's logits") as bar:
+            predict(
+                teacher, store, batch_size, device, autocast(precision, device), logits,
                 bar.update,
             )  # fmt: skip
         if not np.isfinite(logits).all():
@@ -153,7 +185,7 @@ def cached_logits(
         logits.flush()
         partial.replace(path)
 
-    prefix = _entry(folder, f"{task.folder}-logits", origin, content, make)
+    prefix = _entry(folder, f"{name}-logits", origin, content, make)
     return np.load(_logits_path(prefix), mmap_mode="r")
 
 

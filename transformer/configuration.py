@@ -55,6 +55,7 @@ class Family(NamedTuple):
         embedding_norm: whether the embeddings are normalised.
         head_layers: whether a layer lies between the states and the vocabulary or the classes, and a bias is
             added to the vocabulary's scores.
+        span_dropout: before the head that finds spans.
         keys: field -> its key in the family's `config.json`, where that is another.
         constants: further keys of that file.
     """
@@ -69,6 +70,7 @@ class Family(NamedTuple):
     sinusoids: bool = False
     embedding_norm: bool = True
     head_layers: bool = True
+    span_dropout: float = 0.0
     keys: Mapping[str, str] = {}
     constants: Mapping[str, Any] = {}
 
@@ -98,6 +100,7 @@ FAMILIES = {
         pooler=False,
         pooler_activation="relu",
         attention_dropout_out=False,
+        span_dropout=0.1,
         keys=_DISTILBERT_KEYS,
         constants={"sinusoidal_pos_embds": False, "tie_weights_": True},
     ),
@@ -128,6 +131,8 @@ class EncoderConfig:
             second-version models (`fit_denses.0` … `fit_denses.N`).
         model_type: a key of `FAMILIES`.
         pad_token_id: token id of padding; None for the family's own.
+        length_configs: what the search has found: `{"lengths": […], "share": 0.5, …}` each (see
+            search/lengths.py), the full length first; None where none was made.
     """
 
     vocab_size: int = 30522
@@ -149,6 +154,7 @@ class EncoderConfig:
     fit_dense: str = "shared"
     model_type: str = "bert"
     pad_token_id: int | None = None
+    length_configs: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         if self.model_type not in FAMILIES:
@@ -290,8 +296,9 @@ class EncoderConfig:
             values["label2id"] = {name: i for i, name in enumerate(self.id2label)}
         if self.fit_size is None:
             del values["fit_size"], values["fit_dense"]
-        if self.classifier_dropout is None:
-            del values["classifier_dropout"]
+        for name in ("classifier_dropout", "length_configs"):
+            if values[name] is None:
+                del values[name]
         if not self.family.segments:
             del values["type_vocab_size"]
         keys = self.family.keys

@@ -7,6 +7,7 @@ Parameter names are those of Google's and Hugging Face's checkpoints, so that fi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.configuration import EncoderConfig
+from transformer.lengths import (
+    MASKED_SCORE,
+    LengthConfig,
+    drop_and_restore,
+    received_attention,
+    rows_of,
+)
 from transformer.linear import Linear
-
-MASKED_SCORE = -10000.0  # added to the attention scores of padding
 
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "tanh": torch.tanh}
 
@@ -184,9 +190,16 @@ class BertSelfAttention(nn.Module):
         Args:
             queried: the states [B, Q, H] of the positions whose context is wanted; None for all L.
         """
+        query, key, value = self.project(hidden, queried)
+        return self.attend(query, key, value, mask, wanted)
+
+    def project(
+        self, hidden: Tensor, queried: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, A, Q, H / A], keys and values [B, A, L, H / A]."""
         queried = hidden if queried is None else queried
         batch = queried.shape[0]
-        query, key, value = (
+        return tuple(
             linear(states).view(batch, states.shape[1], self.heads, -1).transpose(1, 2)
             for linear, states in (
                 (self.query, queried),
@@ -194,6 +207,11 @@ class BertSelfAttention(nn.Module):
                 (self.value, hidden),
             )
         )
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, wanted: Wanted
+    ) -> tuple[Tensor, Attended]:
+        """The context of queries, [B, Q, H]; see `forward`."""
         with_scores, with_probs, with_qkv = wanted
         scores = probs = None
         if with_scores or with_probs or self._fused_is_slower(query):
@@ -271,6 +289,30 @@ class BertLayer(nn.Module):
         attended, seen = self.attention(hidden, mask, wanted, queried)
         return self.output(self.intermediate(attended), attended), seen
 
+    def shorten(
+        self,
+        hidden: Tensor,
+        mask: Tensor,
+        choose: Callable[[Tensor], Tensor],
+        count_padding: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the output of the tokens that are chosen, [B, m, H], and which those are, int64 [B, m].
+
+        All tokens are attended to; what follows is computed for the chosen ones alone, with the same
+        result as if they were chosen behind the attention.
+
+        Args:
+            choose: from the attention that each token receives, [B, n], to the chosen ones.
+            count_padding: see `received_attention`.
+        """
+        attention = self.attention
+        query, key, value = attention.self.project(hidden)
+        kept = choose(received_attention(query, key, mask, count_padding))
+        nothing = (False, False, False)
+        context, _ = attention.self.attend(rows_of(query, kept), key, value, mask, nothing)
+        attended = attention.output(context, rows_of(hidden, kept))
+        return self.output(self.intermediate(attended), attended), kept
+
 
 def classifier_dropout(config: EncoderConfig) -> float:
     """The dropout before a classifier."""
@@ -330,6 +372,7 @@ class BertBody(nn.Module):
         collect: Collect = NOTHING,
         pool: bool = True,
         columns: Tensor | None = None,
+        lengths: LengthConfig | None = None,
     ) -> EncoderOutput:
         """Run the encoder.
 
@@ -341,6 +384,8 @@ class BertBody(nn.Module):
                 not run.
             columns: int64 [B], the one position of each sequence that the last layer computes: its
                 hidden state is then [B, 1, H].
+            lengths: how many tokens each layer passes on; the last hidden state alone can then be collected,
+                and holds each token's state in the last layer that it went through.
         """
         collect = Collect(*collect)  # of which tracing makes a plain tuple
         count, pool = len(self.encoder.layer), pool and self.pooler is not None
@@ -350,6 +395,13 @@ class BertBody(nn.Module):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         hidden = self.embeddings(input_ids, token_type_ids)
+        if lengths is not None:
+            if any(collect[1:]) or {*collect.hidden} - {count}:
+                raise ValueError("of a shortened sequence only the last hidden state is known")
+            hidden = drop_and_restore(self.encoder.layer, hidden, attention_mask, lengths)
+            return EncoderOutput(
+                self.pooler(hidden) if pool else None, (hidden,) * len(collect.hidden)
+            )
         mask = (
             1.0 - attention_mask[:, None, None, :].to(hidden.dtype)
         ) * MASKED_SCORE  # [B, 1, 1, L]

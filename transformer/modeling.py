@@ -25,6 +25,7 @@ from transformer.encoder import (
 from transformer.file_utils import CONFIG_NAME, WEIGHTS_NAME
 from transformer.head_kind import Head
 from transformer.heads import BertHeads
+from transformer.lengths import LengthConfig
 from transformer.linear import Linear
 from transformer.loading import CLASSIFIER, Checkpoint, read_checkpoint
 from transformer.names import family_names
@@ -324,17 +325,60 @@ class TinyBertForSequenceClassification(StudentModel):
         attention_mask: Tensor | None = None,
         collect: Collect = NOTHING,
         is_student: bool = False,
+        lengths: LengthConfig | None = None,
     ) -> EncoderOutput:
         """Return logits [B, C], and what is collected.
 
         Args:
             is_student: send the hidden states through `fit_dense`: [B, L, fit_size] instead of [B, L, H].
+            lengths: how many tokens each layer passes on; [CLS] is always among them.
         """
-        out = self.bert(input_ids, token_type_ids, attention_mask, collect)
+        if lengths is not None:
+            lengths = lengths._replace(keep_first=True)
+        out = self.bert(input_ids, token_type_ids, attention_mask, collect, lengths=lengths)
         pooled = (
             F.relu(out.output)
             if self.config.classifier_head == "tinybert"
             else self.dropout(out.output)
         )
         out = out._replace(output=self.classifier(pooled))
+        return self._project(out, collect.hidden) if is_student else out
+
+
+class BertForQuestionAnswering(StudentModel):
+    """Encoder and span head: scores of each token as the first and as the last one of an answer."""
+
+    MAY_INIT = ("fit_dense.", "fit_denses.")
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__(config)
+        self.bert = BertBody(config)
+        self.bert.pooler = None  # nothing reads it
+        self.dropout = Dropout(config.family.span_dropout)
+        self.qa_outputs = Linear(config.hidden_size, 2)
+        self._add_projection(config)
+        self._init_weights()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        collect: Collect = NOTHING,
+        is_student: bool = False,
+        lengths: LengthConfig | None = None,
+    ) -> EncoderOutput:
+        """Return the scores [B, L, 2], and what is collected.
+
+        Args:
+            is_student: send the hidden states through `fit_dense`: [B, L, fit_size] instead of [B, L, H].
+            lengths: how many tokens each layer passes on.
+        """
+        last = len(self.bert.encoder.layer)
+        wanted = collect._replace(hidden=(*collect.hidden, last))
+        out = self.bert(
+            input_ids, token_type_ids, attention_mask, wanted, pool=False, lengths=lengths
+        )
+        *collected, hidden = out.hidden
+        out = out._replace(output=self.qa_outputs(self.dropout(hidden)), hidden=tuple(collected))
         return self._project(out, collect.hidden) if is_student else out

@@ -9,8 +9,19 @@ import math
 from collections.abc import Mapping
 
 from distillation.objective import Objective, Objectives, Setup
-from distillation.objectives.attention import AttentionMSE
-from distillation.objectives.hidden import EmbeddingMSE, FirstCosine, HiddenMSE
+from distillation.objectives.attention import (
+    AttentionCosine,
+    AttentionMSE,
+    AttentionProbsCosine,
+    AttentionProbsMSE,
+)
+from distillation.objectives.hidden import (
+    EmbeddingCosine,
+    EmbeddingMSE,
+    FirstCosine,
+    HiddenCosine,
+    HiddenMSE,
+)
 from distillation.objectives.logits import (
     Labels,
     LogitMSE,
@@ -18,17 +29,25 @@ from distillation.objectives.logits import (
     SoftCrossEntropy,
     SoftTargets,
 )
+from distillation.objectives.spans import SpanLabels, SpanSoftCrossEntropy
 from files.errors import UserError
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "att_mse": AttentionMSE,
+    "att_cosine": AttentionCosine,
+    "att_probs_mse": AttentionProbsMSE,
+    "att_probs_cosine": AttentionProbsCosine,
     "emb_mse": EmbeddingMSE,
+    "emb_cosine": EmbeddingCosine,
     "hidden_mse": HiddenMSE,
+    "hidden_cosine": HiddenCosine,
     "soft_ce": SoftCrossEntropy,
     "soft_kl": SoftTargets,
     "logit_mse": LogitMSE,
     "labels": Labels,
     "first_cosine": FirstCosine,
+    "span_soft_ce": SpanSoftCrossEntropy,
+    "span_labels": SpanLabels,
 }
 
 
