@@ -1,4 +1,4 @@
-"""The search for length configurations: flags, and from a model to its front, on files and in its config.json."""
+"""The search for length configurations: flags, and from a model to its front in files and config.json."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def add_search_flags(parser: argparse.ArgumentParser, evolution: bool = False) -
         "--search_cost",
         choices=("macs", "time"),
         default="macs",
-        help="what is to be small: multiply-accumulates, the same on every machine; or time, measured in turns "
-        "with the whole model",
+        help="what is to be small: multiply-accumulates, the same on every machine; or time, measured in "
+        "turns with the whole model",
     )
     group.add_argument(
         "--search_floor",
@@ -110,7 +110,9 @@ class Subject:
     device: torch.device
 
 
-def search_lengths(args: argparse.Namespace, subject: Subject, folder: Path) -> list[dict[str, Any]]:
+def search_lengths(
+    args: argparse.Namespace, subject: Subject, folder: Path
+) -> list[dict[str, Any]]:
     """Search, measure the front, and leave it in `folder` and in the model's own config.json.
 
     A search that was interrupted goes on; other processes that are given the same folder share it.
@@ -150,11 +152,15 @@ def search_lengths(args: argparse.Namespace, subject: Subject, folder: Path) -> 
         facts["gmacs"] = macs / 1e9
         cost = macs / whole
         if args.search_cost == "time":
-            times = measure(args, subject, {"whole": None, "this": in_mode(args, LengthConfig(lengths))})
+            times = measure(
+                args, subject, {"whole": None, "this": in_mode(args, LengthConfig(lengths))}
+            )
             cost = facts["time"] = times["this"][0] / times["whole"][0]
         return float(metrics[subject.main]), float(cost), facts
 
-    with progress_bar(args.search_trials, "configuration", "search", initial=len(study.trials())) as bar:
+    with progress_bar(
+        args.search_trials, "configuration", "search", initial=len(study.trials())
+    ) as bar:
         study.run(evaluate, args.search_trials, lambda trial: bar.update())
     with open(folder / ".report.lock", "w") as file:
         wait_for_lock(file, f"{folder}: another process writes the front there, waiting")
@@ -182,8 +188,8 @@ def open_study(
     for name, value in settings.items():
         if study.settings.get(name, value) != value:
             raise UserError(
-                f"{folder / STUDY_NAME}: belongs to a search with {name} {study.settings[name]}, this one has "
-                f"{value}; choose another --output_dir"
+                f"{folder / STUDY_NAME}: belongs to a search with {name} {study.settings[name]}, this one "
+                f"has {value}; choose another --output_dir"
             )
     return study
 
@@ -215,7 +221,8 @@ def measure(
     rows = [order[start : start + size] for start in middles]
     batches = {
         name: [
-            {k: t.to(subject.device) for k, t in store.collate(some, pad_to).items()} for some in rows
+            {k: t.to(subject.device) for k, t in store.collate(some, pad_to).items()}
+            for some in rows
         ]
         for name, pad_to in (("real", None), ("padded", args.max_seq_length))
     }

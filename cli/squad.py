@@ -81,8 +81,8 @@ def add_length_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--length_config",
         metavar="L1,L2,…",
-        help="how many tokens each layer passes on: of a sequence of --max_seq_length tokens (308,247,198), or "
-        "as shares (0.8,0.64,0.52)",
+        help="how many tokens each layer passes on: of a sequence of --max_seq_length tokens (308,247,198), "
+        "or as shares (0.8,0.64,0.52)",
     )
     group.add_argument(
         "--length_mode",
@@ -144,8 +144,8 @@ def squad_file(args: argparse.Namespace, split: str) -> Path:
     if not path.is_file():
         flag = "--train_file" if split == "train" else "--predict_file"
         raise UserError(
-            f"{path}: no such file; expected questions as SQuAD's JSON has them: --data_dir names the folder, "
-            f"{flag} the file"
+            f"{path}: no such file; expected questions as SQuAD's JSON has them: --data_dir names the "
+            f"folder, {flag} the file"
         )
     return path
 
@@ -177,7 +177,9 @@ class Dev(NamedTuple):
     ) -> np.ndarray:
         """What a model gives every token, float32 [T, 2]."""
         if lengths is not None and self.args.version_2_with_negative:
-            lengths = lengths._replace(keep_first=True)  # whose scores are those of there being no answer
+            lengths = lengths._replace(
+                keep_first=True
+            )  # whose scores are those of there being no answer
         return predict_spans(
             model, self.windows.store, self.args.eval_batch_size, device, precision, lengths=lengths
         )
@@ -250,7 +252,9 @@ def read_dev(args: argparse.Namespace, tokenizer: BertTokenizer) -> Dev:
     if args.max_eval_questions is not None:
         questions = questions.take(np.arange(min(args.max_eval_questions, len(questions))))
     hidden = [
-        i for i, answers in enumerate(questions.answers) if not answers and not questions.impossible[i]
+        i
+        for i, answers in enumerate(questions.answers)
+        if not answers and not questions.impossible[i]
     ]
     if hidden:
         raise UserError(

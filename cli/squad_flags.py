@@ -1,4 +1,4 @@
-"""The flags of dynamic_tinybert/run_squad.py: those it was published with, and what every training script takes."""
+"""The flags of dynamic_tinybert/run_squad.py: the published ones, and what every training script takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from cli.flags import (
     add_feature_cache_flag,
     add_model_flags,
     add_training_flags,
-    proportion,
     whole_number,
 )
 from cli.length_search import add_search_flags
@@ -89,7 +88,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         help="model to train, to score or to search: folder, hub name or address",
     )
     group.add_argument(
-        "--model_type", type=str.lower, help=f"its family: {', '.join(FAMILIES)}; compared with its files"
+        "--model_type",
+        type=str.lower,
+        help=f"its family: {', '.join(FAMILIES)}; compared with its files",
     )
     group.add_argument("--output_dir", help="folder for models, answers and what a search finds")
     group.add_argument(
@@ -132,22 +133,22 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
 def _add_distillation(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("distillation")
     group.add_argument(
-        "--teacher_model_name_or_path", "--teacher_model", help="model that answers questions: learn from it"
+        "--teacher_model_name_or_path",
+        "--teacher_model",
+        help="model that answers questions: learn from it",
     )
     group.add_argument("--teacher_model_type", type=str.lower, help="its family; compared")
-    group.add_argument("--pred_distill", action="store_true", help="learn the teacher's predictions")
+    group.add_argument(
+        "--pred_distill", action="store_true", help="learn the teacher's predictions"
+    )
     group.add_argument(
         "--state_loss_ratio", type=float, default=0.0, help="weight of the hidden states"
     )
-    group.add_argument(
-        "--att_loss_ratio", type=float, default=0.0, help="weight of the attention"
-    )
+    group.add_argument("--att_loss_ratio", type=float, default=0.0, help="weight of the attention")
     group.add_argument(
         "--state_distill_cs", action="store_true", help="hidden states by 1 - cosine, not by MSE"
     )
-    group.add_argument(
-        "--att_mse", action="store_true", help="attention by MSE, not by 1 - cosine"
-    )
+    group.add_argument("--att_mse", action="store_true", help="attention by MSE, not by 1 - cosine")
     group.add_argument(
         "--att_target",
         choices=("scores", "probs"),
@@ -155,11 +156,16 @@ def _add_distillation(parser: argparse.ArgumentParser) -> None:
         help="attention before the softmax, as TinyBERT, or after it, as the original",
     )
     group.add_argument(
-        "--partial_reps", action="store_true", help="of the hidden states the first and the last alone"
+        "--partial_reps",
+        action="store_true",
+        help="of the hidden states the first and the last alone",
     )
     add_mapping_flag(group)
     group.add_argument(
-        "--temperature", type=float, default=1.0, help="softens both distributions of --pred_distill"
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="softens both distributions of --pred_distill",
     )
     group.add_argument(
         "--alpha_ce", type=float, default=1.0, help="weight of the teacher's predictions"
@@ -256,9 +262,8 @@ def check_flags(args: argparse.Namespace, runtime: Runtime) -> None:
         raise UserError("--per_gpu_train_batch_size and --train_batch_size: give one of them")
     if args.train_batch_size is None:
         args.train_batch_size = (own or 8) * runtime.world * args.gradient_accumulation_steps
-    if args.eval_step is None and args.evaluate_during_training:
-        args.eval_step = args.save_steps or 500
-    elif not args.save_only_best and args.eval_step is None:
+    keeps = args.evaluate_during_training or not args.save_only_best
+    if keeps and args.eval_step is None:
         args.eval_step = args.save_steps or 500
     check_targets(args.report_to)
 

@@ -1,4 +1,4 @@
-"""A student that answers questions, its teacher, what it learns, and the folders that it is handed over in."""
+"""A student that answers questions, its teacher, what it learns, and the folders it is handed over in."""
 
 from __future__ import annotations
 
@@ -46,6 +46,24 @@ def open_tokenizer_of(args: argparse.Namespace, source: str | None = None) -> Be
     return tokenizer
 
 
+def open_config(
+    args: argparse.Namespace, flag: str, source: str, tokenizer: BertTokenizer
+) -> EncoderConfig:
+    """The configuration of a model that is to be of the family that a flag says.
+
+    Raises:
+        UserError: it is of another, reads other tokens, or has too few positions.
+    """
+    config = read_config(source, args.cache_dir)
+    check_vocabulary(tokenizer, config, source, args.cache_dir)
+    check_length(config, args.max_seq_length, source)
+    if getattr(args, flag) not in (None, config.model_type):
+        raise UserError(
+            f"--{flag} {getattr(args, flag)}: {source} is a {config.model_type} by its {CONFIG_NAME}"
+        )
+    return config
+
+
 def open_models(
     args: argparse.Namespace, tokenizer: BertTokenizer
 ) -> tuple[BertForQuestionAnswering, BertForQuestionAnswering | None]:
@@ -54,22 +72,10 @@ def open_models(
     Raises:
         UserError: one is of another family than its flag says, reads other tokens, or is too short.
     """
-    configs = {}
-    for flag, source in (
-        ("model_type", args.model_name_or_path),
-        ("teacher_model_type", args.teacher_model_name_or_path),
-    ):
-        if source is None:
-            continue
-        config = configs[flag] = read_config(source, args.cache_dir)
-        check_vocabulary(tokenizer, config, source, args.cache_dir)
-        check_length(config, args.max_seq_length, source)
-        if getattr(args, flag) not in (None, config.model_type):
-            raise UserError(
-                f"--{flag} {getattr(args, flag)}: {source} is a {config.model_type} by its {CONFIG_NAME}"
-            )
-    teacher, settings = None, _dropouts(args, configs["model_type"])
+    own = open_config(args, "model_type", args.model_name_or_path, tokenizer)
+    teacher, settings = None, _dropouts(args, own)
     if args.teacher_model_name_or_path is not None:
+        open_config(args, "teacher_model_type", args.teacher_model_name_or_path, tokenizer)
         teacher = BertForQuestionAnswering.from_pretrained(
             args.teacher_model_name_or_path, cache_dir=args.cache_dir
         )
@@ -139,7 +145,9 @@ def learned(
             (), keep_first=args.version_2_with_negative, count_padding=args.count_padding
         )
         objectives = LengthDrop(objectives, sandwich, config)
-        told += f", with LengthDrop up to {sandwich.bound:g} and {sandwich.count} random lengths a step"
+        told += (
+            f", with LengthDrop up to {sandwich.bound:g} and {sandwich.count} random lengths a step"
+        )
     options = {"is_student": True} if objectives.reads_layers else {}
     if lengths is not None:
         options["lengths"] = lengths
@@ -172,7 +180,9 @@ def hand_over(folder: Path, scored: bool) -> None:
     ):
         _model_folder(folder, name, weights)
     if not scored:
-        print(f"note: {folder / BEST}: the newest model, as {LAST}: none was scored", file=sys.stderr)
+        print(
+            f"note: {folder / BEST}: the newest model, as {LAST}: none was scored", file=sys.stderr
+        )
 
 
 def hand_over_steps(folder: Path) -> None:
@@ -199,4 +209,3 @@ def _model_folder(folder: Path, name: str, weights: Path) -> None:
     except OSError:  # a file system without links
         shutil.copyfile(weights, partial / WEIGHTS_NAME)
     partial.rename(target)
-

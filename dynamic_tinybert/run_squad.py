@@ -22,7 +22,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np
 import torch
 
 from cli.help import script_parser
@@ -47,6 +46,7 @@ from cli.squad_models import (
     hand_over,
     hand_over_steps,
     learned,
+    open_config,
     open_models,
     open_tokenizer_of,
 )
@@ -142,8 +142,8 @@ def train(args: argparse.Namespace, settings, runtime: Runtime, cache: Path) -> 
     )  # fmt: skip
     if args.evaluate_during_training and not scored and runtime.is_main:
         print(
-            "note: nothing is scored in this step: its losses never touch the head that answers. The next one "
-            "begins with checkpoint-last",
+            "note: nothing is scored in this step: its losses never touch the head that answers. The next "
+            "one begins with checkpoint-last",
             file=sys.stderr,
         )
     if teacher is not None:
@@ -192,11 +192,14 @@ def train(args: argparse.Namespace, settings, runtime: Runtime, cache: Path) -> 
 
 def open_answering(
     args: argparse.Namespace, runtime: Runtime, source: str
-) -> tuple[BertForQuestionAnswering, Dev]:
-    """A model that answers, and the questions for it."""
-    model = BertForQuestionAnswering.from_pretrained(source, cache_dir=args.cache_dir)
+) -> tuple[BertForQuestionAnswering, Dev, LengthConfig | None]:
+    """A model that answers, the questions for it, and the lengths of `--length_config`."""
     tokenizer = open_tokenizer_of(args, source)
-    return model.to(runtime.device), read_dev(args, tokenizer)
+    config = open_config(args, "model_type", source, tokenizer)
+    lengths = lengths_from(args, config.num_hidden_layers)
+    dev = read_dev(args, tokenizer)
+    model = BertForQuestionAnswering.from_pretrained(source, cache_dir=args.cache_dir)
+    return model.to(runtime.device), dev, lengths
 
 
 def evaluate_models(args: argparse.Namespace, runtime: Runtime) -> None:
@@ -208,8 +211,7 @@ def evaluate_models(args: argparse.Namespace, runtime: Runtime) -> None:
         sources = {path.name: path for path in found} or sources
     context = autocast(precision_from(args, runtime), runtime.device)
     for name, source in sources.items():
-        model, dev = open_answering(args, runtime, str(source))
-        lengths = lengths_from(args, model.config.num_hidden_layers)
+        model, dev, lengths = open_answering(args, runtime, str(source))
         scores = dev.scores(model, runtime.device, context, lengths)
         metrics = dev.write(folder / name, scores)
         log_metrics(args, str(source), metrics, lengths)
@@ -234,7 +236,7 @@ def log_metrics(
 
 def measure_rates(args: argparse.Namespace, runtime: Runtime, source: str) -> None:
     """Score and time uniform configurations, each layer dropping the same share of its tokens."""
-    model, dev = open_answering(args, runtime, source)
+    model, dev, _ = open_answering(args, runtime, source)
     config, longest = model.config, args.max_seq_length
     lines = []
     for rate in args.measure_rate:
@@ -265,7 +267,7 @@ def measure_rates(args: argparse.Namespace, runtime: Runtime, source: str) -> No
 
 def search(args: argparse.Namespace, runtime: Runtime, source: str) -> None:
     """Search for length configurations on one half of the articles, and report them on the other."""
-    model, dev = open_answering(args, runtime, source)
+    model, dev, _ = open_answering(args, runtime, source)
     args.searched_model = source
     chosen, reported = dev.half(0), dev.half(1)
 
@@ -303,7 +305,9 @@ def score_file(args: argparse.Namespace) -> None:
         )
     if len(missing) == len(questions):
         raise UserError(f"--score {path}: answers none of the questions of {questions.path}")
-    scores = metrics_of(questions, [given.get(key, "") for key in questions.ids], metric=args.metric)
+    scores = metrics_of(
+        questions, [given.get(key, "") for key in questions.ids], metric=args.metric
+    )
     print(f"EM {scores['exact']:.3f} F1 {scores['f1']:.3f}")
 
 

@@ -27,9 +27,7 @@ def front_table(rows: Sequence[Mapping[str, Any]], main: str) -> str:
     return "\n".join(lines)
 
 
-def draw_front(
-    rows: Sequence[Mapping[str, Any]], main: str, longest: int, path: Path
-) -> None:
+def draw_front(rows: Sequence[Mapping[str, Any]], main: str, longest: int, path: Path) -> None:
     """Draw score over cost, and which share of the tokens each configuration keeps by layer."""
     from matplotlib.figure import Figure
 

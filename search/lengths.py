@@ -1,6 +1,7 @@
 """Length configurations as whole numbers, and what they cost.
 
-A configuration of an encoder of N layers is N lengths, l_1 ≥ … ≥ l_N: how many of L tokens each layer passes on.
+A configuration of an encoder of N layers is N lengths, l_1 ≥ … ≥ l_N: how many of L tokens each layer passes
+on.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def multiply_accumulates(
     """
     total, before = 2 * tokens * hidden, tokens
     for length in lengths:
-        total = total + 4 * before * hidden**2 + 2 * before**2 * hidden + 2 * length * hidden * inner
+        total = (
+            total + 4 * before * hidden**2 + 2 * before**2 * hidden + 2 * length * hidden * inner
+        )
         before = length
     return total
 
@@ -57,12 +60,12 @@ def chain(longest: int, ratios: Sequence[float], least: int = LEAST) -> Lengths:
 
 
 def published_floor(longest: int, layers: int, drop: float = 0.2) -> int:
-    """The least length of Dynamic-TinyBERT's search: the middle of the last layer's interval under that drop."""
+    """The least length of the published search: the middle of the last layer's interval under that drop."""
     return math.ceil(longest * ((1 - drop) ** layers + (1 - drop) ** (layers + 1)) / 2)
 
 
 def spread_uniform(longest: int, layers: int, count: int, drop: float, least: int) -> list[Lengths]:
-    """`count` uniform configurations between the full one and that of `drop`, evenly spaced by mean length."""
+    """`count` uniform configurations between the full one and that of `drop`, evenly spaced by their mean."""
 
     def mean(share: float) -> float:
         return sum(uniform(longest, layers, share, least)) / (layers * longest)

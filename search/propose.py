@@ -42,7 +42,9 @@ class Space:
 
     def first(self) -> list[Lengths]:
         """What every search begins with: nothing dropped, the smallest, and the same share everywhere."""
-        some = [uniform(self.longest, self.layers, p / 100, self.least) for p in (5, 10, 15, 20, 30)]
+        some = [
+            uniform(self.longest, self.layers, p / 100, self.least) for p in (5, 10, 15, 20, 30)
+        ]
         return list(dict.fromkeys([self.full, self.smallest, *some]))
 
 
@@ -75,7 +77,7 @@ def random_search(space: Space, seed: int) -> Propose:
     return propose
 
 
-def evolution(space: Space, seed: int, numbers: Evolution = Evolution()) -> Propose:
+def evolution(space: Space, seed: int, numbers: Evolution) -> Propose:
     """Mutations and crossovers of the front, generation by generation.
 
     A mutation draws a layer's length between the next layer's and that of the one before; a crossover is the
@@ -116,9 +118,7 @@ def evolution(space: Space, seed: int, numbers: Evolution = Evolution()) -> Prop
     return propose
 
 
-def _mutant(
-    parent: Lengths, space: Space, probability: float, generator: random.Random
-) -> Lengths:
+def _mutant(parent: Lengths, space: Space, probability: float, generator: random.Random) -> Lengths:
     child: list[int] = []
     for i, length in enumerate(parent):
         highest = child[-1] if child else space.longest

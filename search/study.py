@@ -35,7 +35,7 @@ class Study:
         space: Space,
         backend: str = "tpe",
         seed: int = 42,
-        numbers: Evolution = Evolution(),
+        numbers: Evolution | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.backend, self.seed = space, backend, seed
@@ -47,7 +47,7 @@ class Study:
             load_if_exists=True,
         )
         self.propose: Propose | None = {
-            "evolution": lambda: evolution(space, seed, numbers),
+            "evolution": lambda: evolution(space, seed, numbers or Evolution()),
             "random": lambda: random_search(space, seed),
         }.get(backend, lambda: None)()
 
@@ -86,7 +86,9 @@ class Study:
         """
         while (number := self._begin(count)) is not None:
             lengths = tuple(self.study.trials[number].user_attrs["lengths"])
-            same = [trial for trial in self.trials() if tuple(trial.user_attrs["lengths"]) == lengths]
+            same = [
+                trial for trial in self.trials() if tuple(trial.user_attrs["lengths"]) == lengths
+            ]
             if same:
                 score, cost = same[0].values
                 facts = {"same_as": same[0].number}
@@ -99,7 +101,7 @@ class Study:
             done(self.study.trials[number])
 
     def _begin(self, count: int) -> int | None:
-        """The number of a trial to evaluate: one that a killed process left, or a new one; None at the end."""
+        """The number of a trial to evaluate: one that a killed process left, or a new one; or None."""
         running = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
         for trial in running:
             owner = trial.user_attrs.get("owner")
@@ -120,7 +122,8 @@ class Study:
         tried = {trial.lengths for trial in history}
         lengths: Lengths | None = next((some for some in first if some not in tried), None)
         if self.propose is not None and (lengths is None or self.backend == "evolution"):
-            if (lengths := self.propose(history)) is None:
+            lengths = self.propose(history)
+            if lengths is None:
                 return None
         self.study.sampler = self._sampler(len(history))
         trial = self.study.ask()

@@ -211,7 +211,10 @@ def _find(context: str, text: str, start: int) -> tuple[int, str]:
     """Where an answer begins, -1 if nowhere; and what was wrong with where it was said to."""
     if start >= 0 and context.startswith(text, start):
         return start, ""
-    before, after = context.rfind(text, 0, max(start, 0) + len(text)), context.find(text, max(start, 0))
+    before, after = (
+        context.rfind(text, 0, max(start, 0) + len(text)),
+        context.find(text, max(start, 0)),
+    )
     there = [place for place in (before, after) if place >= 0]
     if text and there:
         nearest = min(there, key=lambda place: abs(place - start))

@@ -3,8 +3,8 @@
 A set of n windows over texts of T tokens is a token store and two arrays, in memory or memory-mapped from
 `PREFIX.windows.npy` and `PREFIX.spans.npy`:
 
-    windows  [n, 6]  int32  question; first token of the text in `spans`; its first and last but one token that
-                            no other window surrounds better; position of the answer's first and last token
+    windows  [n, 6]  int32  question; first token of the text in `spans`; from which of its tokens to which no
+                            other window surrounds them better; positions of the answer's first and last
     spans    [T, 2]  int32  first character of each token of the texts, and the one behind its last
 
 Positions are counted in a window from [CLS], which is 0; an answer at 0 is none.
@@ -122,9 +122,7 @@ def make_windows(questions: Questions, tokenizer: BertTokenizer, cut: Cut) -> Wi
     flat[at] = tokenizer.cls_id
     flat[ranges(at + 1, asking[question])] = asked[ranges(asked_at[question], asking[question])]
     flat[ranges(at + boundary, size)] = ids[ranges(begin, size)]
-    store = TokenStore(
-        flat, np.concatenate([[0], np.cumsum(length)]), boundary.astype(np.uint16)
-    )
+    store = TokenStore(flat, np.concatenate([[0], np.cumsum(length)]), boundary.astype(np.uint16))
     best = _best_surrounded(question, first, size, counts)
     where = _answer_tokens(questions, offsets, spans)[question] - first[:, None]
     inside = (where[:, 0] >= 0) & (where[:, 1] < size) & (where[:, 1] >= where[:, 0])
@@ -179,9 +177,7 @@ def _best_surrounded(
     return best
 
 
-def _answer_tokens(
-    questions: Questions, offsets: np.ndarray, spans: np.ndarray
-) -> np.ndarray:
+def _answer_tokens(questions: Questions, offsets: np.ndarray, spans: np.ndarray) -> np.ndarray:
     """First and last token of each question's first answer in its text, int64 [n, 2]; -1 where none."""
     found = np.full((len(questions), 2), -1, np.int64)
     known = [i for i, starts in enumerate(questions.starts) if starts and starts[0] >= 0]

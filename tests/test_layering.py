@@ -19,10 +19,11 @@ ROOMS = {  # room -> what of ours it may import, besides itself
     "corpus": ("transformer.tokenization", "files"),
     "tasks": ("corpus", "transformer", "files"),
     "distillation": ("transformer", "files"),
+    "search": (),
     "reporting": ("distillation", "tasks", "corpus", "transformer", "files"),
-    "cli": ("reporting", "distillation", "tasks", "corpus", "transformer", "files"),
+    "cli": ("search", "reporting", "distillation", "tasks", "corpus", "transformer", "files"),
 }
-SIBLINGS = ("distilbert",)  # folders of scripts
+SIBLINGS = ("distilbert", "dynamic_tinybert")  # folders of scripts
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 OURS = {*ROOMS, *SIBLINGS, "demo", "benchmarks", *SCRIPTS}
 HEAVY = {
@@ -92,7 +93,7 @@ def texts_of(module: str) -> Iterator[tuple[int, str]]:
             yield from [(node.lineno, node.value)] * (id(node) not in docstrings)
 
 
-BELOW = sorted({"files", "transformer", "corpus", "tasks", "distillation"})
+BELOW = sorted({"files", "transformer", "corpus", "tasks", "distillation", "search"})
 # Of the programs that are called: wikiextractor and git.
 OTHERS = {"--json", "--processes", "--no-templates", "--porcelain"}
 

@@ -106,7 +106,8 @@ def test_layers_are_left_out_with_their_probability_but_never_all():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"bound": 0.0}, {"bound": 1.0}, {"count": -1}, {"layer_dropout": 1.0}, {"top_layers": 3}]
+    "wrong",
+    [{"bound": 0.0}, {"bound": 1.0}, {"count": -1}, {"layer_dropout": 1.0}, {"top_layers": 3}],
 )
 def test_numbers_out_of_range_are_refused(wrong):
     with pytest.raises(UserError, match="expected a number"):

@@ -11,7 +11,14 @@ from transformers import BertConfig as TheirConfig
 from transformers import BertForQuestionAnswering as TheirModel
 
 from files.errors import UserError
-from search.lengths import chain, multiply_accumulates, published_floor, shortened, spread_uniform, uniform
+from search.lengths import (
+    chain,
+    multiply_accumulates,
+    published_floor,
+    shortened,
+    spread_uniform,
+    uniform,
+)
 from transformer.lengths import LengthConfig, parse_lengths, received_attention
 from transformer.modeling import BertForQuestionAnswering, TinyBertForSequenceClassification
 
@@ -226,7 +233,7 @@ def test_multiply_accumulates_of_published_models():
 
 
 def test_multiply_accumulates_are_those_that_torch_counts(model):
-    """Of the plain model; the closed form counts all of a shortened layer's attention, which is not computed."""
+    """Of the plain model; of a shortened layer the closed form counts attention that is not computed."""
     batch = batch_of([20])
     counted = {}
     for name, lengths in (("plain", None), ("shortened", LengthConfig((12, 8, 5, 3)))):

@@ -104,7 +104,9 @@ def test_evolution_changes_the_front_and_takes_means_of_it():
         assert lengths not in {trial.lengths for trial in history}
         assert all(a >= b for a, b in zip((48, *lengths), lengths, strict=False))
         history.append(Evaluated(lengths, *score(lengths)[:2]))
-    assert history[0].lengths == SPACE.full and uniform(48, 3, 0.2, 10) in [t.lengths for t in history]
+    assert history[0].lengths == SPACE.full and uniform(48, 3, 0.2, 10) in [
+        t.lengths for t in history
+    ]
 
 
 SEARCH = """

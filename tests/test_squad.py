@@ -1,5 +1,6 @@
 """SQuAD: files, windows, labels, answers and scores, against slow readings of their definitions."""
 
+import functools
 import json
 import re
 import string
@@ -17,7 +18,9 @@ from tasks.windows import Cut, Windows, make_windows
 from transformer.byte_bpe import ByteBPETokenizer
 from transformer.tokenization import BertTokenizer
 
-CONTEXT = "The old man reads a book. The child sees the red bird near the river, and the dog eats it."
+CONTEXT = (
+    "The old man reads a book. The child sees the red bird near the river, and the dog eats it."
+)
 
 
 def squad_file(tmp_path, rows, context=CONTEXT, name="dev-v1.1.json", **other):
@@ -27,7 +30,10 @@ def squad_file(tmp_path, rows, context=CONTEXT, name="dev-v1.1.json", **other):
         for i, (q, a, s) in enumerate(rows)
     ]
     path = tmp_path / name
-    data = {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": context, "qas": qas}]}]}
+    data = {
+        "version": "1.1",
+        "data": [{"title": "t", "paragraphs": [{"context": context, "qas": qas}]}],
+    }
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
 
@@ -121,7 +127,9 @@ def test_windows_cover_the_text_and_surround_every_token_once(tokenizer, mode):
     assert len(windows) > 5 and windows.store.lengths.max() <= 40
     size = windows.store.lengths - windows.store.boundaries - 1
     begin = windows.windows[:, 1]
-    covered = np.unique(np.concatenate([b + np.arange(n) for b, n in zip(begin, size, strict=True)]))
+    covered = np.unique(
+        np.concatenate([b + np.arange(n) for b, n in zip(begin, size, strict=True)])
+    )
     assert covered.tolist() == list(range(len(windows.spans)))
     best = np.concatenate(
         [b + np.arange(lo, hi) for b, (lo, hi) in zip(begin, windows.windows[:, 2:4], strict=True)]
@@ -142,9 +150,10 @@ def test_a_token_belongs_to_the_window_that_surrounds_it_best(tokenizer):
             scores.append(min(place, count - 1 - place) + 0.01 * count if inside else -1.0)
         winner = int(np.argmax(scores))  # of equal ones the first
         own = [
-            w for w, (begin, (lo, hi)) in enumerate(zip(windows.windows[:, 1], windows.windows[:, 2:4], strict=True))
-            if begin + lo <= token < begin + hi
-        ]  # fmt: skip
+            w
+            for w, (_, begin, lo, hi, *_) in enumerate(windows.windows)
+            if lo <= token - begin < hi
+        ]
         assert own == [winner]
 
 
@@ -168,7 +177,9 @@ def test_labels_are_the_tokens_that_cover_the_answer(tokenizer, context, answer_
 
 
 def test_windows_without_the_answer_are_labelled_with_cls(tokenizer):
-    windows = make_windows(one(CONTEXT + " " + "it was good. " * 30, "The child"), tokenizer, Cut(40, 20, 5))
+    windows = make_windows(
+        one(CONTEXT + " " + "it was good. " * 30, "The child"), tokenizer, Cut(40, 20, 5)
+    )
     begins = windows.labels[:, 0]
     assert begins[0] > 0 and (begins[1:] == 0).sum() >= len(windows) - 2
     assert (windows.labels[begins == 0] == 0).all()
@@ -176,7 +187,9 @@ def test_windows_without_the_answer_are_labelled_with_cls(tokenizer):
 
 def test_questions_are_stripped_and_cut_but_texts_never(tokenizer):
     plain = make_windows(one(CONTEXT, "The child"), tokenizer, Cut(60, 20, 3))
-    spaced = make_windows(one(CONTEXT, "The child", question=" " * 50 + "who sees it? "), tokenizer, Cut(60, 20, 3))
+    spaced = make_windows(
+        one(CONTEXT, "The child", question=" " * 50 + "who sees it? "), tokenizer, Cut(60, 20, 3)
+    )
     np.testing.assert_array_equal(plain.store.tokens, spaced.store.tokens)
     assert plain.store.boundaries[0] == 3 + 2
     shifted = make_windows(one("  " + CONTEXT, "The child"), tokenizer, Cut(60, 20, 3))
@@ -229,7 +242,9 @@ def slow_answers(scores, windows, questions, longest, count):
         low, high = windows.windows[w, 2:4]
         for i in range(low, high):
             for j in range(i, min(i + longest, size)):
-                start, end = (float(scores[at + boundary + k, side]) for side, k in enumerate((i, j)))
+                start, end = (
+                    float(scores[at + boundary + k, side]) for side, k in enumerate((i, j))
+                )
                 question = windows.windows[w, 0]
                 first = windows.windows[w, 1]
                 text = questions.context(question)[
@@ -250,7 +265,9 @@ def test_answers_are_the_best_spans_of_all(tmp_path, tokenizer, seed, longest):
     rows = [(f"{'who ' * (1 + i % 9)}sees it?", "The child", 26) for i in range(6)]
     questions = read_questions(squad_file(tmp_path, rows, CONTEXT * 4))
     windows = make_windows(questions, tokenizer, Cut(48, 11, 8))
-    scores = np.random.default_rng(seed).normal(size=(len(windows.store.tokens), 2)).astype(np.float32)
+    scores = (
+        np.random.default_rng(seed).normal(size=(len(windows.store.tokens), 2)).astype(np.float32)
+    )
     expected = slow_answers(scores, windows, questions, longest, 20)
     found = answer(scores, windows, questions, longest)
     assert found.texts == [texts[0] for texts in expected]
@@ -279,7 +296,9 @@ def test_spans_never_cross_from_one_window_to_the_next(tokenizer):
 
 
 def test_no_answer_is_given_where_it_scores_higher(tmp_path, tokenizer):
-    questions = read_questions(squad_file(tmp_path, [("a?", "The child", 26), ("b?", "The child", 26)]))
+    questions = read_questions(
+        squad_file(tmp_path, [("a?", "The child", 26), ("b?", "The child", 26)])
+    )
     windows = make_windows(questions, tokenizer, Cut(64, 20, 8))
     scores = np.zeros((len(windows.store.tokens), 2), np.float32)
     scores[windows.store.offsets[1]] = 2, 1
@@ -329,7 +348,9 @@ def official(prediction, golds):
         return 2 * precision * recall / (precision + recall)
 
     golds = [gold for gold in golds if plain(gold)] or [""]
-    return max(float(plain(prediction) == plain(g)) for g in golds), max(overlap(prediction, g) for g in golds)
+    return max(float(plain(prediction) == plain(g)) for g in golds), max(
+        overlap(prediction, g) for g in golds
+    )
 
 
 @pytest.mark.parametrize(
@@ -351,6 +372,12 @@ def test_scripts_without_spaces_count_by_character():
     assert f1(normalise("東京都", "cjk"), normalise("東京", "cjk")) == pytest.approx(0.8)
 
 
+def score_with(scores, impossible, odds, texts, threshold):
+    """The mean score of answers with odds up to a threshold."""
+    given = (odds <= threshold) & np.array([text != "" for text in texts])
+    return np.where(impossible, 100.0 * ~given, scores * (odds <= threshold)).mean()
+
+
 def test_a_threshold_is_the_best_of_all():
     generator = np.random.default_rng(0)
     for _ in range(50):
@@ -359,14 +386,7 @@ def test_a_threshold_is_the_best_of_all():
         odds = generator.integers(-3, 3, n).astype(float)
         texts = ["x" if value < 0.8 else "" for value in generator.random(n)]
         scores = np.where(impossible, 0.0, 100 * generator.random(n))
-
-        def reached(threshold):
-            given = odds <= threshold
-            right = np.where(
-                impossible, [100.0 * (not (g and t)) for g, t in zip(given, texts, strict=True)], scores * given
-            )
-            return right.mean()
-
+        reached = functools.partial(score_with, scores, impossible, odds, texts)
         best, threshold = best_threshold(scores / 100, impossible, odds, texts)
         assert best == pytest.approx(max(map(reached, [*odds, odds.min() - 1])))
         assert reached(threshold) == pytest.approx(best)

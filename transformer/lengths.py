@@ -47,7 +47,9 @@ class LengthConfig(NamedTuple):
         length = self.lengths[layer]
         if isinstance(length, int):
             return tokens.clamp(max=max(length, LEAST))
-        kept = (tokens.double() * length - 1e-6).ceil().long()  # 0.7 · 10 is 7, whatever it rounds to
+        kept = (
+            (tokens.double() * length - 1e-6).ceil().long()
+        )  # 0.7 · 10 is 7, whatever it rounds to
         return torch.minimum(kept.clamp(min=LEAST), tokens)
 
     def drops(self, layer: int, before: int | float, width: int) -> bool:

@@ -1,6 +1,6 @@
 """Answers that are spans of a text: two distributions over its positions, of the first and the last token.
 
-Shapes: B windows in the batch, L positions. Padding takes no part, unless it is to count as the original has it.
+Shapes: B windows in the batch, L positions. Padding takes no part, unless it is to count as in the original.
 """
 
 from __future__ import annotations
