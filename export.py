@@ -1,7 +1,10 @@
-"""Write a trained classifier for others: transformers' safetensors, ONNX, or ONNX in 8 bits.
+"""Write a trained model for others: transformers' safetensors, ONNX, or ONNX in 8 bits.
 
     python export.py --model models/distilled_tinybert_4l_rte --to hf onnx int8 \\
         --output_dir exported/rte --data_dir data/glue_data/RTE
+
+    python export.py --model runs/dynamic_tinybert/checkpoint-best --to onnx int8 --length_config 308,247,198,159,128,103 \\
+        --output_dir exported/squad --predict_file dev-v1.1.json
 
 What is written is compared with the original on several batch sizes and lengths. Size, latency on the CPU
 and, with --data_dir, dev scores of all are printed side by side and kept in export.json. predict.py reads
@@ -23,9 +26,11 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from cli.answering import shortened
 from cli.flag_files import save_flags
 from cli.flags import add_head_flag, add_model_flags, whole_number
 from cli.help import script_parser
+from cli.squad import add_length_flags, add_question_flags, lengths_from, read_dev
 from cli.task import add_task_file_flag, chosen_task
 from cli.training import check_length, check_vocabulary, describe_model, load_tokenizer
 from distillation.records import RunRecord, write_record
@@ -43,11 +48,13 @@ from tasks.classifiers import (
 )
 from tasks.evaluation import evaluate
 from transformer.file_utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
-from transformer.loading import read_config
-from transformer.modeling import TinyBertForSequenceClassification
-from transformer.onnx import TO_WRITE, OnnxClassifier, check_packages, write_int8, write_onnx
+from transformer.lengths import LengthConfig
+from transformer.loading import answers_questions, read_config
+from transformer.modeling import BertForQuestionAnswering, TinyBertForSequenceClassification
+from transformer.onnx import TO_WRITE, OnnxModel, check_packages, write_int8, write_onnx
 from transformer.weights import weights_files
 
+Model = TinyBertForSequenceClassification | BertForQuestionAnswering
 FILES = {"hf": SAFE_WEIGHTS_NAME, "onnx": "model.onnx", "int8": "model_int8.onnx"}
 TOLERANCE = {"hf": 1e-5, "onnx": 1e-4}  # of the logits; what int8 costs is told
 CPU = torch.device("cpu")
@@ -56,12 +63,21 @@ CPU = torch.device("cpu")
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = script_parser(__doc__)
     group = parser.add_argument_group("inputs and output")
-    group.add_argument("--model", required=True, help="classifier: folder, hub name or address")
+    group.add_argument(
+        "--model",
+        required=True,
+        help="classifier, or model that answers questions: folder, hub name or address",
+    )
     group.add_argument("--to", required=True, nargs="+", choices=FILES, help="what to write")
     group.add_argument("--output_dir", required=True, help="folder for the files")
     add_head_flag(group)
+    add_length_flags(group)
     add_model_flags(group)
     group = parser.add_argument_group("what is measured")
+    group.add_argument(
+        "--predict_file", help="questions to score a model on that answers them, as SQuAD has them"
+    )
+    add_question_flags(group)
     group.add_argument("--data_dir", help="folder of the task, for the dev scores")
     group.add_argument("--task_name", help="a GLUE task (default: as --data_dir is called)")
     add_task_file_flag(group)
@@ -85,8 +101,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.max_seq_length = args.max_seq_length or min(128, config.max_length)
     check_vocabulary(tokenizer, config, args.model, args.cache_dir)
     check_length(config, args.max_seq_length, args.model)
-    task, dev = None, {}
-    if args.data_dir or args.task_file:
+    task, dev, questions = None, {}, None
+    if answers_questions(args.model, args.cache_dir):
+        model: Model = BertForQuestionAnswering.from_pretrained(
+            args.model, cache_dir=args.cache_dir
+        )
+        if args.predict_file:
+            args.version_2_with_negative, args.max_eval_questions = False, None
+            questions = read_dev(args, tokenizer)
+    elif args.data_dir or args.task_file:
         task, data_dir = chosen_task(args, guess=True)
         model = load_classifier(task, args.model, (), args.cache_dir, head=args.head)
         dev = load_dev(task, data_dir, tokenizer, args.max_seq_length)
@@ -99,13 +122,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         model=describe_model(model),
     )  # fmt: skip
 
-    # Distillation's projection to the teacher's width is not part of the classifier.
-    plain = TinyBertForSequenceClassification(
-        type(model.config)(**{**vars(model.config), "fit_size": None})
-    ).eval()
+    # Distillation's projection to the teacher's width is not part of it.
+    plain = type(model)(type(model.config)(**{**vars(model.config), "fit_size": None})).eval()
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("fit_")})
     original = weights_files(args.model, args.cache_dir)
-    runners: dict[str, Callable] = {"original": plain}
+    lengths = lengths_from(args, plain.config.num_hidden_layers)
+    runners: dict[str, Callable] = {"original": shortened(plain, lengths)}
     rows = {
         "original": {
             "file": original[0].name,
@@ -116,18 +138,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Everything is made and compared in a folder of its own; what differs is never seen under its name.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as made:
         for kind in args.to:
-            path = write(kind, plain, Path(made))
+            path = write(kind, plain, Path(made), lengths)
             runners[kind] = (
-                OnnxClassifier(path, plain.config) if path.suffix == ".onnx" else read_back(path)
+                OnnxModel(path, plain.config)
+                if path.suffix == ".onnx"
+                else shortened(type(plain).from_pretrained(path.parent), lengths)
             )
-            difference = largest_difference(runners[kind], plain)
+            difference = largest_difference(runners[kind], runners["original"])
             if difference > TOLERANCE.get(kind, float("inf")):
                 raise UserError(f"--to {kind}: its logits differ by {difference:.2g}; not written")
             rows[kind] = {"file": FILES[kind], "bytes": path.stat().st_size}
             rows[kind]["logits_differ_by"] = difference
         measure(rows, runners, args.max_seq_length, model.config.vocab_size)
-        for name, runner in runners.items() if task else ():
-            rows[name]["metrics"] = evaluate(task, runner, dev, args.eval_batch_size, CPU)
+        for name, runner in runners.items():
+            if task:
+                rows[name]["metrics"] = evaluate(task, runner, dev, args.eval_batch_size, CPU)
+            elif questions:
+                found = questions.metrics(questions.scores(runner, CPU))
+                rows[name]["metrics"] = {"dev": {key: found[key] for key in ("exact", "f1")}}
         tokenizer.save_pretrained(folder, plain.config.max_length)
         plain.config.to_json_file(folder / CONFIG_NAME, plain.architecture())
         save_flags(args, folder)
@@ -157,22 +185,18 @@ def check_place(folder: Path) -> None:
         )
 
 
-def write(kind: str, model: TinyBertForSequenceClassification, folder: Path) -> Path:
-    """Write one kind of file; return its path."""
+def write(kind: str, model: Model, folder: Path, lengths: LengthConfig | None) -> Path:
+    """Write one kind of file; return its path. A graph passes on so many tokens."""
     path, graph = folder / FILES[kind], folder / FILES["onnx"]
     if kind == "hf":
         with atomic_open(path, "wb") as file:  # save_file makes it private
             file.write(save(model.state_dict(), {"format": "pt"}))
         model.config.to_json_file(folder / CONFIG_NAME, model.architecture())
     elif not graph.exists():
-        write_onnx(model, graph)
+        write_onnx(model, graph, lengths)
     if kind == "int8":
         write_int8(graph, path)
     return path
-
-
-def read_back(path: Path) -> TinyBertForSequenceClassification:
-    return TinyBertForSequenceClassification.from_pretrained(path.parent)
 
 
 def batch_of(rows: int, length: int, vocab_size: int) -> dict[str, torch.Tensor]:
@@ -186,14 +210,17 @@ def batch_of(rows: int, length: int, vocab_size: int) -> dict[str, torch.Tensor]
 
 
 @torch.inference_mode()
-def largest_difference(runner: Callable, model: TinyBertForSequenceClassification) -> float:
-    """Largest absolute difference of a logit over batches of several sizes and lengths."""
+def largest_difference(runner: Callable, model: Callable) -> float:
+    """Largest absolute difference of a logit over batches of several sizes and lengths, padding left out."""
     longest = model.config.max_length
     differences = []
     for rows, length in ((1, 1), (1, longest), (2, 9), (7, 33), (32, 16)):
         batch = batch_of(rows, min(length, longest), model.config.vocab_size)
-        expected = model(**batch).output
-        differences.append((runner(**batch).output - expected).abs().max().item())
+        found, expected = (answers(**batch).output for answers in (runner, model))
+        if expected.dim() == 3:
+            seen = batch["attention_mask"].bool()
+            found, expected = found[seen], expected[seen]
+        differences.append((found - expected).abs().max().item())
     return max(differences)
 
 

@@ -1,9 +1,12 @@
-"""Classify lines of text with a trained model: label and probabilities for each line.
+"""Classify lines of text with a trained model, label and probabilities for each; or answer questions about texts.
 
     python predict.py --model models/distilled_tinybert_4l_sst2 --input reviews.txt --output labels.tsv
     echo "It is raining." | python predict.py --model models/distilled_tinybert_4l_cola --format jsonl
 
-A line is a sentence, or two with a tab between them, as the model learned; one answer a line comes out,
+    python predict.py --model runs/dynamic_tinybert/checkpoint-best --question "Who sleeps?" --context "The cat sleeps."
+
+A line is a sentence, or two with a tab between them, as the model learned; of a model that answers questions it
+is a question and the text it is about, with a tab between or as JSON. One answer a line comes out,
 in the same order, while the input is still being read. --model is a folder that training or export.py
 wrote, or an .onnx file in it.
 """
@@ -19,13 +22,18 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from cli.answering import answer_all, shortened
+from cli.budget import add_budget_flag, chosen_lengths
 from cli.flags import add_head_flag, add_model_flags, whole_number
 from cli.help import script_parser
+from cli.squad import add_question_flags
 from cli.training import check_length, check_vocabulary, load_tokenizer
 from corpus.text_formats import is_json, refuse_binary
 from corpus.token_store import MAX_SEQUENCE, TokenStore, encode_pairs
@@ -38,8 +46,9 @@ from tasks.layout import is_header
 from tasks.own import FORMATS, read_task_file
 from tasks.task import check_label_order
 from transformer.configuration import EncoderConfig
-from transformer.loading import read_config
-from transformer.onnx import OnnxClassifier
+from transformer.loading import answers_questions, read_config
+from transformer.modeling import BertForQuestionAnswering
+from transformer.onnx import OnnxModel
 from transformer.tokenization import BertTokenizer
 from transformer.weight_shards import WEIGHTS_FILES
 
@@ -76,13 +85,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_head_flag(group)
     add_model_flags(group)
+    group = parser.add_argument_group("models that answer questions")
+    group.add_argument("--question", help="one question, in place of --input; with --context")
+    group.add_argument("--context", help="the text that --question is about")
+    add_question_flags(group)
     group = parser.add_argument_group("running")
+    add_budget_flag(group)
     group.add_argument("--batch_size", type=whole_number, default=32, help="lines in a batch")
     group.add_argument(
         "--max_seq_length",
         type=whole_number,
-        help="longest line in tokens, longer ones are truncated (default: 128, or as many as the model "
-        "has positions)",
+        help="longest line in tokens, longer ones are truncated, longer texts of questions cut into windows "
+        "(default: 128, of questions 384, or as many as the model has positions)",
     )
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
     return parser.parse_args(argv)
@@ -101,16 +115,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = read_config(folder, args.cache_dir)
     tokenizer = load_tokenizer(args, folder)
     check_vocabulary(tokenizer, config, folder, args.cache_dir)
-    args.max_seq_length = args.max_seq_length or min(128, config.max_length)
+    answers = answers_questions(folder, args.cache_dir)
+    check_kind(args, folder, answers)
+    args.max_seq_length = args.max_seq_length or min(384 if answers else 128, config.max_length)
     check_length(config, args.max_seq_length, folder)
     if graph is not None:
-        if args.head:
-            raise UserError(f"--head {args.head}: {graph} holds its head; export the model again")
-        model: Callable = OnnxClassifier(graph, config)
+        for flag in ("head", "budget"):
+            if getattr(args, flag):
+                raise UserError(f"--{flag}: {graph} holds what it is; export the model again")
+        model: Callable = OnnxModel(graph, config)
+    elif answers:
+        model = BertForQuestionAnswering.from_pretrained(folder, cache_dir=args.cache_dir).to(
+            device
+        )
     else:
         model = read_classifier(folder, args.cache_dir, args.head).to(device)
         config = model.config
-    names = config.id2label or [f"LABEL_{i}" for i in range(config.num_labels)]
     told: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(open_input(args.input))
@@ -119,15 +139,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         output = sys.stdout
         if args.output != "-":
             output = stack.enter_context(atomic_open(args.output))
-        if args.format == "tsv":
-            print("\t".join(header(names)), file=output)
         name = "standard input" if args.input == "-" else args.input
         try:
-            for block in read_blocks(args, folder, config, lines, name):
-                store = encode(tokenizer, block, args.max_seq_length, told)
-                logits = predict_logits(model, store, args.batch_size, device)
-                write_answers(output, args.format, names, block, logits)
-                told["lines"] += len(block)
+            if answers:
+                numbered = enumerate(itertools.chain.from_iterable(whole_lines(lines)), 1)
+                told["lines"] = answer_all(
+                    args, config, model, tokenizer, device, numbered, name, output
+                )
+            else:
+                blocks = read_blocks(args, folder, config, lines, name)
+                classify(args, config, model, tokenizer, device, blocks, output, told)
         except UserError as error:
             if output is sys.stdout:
                 raise
@@ -141,6 +162,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         answers = f"{told['lines']:,} answer{'s' * (told['lines'] != 1)}"
         print(f"wrote {answers} to {args.output}", file=sys.stderr)
     return 0
+
+
+def check_kind(args: argparse.Namespace, folder: str, answers: bool) -> None:
+    """Refuse flags that are for models of another kind."""
+    if (args.question is None) != (args.context is None):
+        raise UserError("--question and --context: give both, or neither")
+    given = [flag for flag in ("head", "task_file", "single") if getattr(args, flag)]
+    if answers and given:
+        raise UserError(f"--{given[0]}: {folder} answers questions; leave it out")
+    if answers and args.doc_stride == 128:  # as long as a window holds, where that is less
+        args.doc_stride = min(128, ((args.max_seq_length or 384) - 3) // 3)
+    if args.question is not None and not answers:
+        raise UserError(f"--question: {folder} is a classifier; give it lines of text")
+
+
+def classify(
+    args: argparse.Namespace,
+    config: EncoderConfig,
+    model: Callable,
+    tokenizer: BertTokenizer,
+    device: torch.device,
+    blocks: Iterator[list[tuple[str, ...]]],
+    output: io.TextIOBase,
+    told: Counter[str],
+) -> None:
+    """Write an answer for every line; what there was is counted in `told`."""
+    names = config.id2label or [f"LABEL_{i}" for i in range(config.num_labels)]
+    if args.format == "tsv":
+        print("\t".join(header(names)), file=output)
+    for block in blocks:
+        store = encode(tokenizer, block, args.max_seq_length, told)
+        if not told["lines"]:
+            sample = np.arange(min(args.batch_size, len(store)))
+            lengths = chosen_lengths(args, config, model, partial(store.collate, sample))
+            model = shortened(model, lengths)
+        logits = predict_logits(model, store, args.batch_size, device)
+        write_answers(output, args.format, names, block, logits)
+        told["lines"] += len(block)
 
 
 def find_graph(source: str) -> tuple[str, Path | None]:

@@ -330,10 +330,10 @@ def keep_configs(
     values["length_configs"] = [
         {
             "lengths": list(in_mode(args, LengthConfig(row["lengths"])).lengths),
-            **{
-                name: round(float(row[name]), 6)
-                for name in (subject.main, "share", "latency_ms_p50")
-            },
+            "metric": subject.main,
+            "score": round(float(row[subject.main]), 4),
+            "share": round(float(row["share"]), 6),
+            "ms": round(float(row["latency_ms_p50"]), 4),
         }
         for row in rows
         if row["on_front"] or row is rows[0]

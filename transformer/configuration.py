@@ -131,8 +131,8 @@ class EncoderConfig:
             second-version models (`fit_denses.0` … `fit_denses.N`).
         model_type: a key of `FAMILIES`.
         pad_token_id: token id of padding; None for the family's own.
-        length_configs: what the search has found: `{"lengths": […], "share": 0.5, …}` each (see
-            search/lengths.py), the full length first; None where none was made.
+        length_configs: what the search has found, the full length first, each with its `lengths`, `score`
+            and `share` of the whole model's work; None where there was none.
     """
 
     vocab_size: int = 30522

@@ -52,6 +52,13 @@ class LengthConfig(NamedTuple):
         )  # 0.7 · 10 is 7, whatever it rounds to
         return torch.minimum(kept.clamp(min=LEAST), tokens)
 
+    def most_kept(self, layer: int, width: int) -> int:
+        """How many are left at most of sequences of up to `width`, which may be a symbol of a traced graph."""
+        length = self.lengths[layer]
+        if not isinstance(length, int):
+            length = math.ceil(width * length - 1e-6)
+        return torch.sym_min(torch.sym_max(length, LEAST), width)
+
     def drops(self, layer: int, before: int | float, width: int) -> bool:
         """Whether a layer may drop a token of a sequence of up to `width`.
 
@@ -59,6 +66,8 @@ class LengthConfig(NamedTuple):
             before: the length that layers below have left, of the kind of `lengths`; infinity if all.
         """
         length = self.lengths[layer]
+        if torch.compiler.is_exporting():  # a graph is to hold for every width
+            return length < min(before, 1.0 if isinstance(length, float) else math.inf)
         if isinstance(length, int) or before < math.inf:
             return length < min(before, width)
         return width * (1 - length) > 1 - 1e-6
@@ -121,20 +130,22 @@ def received_attention(
     Returns:
         float32 [B, n].
     """
-    batch, heads, count, width = query.shape
-    rows = 1
-    if query.device.type != "cpu":
-        rows = max(1, _GPU_ELEMENTS // (heads * count * count))
+    batch, heads, count, _ = query.shape
     asking = torch.ones_like(mask) if count_padding else (mask == 0).to(query.dtype)
-    received = query.new_empty((batch, count), dtype=torch.float32)
     with torch.no_grad():
-        for start in range(0, batch, rows):
-            some = slice(start, start + rows)
-            scores = query[some] @ key[some].transpose(-1, -2)
-            scores = scores.mul_(1 / math.sqrt(width)).add_(mask[some])
-            over_heads = scores.softmax(-1).sum(1)  # [rows, n, n]
-            received[some] = (asking[some, 0].to(over_heads.dtype) @ over_heads)[:, 0].float()
-    return received
+        if torch.compiler.is_exporting():
+            return _received(query, key, mask, asking)
+        rows = 1
+        if query.device.type != "cpu":
+            rows = max(1, _GPU_ELEMENTS // (heads * count * count))
+        some = (slice(start, start + rows) for start in range(0, batch, rows))
+        return torch.cat([_received(query[s], key[s], mask[s], asking[s]) for s in some])
+
+
+def _received(query: Tensor, key: Tensor, mask: Tensor, asking: Tensor) -> Tensor:
+    scores = (query @ key.transpose(-1, -2)).mul_(1 / math.sqrt(query.shape[-1])).add_(mask)
+    over_heads = scores.softmax(-1).sum(1)  # [rows, n, n]
+    return (asking[:, 0].to(over_heads.dtype) @ over_heads)[:, 0].float()
 
 
 def rows_of(hidden: Tensor, kept: Tensor) -> Tensor:
@@ -156,6 +167,7 @@ def drop_and_restore(
         hidden: embedding output, [B, L, H].
         attention_mask: [B, L], 1 for tokens.
     """
+    config = LengthConfig(*config)  # of which tracing makes a plain tuple
     batch, width, _ = hidden.shape
     tokens = attention_mask.sum(1)
     alive = attention_mask.bool()
@@ -170,7 +182,7 @@ def drop_and_restore(
             restored = hidden.new_zeros((batch, width + 1, hidden.shape[-1]))
         restored = restored.index_put((rows, torch.where(alive, places, width)), hidden)
         before, left = config.lengths[i], config.kept(i, tokens)
-        wide = int(config.kept(i, torch.tensor(width)))
+        wide = config.most_kept(i, width)
 
         def choose(received: Tensor, alive=alive, places=places, wide=wide) -> Tensor:
             received = received.masked_fill(~alive, -math.inf)

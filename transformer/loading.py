@@ -87,6 +87,18 @@ def read_checkpoint(
     return Checkpoint(values, kept, config_file, weights, frozenset(state.keys() - kept.keys()))
 
 
+def answers_questions(
+    source: str | os.PathLike, cache_dir: str | os.PathLike | None = None
+) -> bool:
+    """Whether a model finds spans, by the class that its config.json names."""
+    path = find_model_file(source, CONFIG_NAME, cache_dir)
+    try:
+        classes = read_config_file(path).get("architectures") or ()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return any(str(name).endswith("ForQuestionAnswering") for name in classes)
+
+
 def read_config(
     source: str | os.PathLike, cache_dir: str | os.PathLike | None = None
 ) -> EncoderConfig:

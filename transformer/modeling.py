@@ -334,7 +334,7 @@ class TinyBertForSequenceClassification(StudentModel):
             lengths: how many tokens each layer passes on; [CLS] is always among them.
         """
         if lengths is not None:
-            lengths = lengths._replace(keep_first=True)
+            lengths = LengthConfig(*lengths)._replace(keep_first=True)
         out = self.bert(input_ids, token_type_ids, attention_mask, collect, lengths=lengths)
         pooled = (
             F.relu(out.output)
@@ -374,6 +374,7 @@ class BertForQuestionAnswering(StudentModel):
             is_student: send the hidden states through `fit_dense`: [B, L, fit_size] instead of [B, L, H].
             lengths: how many tokens each layer passes on.
         """
+        collect = Collect(*collect)  # of which tracing makes a plain tuple
         last = len(self.bert.encoder.layer)
         wanted = collect._replace(hidden=(*collect.hidden, last))
         out = self.bert(

@@ -1,4 +1,4 @@
-"""A classifier as an ONNX graph: written, quantised, run. Its packages are optional."""
+"""A model as an ONNX graph: written, quantised, run. Its packages are optional."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from files.atomic import atomic_open
 from files.errors import UserError
 from transformer.configuration import BertConfig
 from transformer.encoder import EncoderOutput
-from transformer.modeling import TinyBertForSequenceClassification
+from transformer.lengths import LengthConfig
+from transformer.modeling import BertPreTrainedModel
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TO_RUN, TO_WRITE = ("onnxruntime",), ("onnx", "onnxruntime", "onnxscript")
@@ -35,20 +36,25 @@ def check_packages(names: tuple[str, ...], what: str) -> None:
 
 
 class _Logits(nn.Module):
-    """The classifier as others call it: three tensors in, the logits out."""
+    """The model as others call it: three tensors in, the logits out."""
 
-    def __init__(self, model: TinyBertForSequenceClassification) -> None:
+    def __init__(self, model: BertPreTrainedModel, lengths: LengthConfig | None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.lengths = model, lengths
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        return self.model(input_ids, token_type_ids, attention_mask, (), ()).output
+        inputs = input_ids, token_type_ids, attention_mask
+        return self.model(*inputs, (), False, self.lengths).output
 
 
-def write_onnx(model: TinyBertForSequenceClassification, path: Path) -> None:
+def write_onnx(model: BertPreTrainedModel, path: Path, lengths: LengthConfig | None = None) -> None:
     """Write a model in evaluation mode as a graph of any batch size and length.
 
-    Inputs: int64 [batch, length] each, named as in `INPUTS`; output: `logits`, float32 [batch, C].
+    Inputs: int64 [batch, length] each, named as in `INPUTS`; output: `logits`, float32 [batch, C], or of a
+    model that answers questions [batch, length, 2].
+
+    Args:
+        lengths: how many tokens each layer of the graph passes on.
     """
     shape = (2, min(8, model.config.max_length))
     # Three tensors: one that is given twice would become one input.
@@ -61,7 +67,7 @@ def write_onnx(model: TinyBertForSequenceClassification, path: Path) -> None:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _Logits(model).eval(),
+                _Logits(model, lengths).eval(),
                 example,
                 input_names=INPUTS,
                 output_names=["logits"],
@@ -103,8 +109,8 @@ def write_int8(graph: Path, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-class OnnxClassifier:
-    """A graph that is called as `TinyBertForSequenceClassification` is."""
+class OnnxModel:
+    """A graph that is called as the model it was made from."""
 
     def __init__(self, path: str | os.PathLike, config: BertConfig) -> None:
         """Load it for the CPU, with as many threads as torch has.
@@ -134,7 +140,7 @@ class OnnxClassifier:
             raise UserError(f"{path}: takes {sorted(names)}; expected {sorted(INPUTS)}")
 
     def __call__(self, **batch: Tensor) -> EncoderOutput:
-        """Return the logits [B, C]; inputs int64 [B, L] by name. A graph gives no layers."""
+        """Return the logits; inputs int64 [B, L] by name. A graph gives no layers."""
         inputs = {name: tensor.cpu().numpy() for name, tensor in batch.items()}
         (logits,) = self._session.run(["logits"], inputs)
         return EncoderOutput(torch.from_numpy(logits))

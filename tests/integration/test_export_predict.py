@@ -30,7 +30,7 @@ from tests.integration.workspace import (
 from tests.patience import PATIENCE
 from transformer import onnx as onnx_models
 from transformer.modeling import TinyBertForSequenceClassification
-from transformer.onnx import OnnxClassifier
+from transformer.onnx import OnnxModel
 
 NAMES = ["entailment", "not_entailment"]
 LINES = [
@@ -104,7 +104,7 @@ def test_the_graph_takes_any_batch_and_length(world, rows, length):
     batch = export.batch_of(rows, length, model.config.vocab_size)
     with torch.inference_mode():
         expected = model(**batch).output
-    actual = OnnxClassifier(root / "out/model.onnx", model.config)(**batch).output
+    actual = OnnxModel(root / "out/model.onnx", model.config)(**batch).output
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
 
 
