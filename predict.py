@@ -1,12 +1,12 @@
-"""Classify lines of text with a trained model, label and probabilities for each; or answer questions about texts.
+"""Classify lines of text with a trained model, or answer questions about texts.
 
     python predict.py --model models/distilled_tinybert_4l_sst2 --input reviews.txt --output labels.tsv
     echo "It is raining." | python predict.py --model models/distilled_tinybert_4l_cola --format jsonl
 
-    python predict.py --model runs/dynamic_tinybert/checkpoint-best --question "Who sleeps?" --context "The cat sleeps."
+    python predict.py --model runs/squad/checkpoint-best --question "Who sleeps?" --context "The cat sleeps."
 
-A line is a sentence, or two with a tab between them, as the model learned; of a model that answers questions it
-is a question and the text it is about, with a tab between or as JSON. One answer a line comes out,
+A line is a sentence, or two with a tab between them, as the model learned; of a model that answers questions
+it is a question and the text it is about, with a tab between or as JSON. One answer a line comes out,
 in the same order, while the input is still being read. --model is a folder that training or export.py
 wrote, or an .onnx file in it.
 """

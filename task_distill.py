@@ -10,7 +10,8 @@ First the layers, then the predictions:
         --output_dir models/distilled_tinybert_4l_rte --aug_train --do_lower_case \\
         --learning_rate 3e-5 --num_train_epochs 3 --eval_step 100 --max_seq_length 128 --train_batch_size 32
 
-and to score a student: --do_eval; to write a GLUE submission: --do_predict.
+--do_eval scores a student, --do_predict writes a GLUE submission, --search_lengths looks for lengths that its
+layers can do with.
 """
 
 from __future__ import annotations
@@ -36,10 +37,13 @@ from cli.flags import (
     add_training_flags,
 )
 from cli.help import script_parser
+from cli.length_search import add_search_flags
 from cli.objectives import add_layer_flags, check_choices, choose_objectives, is_of_predictions
 from cli.plan import show_plan
 from cli.precision import precision_from
 from cli.settings import batching_from, mention_ignored_flags, settings_from
+from cli.squad import add_length_flags
+from cli.squad_flags import add_length_drop_flags, with_length_drop
 from cli.task import add_task_file_flag, chosen_task
 from cli.training import (
     Training,
@@ -103,6 +107,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="what --do_predict predicts: the test sets, or the dev sets or the training set, whose files "
         "hold the labels as well",
     )
+    group.add_argument(
+        "--search_lengths",
+        action="store_true",
+        help="search for lengths that the student's layers can do with, and stop",
+    )
+    group = parser.add_argument_group("lengths")
+    add_length_flags(group)
+    add_length_drop_flags(group)
+    add_search_flags(parser)
     group = parser.add_argument_group("distillation")
     group.add_argument("--aug_train", action="store_true", help="train on train_aug.tsv")
     add_layer_flags(group)
@@ -153,10 +166,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(
             f"--split {args.split}: only applies with --do_predict; add it, or leave --split out"
         )
-    if args.do_eval or args.do_predict:
+    if args.do_eval or args.do_predict or args.search_lengths:
         if args.dry_run:
             raise UserError(
-                "--dry_run: only applies to training; leave it out with --do_eval and --do_predict"
+                "--dry_run: only applies to training; leave it out with --do_eval, --do_predict and "
+                "--search_lengths"
             )
         precision = precision_from(args, runtime)
         if runtime.is_main:
@@ -166,6 +180,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.teacher_model is None:
         raise UserError("--teacher_model: expected for training; for scores alone add --do_eval")
     check_choices(args, task)
+    if args.length_adaptive and not args.pred_distill:
+        raise UserError(
+            "--length_adaptive: only applies with --pred_distill: the layers of a shortened sequence hold "
+            "other tokens than the teacher's"
+        )
     settings = settings_from(args, "warmup_linear" if is_of_predictions(args) else "none", runtime)
     check_start(args, settings, runtime, Path(args.data_dir))
     with feature_cache(args.feature_cache, args.output_dir) as cache:
@@ -192,6 +211,10 @@ def train_student(
     teacher.requires_grad_(False).to(runtime.device)
     student = load_student(args, task, teacher.config.hidden_size).to(runtime.device)
     objectives, learns, mapping = choose_objectives(args, task, student, teacher)
+    if args.length_adaptive:
+        layers = student.config.num_hidden_layers
+        objectives = with_length_drop(args, objectives, layers, True).attach(teacher)
+        learns += f", with LengthDrop up to {args.length_drop_ratio_bound:g}"
 
     name = train_split_name(task, args.data_dir, args.aug_train)
     with runtime.one_after_another():

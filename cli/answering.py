@@ -105,8 +105,8 @@ def read_pairs(
             pair = tuple(text.split("\t"))
         if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
             raise UserError(
-                f"{name}, line {number}: expected a question and the text it is about, with a tab between, or "
-                'as JSON: {"question": "…", "context": "…"}'
+                f"{name}, line {number}: expected a question and the text it is about, with a tab between, "
+                'or as JSON: {"question": "…", "context": "…"}'
             )
         yield pair
 

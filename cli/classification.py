@@ -8,11 +8,16 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from cli.answering import shortened
+from cli.length_search import Subject, search_lengths
 from cli.settings import advising_drops, dropped_parts
+from cli.squad import lengths_from
 from cli.training import (
     check_length,
     check_vocabulary,
@@ -36,9 +41,11 @@ from tasks.evaluation import evaluate, predict_logits, predictions_of
 from tasks.features import Split
 from tasks.submissions import submission_name, write_predictions
 from tasks.task import Task, dev_splits, split_path
+from transformer.lengths import LengthConfig
 from transformer.loading import read_config
 from transformer.modeling import TinyBertForSequenceClassification
 from transformer.precision import autocast
+from transformer.tokenization import BertTokenizer
 
 
 def train_split_name(task: Task, data_dir: str | os.PathLike, augmented: bool) -> str:
@@ -108,12 +115,18 @@ def score_student(
     student.to(device)
     check_vocabulary(tokenizer, student.config, args.student_model, args.cache_dir)
     check_length(student.config, args.max_seq_length, args.student_model)
+    size = describe_model(student)
+    lengths = lengths_from(args, student.config.num_hidden_layers)
+    if args.search_lengths:
+        search_student(args, task, student, tokenizer, device, context)
+        return
+    student = shortened(student, lengths)
     if args.do_eval:
         dev = load_dev(task, args.data_dir, tokenizer, args.max_seq_length)
         record = RunRecord(
             "evaluate", vars(args), **task_facts(task), student=args.student_model, teacher=None,
             output_dir=args.output_dir, data=data_facts(task, args.data_dir, dev),
-            main_metric=task.main_metric, model=describe_model(student), precision=precision,
+            main_metric=task.main_metric, model=size, precision=precision,
         )  # fmt: skip
         metrics = evaluate(task, student, dev, args.eval_batch_size, device, context)
         written = record.complete(metrics=metrics)
@@ -128,6 +141,35 @@ def score_student(
             task, student, splits, args.eval_batch_size, device, folder, context
         ):
             print(f"wrote {path}", file=sys.stderr)
+
+
+def search_student(
+    args: argparse.Namespace,
+    task: Task,
+    student: TinyBertForSequenceClassification,
+    tokenizer: BertTokenizer,
+    device: torch.device,
+    precision: AbstractContextManager,
+) -> None:
+    """Search for length configurations on every other row of the dev set, and report them on the others."""
+    split, (store, labels) = next(
+        iter(load_dev(task, args.data_dir, tokenizer, args.max_seq_length).items())
+    )
+    halves = [np.arange(which, len(labels), 2) for which in (0, 1)]
+    if not len(halves[1]):
+        raise UserError(f"--search_lengths: {split} of {task.folder} has one row; expected two")
+    args.searched_model = args.student_model
+
+    def score(rows: Split, lengths: LengthConfig | None) -> dict[str, float]:
+        model = shortened(student, lengths)
+        found = evaluate(task, model, {split: rows}, args.eval_batch_size, device, precision)
+        return found[split]
+
+    chosen, reported = (Split(store.take(rows), labels[rows]) for rows in halves)
+    subject = Subject(
+        student, task.main_metric, partial(score, chosen), partial(score, reported), chosen.store, device
+    )  # fmt: skip
+    search_lengths(args, subject, Path(args.output_dir))
 
 
 def splits_asked(task: Task, data_dir: str | os.PathLike, kind: str) -> list[str]:

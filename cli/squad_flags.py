@@ -18,8 +18,11 @@ from cli.objectives import add_mapping_flag
 from cli.settings import check_targets
 from cli.squad import add_length_flags, add_question_flags, no_answer_windows
 from distillation.distributed import Runtime
+from distillation.length_drop import LengthDrop, Sandwich
+from distillation.objective import Objectives
 from files.errors import UserError
 from transformer.configuration import FAMILIES
+from transformer.lengths import LengthConfig
 
 # Published flags that mean nothing here, and why.
 IGNORED = {
@@ -230,6 +233,20 @@ def add_length_drop_flags(group: argparse._ArgumentGroup) -> None:
         default="forward",
         help="forward: KL(whole ‖ shortened); reverse: the other way round, as the original",
     )
+
+
+def with_length_drop(
+    args: argparse.Namespace, objectives: Objectives, layers: int, keep_first: bool
+) -> LengthDrop:
+    """Objectives of a whole student of so many layers, learned by shortened ones as well."""
+    sandwich = Sandwich(
+        layers, args.length_drop_ratio_bound, args.num_sandwich,
+        args.max_seq_length if args.length_mode == "absolute" else None,
+        args.layer_dropout_prob, args.layer_dropout_bound, args.layer_dropout_everywhere,
+        args.inplace_kl == "reverse",
+    )  # fmt: skip
+    config = LengthConfig((), keep_first=keep_first, count_padding=args.count_padding)
+    return LengthDrop(objectives, sandwich, config)
 
 
 def check_flags(args: argparse.Namespace, runtime: Runtime) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from cli.classification import freeze_unused
 from cli.objectives import mapping_from
 from cli.settings import advising_drops, dropped_parts
+from cli.squad_flags import with_length_drop
 from cli.training import check_length, check_vocabulary, load_tokenizer
 from distillation.checkpoint import LAST_WEIGHTS_NAME
-from distillation.length_drop import LengthDrop, Sandwich
 from distillation.mapping import LayerMapping
 from distillation.objective import Objectives, Setup
 from distillation.objectives import make_objectives
@@ -135,19 +135,9 @@ def learned(
     if not objectives.reads_layers:
         freeze_unused(student, *(name.rstrip(".") for name in PROJECTIONS))
     if args.length_adaptive:
-        sandwich = Sandwich(
-            student.config.num_hidden_layers, args.length_drop_ratio_bound, args.num_sandwich,
-            args.max_seq_length if args.length_mode == "absolute" else None,
-            args.layer_dropout_prob, args.layer_dropout_bound, args.layer_dropout_everywhere,
-            args.inplace_kl == "reverse",
-        )  # fmt: skip
-        config = LengthConfig(
-            (), keep_first=args.version_2_with_negative, count_padding=args.count_padding
-        )
-        objectives = LengthDrop(objectives, sandwich, config)
-        told += (
-            f", with LengthDrop up to {sandwich.bound:g} and {sandwich.count} random lengths a step"
-        )
+        first = args.version_2_with_negative  # whose scores are those of there being no answer
+        objectives = with_length_drop(args, objectives, student.config.num_hidden_layers, first)
+        told += f", with LengthDrop up to {args.length_drop_ratio_bound:g}"
     options = {"is_student": True} if objectives.reads_layers else {}
     if lengths is not None:
         options["lengths"] = lengths

@@ -20,7 +20,7 @@ def front_table(rows: Sequence[Mapping[str, Any]], main: str) -> str:
     ]
     for row in rows:
         lines.append(
-            f"| {', '.join(map(str, row['lengths']))} | {row[main]:.2f} | {row['gmacs']:.3f} | "
+            f"| {', '.join(map(str, row['lengths']))} | {row[main]:.4g} | {row['gmacs']:.4g} | "
             f"{row['share']:.3f} | {row['latency_ms_p50']:.1f} | {row['latency_ms_p90']:.1f} | "
             f"{row['speedup']:.2f} | {row['speedup_padded']:.2f} |"
         )

@@ -54,7 +54,7 @@ def logits_of(tmp_path, data, tokenizer, teacher_dir, precision="fp32"):
     teacher = load_classifier(SST, teacher_dir, ())
     rows, key = split_of(tmp_path, data, tokenizer)
     return cached_logits(
-        tmp_path / "cache", SST, teacher_dir, teacher, rows, key, 4, precision
+        tmp_path / "cache", SST.folder, teacher_dir, teacher, rows.store, key, 4, precision
     )  # fmt: skip
 
 

@@ -22,8 +22,8 @@ from files.errors import UserError
 
 MASKED_SCORE = -10000.0  # added to the attention scores of padding
 LEAST = 2  # tokens that are left of a sequence, if it has them
-# Attention held at once on a GPU, in elements; a CPU takes a sequence at a time, which stays in its cache.
-_GPU_ELEMENTS = 2**26
+# Elements of attention held at once: as many as stay in a CPU's cache, and as a GPU is busy with.
+_CPU_ELEMENTS, _GPU_ELEMENTS = 2**18, 2**26
 
 
 class LengthConfig(NamedTuple):
@@ -53,7 +53,7 @@ class LengthConfig(NamedTuple):
         return torch.minimum(kept.clamp(min=LEAST), tokens)
 
     def most_kept(self, layer: int, width: int) -> int:
-        """How many are left at most of sequences of up to `width`, which may be a symbol of a traced graph."""
+        """How many are left at most of sequences of up to `width`, which a traced graph has as a symbol."""
         length = self.lengths[layer]
         if not isinstance(length, int):
             length = math.ceil(width * length - 1e-6)
@@ -135,9 +135,8 @@ def received_attention(
     with torch.no_grad():
         if torch.compiler.is_exporting():
             return _received(query, key, mask, asking)
-        rows = 1
-        if query.device.type != "cpu":
-            rows = max(1, _GPU_ELEMENTS // (heads * count * count))
+        held = _CPU_ELEMENTS if query.device.type == "cpu" else _GPU_ELEMENTS
+        rows = max(1, held // (heads * count * count))
         some = (slice(start, start + rows) for start in range(0, batch, rows))
         return torch.cat([_received(query[s], key[s], mask[s], asking[s]) for s in some])
 

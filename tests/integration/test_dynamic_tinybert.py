@@ -16,7 +16,15 @@ import torch
 import transformers
 
 from distillation.records import METRICS_NAME
-from tests.integration.workspace import TEACHER, run_line, succeed, write_bert
+from tests.integration.workspace import (
+    LABELS,
+    TEACHER,
+    run_line,
+    succeed,
+    write_bert,
+    write_classifier,
+    write_task,
+)
 from tests.patience import PATIENCE, wait_until
 from transformer.configuration import BertConfig
 from transformer.file_utils import WEIGHTS_NAME
@@ -306,3 +314,134 @@ def test_a_dry_run_says_what_would_be_done(world):
     outcome = succeed(teacher_line(world, "dry", "--dry_run"))
     assert "18 questions in" in outcome.stderr and "is unchanged" in outcome.stderr
     assert not (world / "dry").exists()
+
+
+# --- using the models ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def searched(world, teacher):
+    """A copy of the teacher with the lengths that a search has found."""
+    shutil.copytree(teacher / "checkpoint-best", world / "searched")
+    succeed(
+        f"python dynamic_tinybert/run_squad.py --data_dir {world}/squad --do_optuna_search {SHORT} "
+        f"--model_name_or_path {world}/searched --output_dir {world}/search --search_trials 9 "
+        "--timed_batches 5"
+    )
+    return world / "searched"
+
+
+def test_questions_are_answered_line_by_line(world, searched, tmp_path):
+    rows = [("was it the cat ?", TEXTS[0]), ("was it the queen ?", TEXTS[1] * 9)]
+    (tmp_path / "q.tsv").write_text("".join(f"{q}\t{c}\n" for q, c in rows))
+    lines = [json.dumps({"question": q, "context": c}) for q, c in rows]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines) + "\n")
+    found = []
+    for name in ("q.tsv", "q.jsonl"):
+        outcome = succeed(
+            f"python predict.py --model {searched} --input {tmp_path}/{name} --format jsonl --no_cuda"
+        )
+        found.append([json.loads(line) for line in outcome.stdout.splitlines()])
+    assert found[0] == found[1] and len(found[0]) == 2
+    for told, (question, context) in zip(found[0], rows, strict=True):
+        assert told["question"] == question and 0 < told["score"] <= 1
+        assert context[told["start"] : told["end"]] == told["answer"] != ""
+    one = succeed(
+        f'python predict.py --model {searched} --question "{rows[0][0]}" --context "{rows[0][1]}" --no_cuda'
+    )
+    assert one.stdout.splitlines()[1].split("\t")[0] == found[0][0]["answer"]
+
+
+def test_a_budget_chooses_among_the_lengths_that_were_found(world, searched):
+    front = json.loads((searched / "config.json").read_text())["length_configs"]
+    cheapest = min(entry["share"] for entry in front)
+    ask = f'python predict.py --model {searched} --question "was it ?" --context "{TEXTS[0]}" --no_cuda'
+    affordable = [entry for entry in front if entry["share"] <= cheapest + 1e-4]
+    told = succeed(f"{ask} --budget {cheapest + 1e-4}").stderr
+    assert f"share {affordable[0]['share']:.3g}" in told
+    assert "ms a batch here" in succeed(f"{ask} --budget 9999ms").stderr
+    outcome = run_line(f"{ask} --budget 0.0001")
+    assert outcome.status == 2 and "allow that" in outcome.stderr
+    outcome = run_line(
+        ask.replace(str(searched), f"{world}/teacher/checkpoint-best") + " --budget 0.5"
+    )
+    assert outcome.status == 2 and "has no length configurations" in outcome.stderr
+
+
+def test_a_shortened_model_is_exported_with_the_same_scores(world, searched, tmp_path):
+    succeed(
+        f"python export.py --model {searched} --to hf onnx int8 --output_dir {tmp_path}/out "
+        f"--length_config 0.9,0.7,0.5,0.4 --predict_file {world}/squad/dev-v1.1.json --max_seq_length 32 "
+        "--doc_stride 8"
+    )
+    models = json.loads((tmp_path / "out/export.json").read_text())["models"]
+    assert models["onnx"]["metrics"] == models["original"]["metrics"]
+    answer = succeed(
+        f'python predict.py --model {tmp_path}/out/model.onnx --question "was it ?" --context "{TEXTS[0]}"'
+    ).stdout
+    assert answer.splitlines()[1].split("\t")[0] in TEXTS[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--question q", "--question and --context: give both"),
+        ("--question q --context c --single", "answers questions; leave it out"),
+        ("--input {tmp}/bad.tsv", "line 1: expected a question and the text"),
+        ("--input {tmp}/bad.jsonl", "line 1: expected a question and the text"),
+        ("--question q --context c --budget 2", "expected a share above 0"),
+    ],
+)
+def test_questions_that_cannot_be_read_are_refused(searched, tmp_path, flags, told):
+    (tmp_path / "bad.tsv").write_text("no tab in it\n")
+    (tmp_path / "bad.jsonl").write_text('{"question": 3}\n')
+    outcome = run_line(
+        f"python predict.py --model {searched} {flags.replace('{tmp}', str(tmp_path))}"
+    )
+    assert outcome.status == 2 and told in outcome.stderr
+
+
+def test_a_classifier_learns_with_length_drop_and_its_lengths_are_searched(tmp_path):
+    write_task(tmp_path / "RTE", "RTE", {"train": 24, "dev": 16, "test": 3})
+    write_classifier(
+        tmp_path / "teacher", list(LABELS["RTE"]), **{**TEACHER, "num_hidden_layers": 4}
+    )
+    write_classifier(
+        tmp_path / "student", list(LABELS["RTE"]), seed=1, **{**TEACHER, "num_hidden_layers": 2}
+    )
+    common = f"--data_dir {tmp_path}/RTE --task_name RTE --max_seq_length 24 --no_cuda"
+    succeed(
+        f"python task_distill.py --pred_distill --length_adaptive --layer_dropout_prob 0.2 {common} "
+        f"--teacher_model {tmp_path}/teacher --student_model {tmp_path}/student --output_dir {tmp_path}/out "
+        "--num_train_epochs 2 --train_batch_size 4 --learning_rate 1e-3 --allow_weak_teacher --report_to none"
+    )
+    lines = [json.loads(x) for x in (tmp_path / "out" / METRICS_NAME).read_text().splitlines()]
+    assert any("inplace_loss" in line for line in lines)
+    succeed(
+        f"python task_distill.py --search_lengths {common} --student_model {tmp_path}/out "
+        f"--output_dir {tmp_path}/search --search_trials 8 --timed_batches 5"
+    )
+    front = json.loads((tmp_path / "out/config.json").read_text())["length_configs"]
+    assert front[0]["lengths"] == [1.0, 1.0] and front[0]["metric"] == "acc"
+    scores = [
+        succeed(
+            f"python task_distill.py --do_eval {common} --student_model {tmp_path}/out {more} "
+            f"--output_dir {tmp_path}/eval"
+        ).stdout
+        for more in ("", "--length_config 24,24", "--length_config 1.0,1.0")
+    ]
+    assert scores[0] == scores[1] == scores[2]
+    answered = subprocess.run(
+        [sys.executable, "predict.py", "--model", str(tmp_path / "out"), "--budget", "1.0", "--no_cuda"],
+        cwd=ROOT, input="It is the cat .\tthat was a bird .\n", capture_output=True, text=True,
+        timeout=PATIENCE,
+    )  # fmt: skip
+    assert answered.returncode == 0 and "note: lengths" in answered.stderr
+    refused = run_line(
+        f"python task_distill.py --length_adaptive {common} --teacher_model {tmp_path}/teacher "
+        f"--student_model {tmp_path}/student --output_dir {tmp_path}/none"
+    )
+    assert (
+        refused.status == 2
+        and "--length_adaptive: only applies with --pred_distill" in refused.stderr
+    )
