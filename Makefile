@@ -17,13 +17,16 @@ LINK_STAMP := $(VENV)/.packages-$(call checksum,requirements.txt pyproject.toml)
 TEST_STAMP := $(VENV)/.test-$(call checksum,requirements.txt requirements-test.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: demo demo-distilbert test fuzz bench bench-gpu walkthrough picture check lint format clean help $(VENV)
+.PHONY: demo demo-distilbert demo-squad test fuzz bench bench-gpu walkthrough picture check lint format clean help $(VENV)
 
 demo: $(LINK_STAMP)  ## run reproduction.sh with the demo profile; results in runs/demo/results/report
 	@$(ACTIVATE) bash reproduction.sh --profile demo
 
 demo-distilbert: $(LINK_STAMP)  ## the same with DistilBERT; results in runs/demo/results/distilbert
 	@$(ACTIVATE) bash distilbert/reproduction.sh --profile demo
+
+demo-squad: $(LINK_STAMP)  ## the same with Dynamic-TinyBERT; results in runs/demo/results/squad
+	@$(ACTIVATE) bash dynamic_tinybert/reproduction.sh --profile demo
 
 # One worker per core of a small machine; the libraries' own threads would only get in their way.
 test: $(TEST_STAMP) $(LINK_STAMP)  ## run the whole test suite

@@ -129,7 +129,8 @@ def test_every_objective_by_its_name(make_model):
     setup = Setup(student.config, teacher.config, layer_mapping("uniform", 2, 4))
     source = make_source()
     batch = source.collate(0, source.plan(0)[0], 13)
-    names = list(OBJECTIVES)
+    # Those of spans read a model that finds them: tests/test_length_drop.py.
+    names = [name for name in OBJECTIVES if not name.startswith("span_")]
     together = make_objectives(dict.fromkeys(names, 0.5), setup).attach(teacher, is_student=True)
     losses = together(student, batch)
     alone = {}
