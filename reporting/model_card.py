@@ -37,6 +37,15 @@ STAGES = {
     "mlm": "BERT trained further as a masked language model.",
 }
 
+# The same of models that answer questions (Dynamic-TinyBERT).
+QUESTIONS = "SQuAD"
+ANSWERING = {
+    "finetune": "A BERT that finds the answer to a question in a text.",
+    "intermediate": "A student between two steps: it learned its teacher's layers on questions. Its head is "
+    "untrained; `dynamic_tinybert/run_squad.py --pred_distill` is what follows.",
+    "prediction": "A student that learned from its teacher to find the answer to a question in a text.",
+}
+
 
 def write_card(
     folder: Path, record: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]] | None = None
@@ -159,7 +168,9 @@ def _header(folder: Path, record: Mapping[str, Any]) -> str:
         "base_model": base_model(record["teacher"] or record["student"]),
         "model_name": folder.resolve().name,
     }
-    if task is not None:
+    if task == QUESTIONS:
+        facts["pipeline_tag"] = "question-answering"
+    elif task is not None:
         if any(map(_is_glue, record["data"].values())):
             facts |= {"language": "en", "datasets": ["nyu-mll/glue"]}
         facts["pipeline_tag"] = "text-classification"
@@ -174,7 +185,7 @@ def _sections(
     folder: Path, record: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]] | None
 ) -> Iterator[str]:
     task, config = record["task"], record["model"]["config"]
-    yield STAGES[record["stage"]]
+    yield (ANSWERING if task == QUESTIONS else STAGES)[record["stage"]]
     origin = record["teacher"] or record["student"]
     role = "its teacher" if record["teacher"] else "the model it started from"
     shape = (
@@ -186,17 +197,24 @@ def _sections(
     about = f"task: {task} of GLUE"
     if not all(_is_glue(facts) for split, facts in record["data"].items() if "train" not in split):
         about = f"task: data in the layout of GLUE's {task}, not known to be GLUE's"
-    if task is None:
+    if task == QUESTIONS:
+        about = "task: questions about texts, whose answers are spans of them"
+    elif task is None:
         about = "language: that of its training text; add `language:` above before publishing"
     yield f"- size: {shape}\n- {role}: `{origin}`{known}\n- {about}"
     if record["metrics"]:
         losses = record.get("main_metric") == "loss"
+        factor = 1 if task == QUESTIONS else 100
         rows = [
-            f"| {split} | {name} | {f'{value:.4f}' if losses else f'{100 * value:.1f}'} |"
+            f"| {split} | {name} | {f'{value:.4f}' if losses else f'{factor * value:.1f}'} |"
             for split, metrics in record["metrics"].items()
             for name, value in metrics.items()
         ]
-        head = "| set | loss | weighted |" if losses else "| set | metric | × 100 |"
+        head = (
+            "| set | loss | weighted |"
+            if losses
+            else f"| set | metric | {'score' if factor == 1 else '× 100'} |"
+        )
         yield f"## Scores\n\n{head}\n|---|---|---|\n" + "\n".join(rows)
         yield (
             f"Of the best model (step {record['best_step']:,} of {record['steps']:,}), chosen on this "
@@ -229,6 +247,9 @@ def _use(folder: Path, record: Mapping[str, Any]) -> str:
     if record["task"] is None:
         kind = "AutoModelForMaskedLM" if record["stage"] in ("mlm", "distilbert") else "AutoModel"
         return _loading(name, kind, False)
+    if record["task"] == QUESTIONS:
+        text = _loading(name, "AutoModelForQuestionAnswering", False)
+        return f'{text}\n\nOr: `python predict.py --model {name} --question "…" --context "…"`.'
     own = record["model"]["config"].get("classifier_head") == "tinybert"
     text = _loading(name, "AutoModelForSequenceClassification", own)
     return f"{text}\n\nOr, a line at a time: `python predict.py --model {name} --input lines.txt`."

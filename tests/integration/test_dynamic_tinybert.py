@@ -200,6 +200,14 @@ def test_a_model_is_read_by_transformers(world, published):
     torch.testing.assert_close(ours[..., 1], out.end_logits, atol=1e-5, rtol=1e-5)
 
 
+def test_cards_are_those_of_models_that_answer(world, published):
+    text = (world / "out/fintuned_bert/README.md").read_text()
+    assert "pipeline_tag: question-answering" in text and "AutoModelForQuestionAnswering" in text
+    assert "classifier" not in text and "GLUE" not in text
+    f1 = json.loads((world / "out/fintuned_bert/run.json").read_text())["metrics"]["dev"]["f1"]
+    assert f"| dev | f1 | {f1:.1f} |" in text
+
+
 # --- on a shorter length, in this process --------------------------------------------------------------
 
 
