@@ -120,9 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.max_seq_length = args.max_seq_length or min(384 if answers else 128, config.max_length)
     check_length(config, args.max_seq_length, folder)
     if graph is not None:
-        for flag in ("head", "budget"):
-            if getattr(args, flag):
-                raise UserError(f"--{flag}: {graph} holds what it is; export the model again")
+        if args.head:
+            raise UserError(f"--head {args.head}: {graph} holds its head; export the model again")
+        if args.budget:
+            raise UserError(f"--budget: {graph} holds its lengths; export the model again")
         model: Callable = OnnxModel(graph, config)
     elif answers:
         model = BertForQuestionAnswering.from_pretrained(folder, cache_dir=args.cache_dir).to(

@@ -67,7 +67,8 @@ def typed(action: argparse.Action):
         special = {
             "report_targets": "tensorboard,png",
             "_shard": "2/3",
-            "proportion": 0.5,
+            "proportion": 0.25,
+            "budget": "20ms",
             "_mirror": "http://x",
             "objective_weights": "hidden_mse:2",
         }

@@ -116,9 +116,9 @@ def test_a_new_objective_is_a_class_and_a_line(copy):
     (copy / "distillation/objectives/cosine.py").write_text(IMPORTS + code)
     registry, first = "distillation/objectives/__init__.py", "from __future__ import annotations\n"
     follow(
-        copy, registry, "OBJECTIVES: dict[str, type[Objective]] = {\n", '"cosine": HiddenCosine,\n'
+        copy, registry, "OBJECTIVES: dict[str, type[Objective]] = {\n", '"cosine": LayerCosine,\n'
     )
-    follow(copy, registry, first, "from distillation.objectives.cosine import HiddenCosine\n")
+    follow(copy, registry, first, "from distillation.objectives.cosine import LayerCosine\n")
     check(copy, USE)
 
 

@@ -132,8 +132,10 @@ def test_code_and_formulas_agree_on_a_padded_batch(values):
     [
         ("attention.PADDING_THRESHOLD", -1e9, "attention, layer 1 and 2"),  # masked scores count
         (
-            "hidden.hidden_losses",
-            lambda s, t: [(a - b).abs().mean() for a, b in zip(s, t, strict=True)],
+            "hidden.HiddenMSE.formula",
+            staticmethod(
+                lambda s, t, mask: [(a - b).abs().mean() for a, b in zip(s, t, strict=True)]
+            ),
             "hidden state, layer 2 and 4",
         ),
     ],
