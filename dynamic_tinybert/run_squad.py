@@ -114,11 +114,11 @@ def train(args: argparse.Namespace, settings, runtime: Runtime, cache: Path) -> 
     objectives.to(runtime.device)
 
     path = squad_file(args, "train")
+    questions = read_questions(path, args.version_2_with_negative)
     with runtime.one_after_another():
         windows, key = cached_windows(
-            cache, path, args.version_2_with_negative, tokenizer, cut_from(args)
+            cache, questions, args.version_2_with_negative, tokenizer, cut_from(args)
         )
-    questions = read_questions(path, args.version_2_with_negative)
     rows = chosen_windows(windows, questions, args.no_answer_windows, args.seed)
     if len(rows) < len(windows):
         told = f"{len(windows) - len(rows):,} of {len(windows):,} windows are left out"

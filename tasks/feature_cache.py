@@ -30,7 +30,7 @@ from files.locks import wait_for_lock
 from files.progress import progress_bar
 from tasks.evaluation import predict_logits, predict_spans
 from tasks.features import Split, open_split, write_split
-from tasks.squad import read_questions
+from tasks.squad import Questions
 from tasks.task import Task, split_path
 from tasks.windows import Cut, Windows, make_windows
 from transformer.modeling import BertPreTrainedModel
@@ -105,14 +105,17 @@ def cached_split(
 
 
 def cached_windows(
-    folder: Path, path: str | os.PathLike, negative: bool, tokenizer: BertTokenizer, cut: Cut
+    folder: Path, questions: Questions, negative: bool, tokenizer: BertTokenizer, cut: Cut
 ) -> tuple[Windows, str]:
-    """A file of questions in windows, made unless that was done before; and the key of its entry.
+    """The questions of a file in windows, made unless that was done before; and the key of their entry.
+
+    Args:
+        negative: whether the file was read as one of SQuAD 2.0.
 
     Raises:
-        UserError: see `read_questions` and `make_windows`.
+        UserError: see `make_windows`.
     """
-    path = Path(path)
+    path = questions.path
     origin = {"file": str(path.resolve()), "cut": cut._asdict()}
     content = {
         "sha256": file_facts([path])[0]["sha256"],
@@ -123,7 +126,7 @@ def cached_windows(
     }
     prefix = _entry(
         folder, f"{path.stem}-windows", origin, content,
-        lambda prefix: make_windows(read_questions(path, negative), tokenizer, cut).save(prefix),
+        lambda prefix: make_windows(questions, tokenizer, cut).save(prefix),
     )  # fmt: skip
     return Windows.open(prefix), prefix.name
 

@@ -205,7 +205,7 @@ def _best_of(
         spans = spans[value.ravel()[spans] > -np.inf]
         found: dict[str, dict[str, Any]] = {}
         for rank, span in enumerate(spans):
-            if rank >= wanted and len(places[0]) > wanted:
+            if rank >= wanted and any(len(some) > wanted for some in places):
                 break  # below the best span of a place that was left out, perhaps
             row, wide = divmod(int(span), longest)
             first = windows.windows[window[row], 1] + begin[row] - laid.at[window[row]]
